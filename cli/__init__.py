@@ -1,0 +1,1 @@
+"""The `trainyard` command: talks to the API; `up` starts the processes."""

@@ -1,0 +1,1 @@
+"""What web, worker and command line must agree on: no Flask, no TensorFlow, no Keras."""

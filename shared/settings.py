@@ -1,0 +1,239 @@
+"""Every setting, in one place: the only reader of the environment.
+
+Each field has a type, a unit in its name, a default and a sentence of help. Start-up
+lists every invalid value at once. `docs/settings.md` is checked against this file.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.errors import UserError
+
+
+class Settings(BaseSettings):
+    """The settings of one installation, read from `TRAINYARD_*` and frozen."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TRAINYARD_", frozen=True, extra="ignore"
+    )
+
+    data_dir: Path = Field(
+        default=Path("data"),
+        description="Folder of everything this installation keeps: database, broker, "
+        "shared storage, logs.",
+    )
+    storage_dir: Path | None = Field(
+        default=None,
+        description="Shared storage that every process sees (local folder or NFS). "
+        "Defaults to `storage` in the data folder.",
+    )
+    runtime_dir: Path | None = Field(
+        default=None,
+        description="Local folder for sockets, slot locks and process files. "
+        "Defaults to `run` in the data folder.",
+    )
+    database_url: str | None = Field(
+        default=None,
+        description="SQLAlchemy address. Defaults to SQLite in the data folder; "
+        "`postgresql+psycopg://...` in production.",
+    )
+    redis_url: str | None = Field(
+        default=None,
+        description="Broker address. Defaults to the embedded broker's socket in the "
+        "runtime folder.",
+    )
+    secret_key: str | None = Field(
+        default=None,
+        min_length=32,
+        description="Signs sessions and links. `up` makes one and keeps it in the "
+        "data folder; production must set it.",
+    )
+    secret_key_file: Path | None = Field(
+        default=None, description="File that holds the secret key."
+    )
+    production: bool = Field(
+        default=False,
+        description="Refuse to start on defaults that are meant for one machine.",
+    )
+    host: str = Field(default="127.0.0.1", description="Address the web listens on.")
+    port: int = Field(default=8420, ge=1, le=65535, description="Port of the web.")
+    public_url: str | None = Field(
+        default=None, description="Address users see; links are made from it."
+    )
+    web_threads: int = Field(
+        default=16, ge=2, le=512, description="Threads of the web server."
+    )
+    dataset_roots: list[Path] = Field(
+        default=[],
+        description="Folders on the server from which datasets may be added by name "
+        "(JSON list).",
+    )
+    weights_dirs: list[Path] = Field(
+        default=[],
+        description="Folders searched for weight files of base models (JSON list).",
+    )
+    max_upload_bytes: int = Field(
+        default=64 * 2**30, ge=1, description="Largest accepted upload, bytes."
+    )
+    max_unpacked_bytes: int = Field(
+        default=256 * 2**30, ge=1, description="Largest unpacked dataset, bytes."
+    )
+    max_dataset_files: int = Field(
+        default=2_000_000, ge=1, description="Most files in one dataset."
+    )
+    heartbeat_seconds: float = Field(
+        default=10, gt=0, le=60, description="Time between lease renewals."
+    )
+    lease_seconds: float = Field(
+        default=60,
+        gt=0,
+        le=3600,
+        description="How long a claim holds without renewal.",
+    )
+    unconfirmed_lease_seconds: float = Field(
+        default=900,
+        gt=0,
+        description="How long a trainer goes on while the database cannot be reached.",
+    )
+    stop_grace_seconds: float = Field(
+        default=20,
+        gt=0,
+        le=600,
+        description="Time a child process has to save and stop before it is killed.",
+    )
+    progress_timeout_seconds: float = Field(
+        default=900,
+        gt=0,
+        description="Silence of a running child after which its attempt is ended.",
+    )
+    idle_poll_seconds: float = Field(
+        default=30,
+        gt=0,
+        le=3600,
+        description="Time between an idle worker's own looks at the table.",
+    )
+    reconcile_seconds: float = Field(
+        default=10, gt=0, le=3600, description="Time between reconciler sweeps."
+    )
+    retry_backoff_seconds: float = Field(
+        default=30,
+        ge=0,
+        le=900,
+        description="First wait before a failed attempt is tried again; doubles up "
+        "to 15 minutes.",
+    )
+    max_attempts_without_progress: int = Field(
+        default=3,
+        ge=1,
+        le=100,
+        description="Charged attempts without new durable progress after which a job "
+        "fails.",
+    )
+    max_lost_without_progress: int = Field(
+        default=10,
+        ge=1,
+        le=1000,
+        description="Uncharged losses in a row without progress after which a job "
+        "fails.",
+    )
+    max_user_failures: int = Field(
+        default=2,
+        ge=1,
+        le=100,
+        description="Attempts that may end in an exception of the training code.",
+    )
+    max_job_hours: float = Field(
+        default=168, gt=0, description="Longest total running time of one job, hours."
+    )
+    log_level: str = Field(
+        default="INFO",
+        pattern="^(DEBUG|INFO|WARNING|ERROR)$",
+        description="Least severity that is logged.",
+    )
+    log_json: bool = Field(default=False, description="Log lines as JSON objects.")
+
+    @model_validator(mode="after")
+    def _production_has_no_defaults(self) -> Self:
+        if not self.production:
+            return self
+        missing = [
+            name
+            for name in ("database_url", "redis_url", "storage_dir", "public_url")
+            if getattr(self, name) is None
+        ]
+        if self.secret_key is None and self.secret_key_file is None:
+            missing.append("secret_key")
+        if missing:
+            raise ValueError(
+                "with TRAINYARD_PRODUCTION these have no default: "
+                + ", ".join(f"TRAINYARD_{name.upper()}" for name in missing)
+            )
+        return self
+
+    @property
+    def storage(self) -> Path:
+        """Absolute root of shared storage."""
+        return (self.storage_dir or self.data_dir / "storage").absolute()
+
+    @property
+    def runtime(self) -> Path:
+        """Absolute local folder of sockets, locks and process files."""
+        return (self.runtime_dir or self.data_dir / "run").absolute()
+
+    @property
+    def logs(self) -> Path:
+        """Absolute folder of the process logs that `up` writes."""
+        return (self.data_dir / "logs").absolute()
+
+    @property
+    def database_address(self) -> str:
+        """SQLAlchemy address of the database in use."""
+        default = f"sqlite:///{(self.data_dir / 'trainyard.sqlite').absolute()}"
+        return self.database_url or default
+
+    @property
+    def broker_address(self) -> str:
+        """Broker address in kombu's form."""
+        socket = self.runtime / "broker.sock"
+        return self.redis_url or f"redis+socket://{socket}?virtual_host=0"
+
+    def read_secret_key(self) -> str:
+        """Returns the signing key.
+
+        Raises:
+            UserError: When none is set and none lies in the data folder.
+        """
+        if self.secret_key:
+            return self.secret_key
+        path = self.secret_key_file or self.data_dir / "secret_key"
+        try:
+            return path.read_text().strip()
+        except OSError as error:
+            raise UserError(
+                f"No secret key: set TRAINYARD_SECRET_KEY (32 characters or more) or "
+                f"write one to {path}; `trainyard up` makes it.",
+                field="secret_key",
+            ) from error
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """Reads the settings once.
+
+    Raises:
+        UserError: Listing every invalid value at once.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [
+            f"TRAINYARD_{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}"
+            if e["loc"]
+            else e["msg"]
+            for e in error.errors()
+        ]
+        raise UserError("Invalid settings:\n  " + "\n  ".join(lines)) from error

@@ -1,0 +1,328 @@
+"""The records, typed: what every process agrees is true.
+
+Times are milliseconds of the database's clock (`BIGINT`), so that no worker's clock
+matters. Text has no length limit. Constraint names follow one convention, so that
+migrations can name them.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+BigId = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Base(DeclarativeBase):
+    """Declarative base with named constraints and one type per Python type."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_N_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
+        str: Text,
+        int: BigInteger,
+        dict[str, Any]: JSON,
+        list[Any]: JSON,
+    }
+
+
+class User(Base):
+    """A person who may sign in; an invited one has no password yet."""
+
+    __tablename__ = "users"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    email: Mapped[str] = mapped_column(unique=True)  # sign-in name, lower case
+    password_hash: Mapped[str | None]
+    role: Mapped[str]  # admin | member
+    active: Mapped[bool] = mapped_column(default=True)
+    session_key: Mapped[str] = mapped_column(unique=True)  # changed to end sessions
+    created_at: Mapped[int]
+
+
+class SignInLink(Base):
+    """A one-time link: first sign-in, invitation or password reset."""
+
+    __tablename__ = "sign_in_links"
+    token_sha256: Mapped[str] = mapped_column(primary_key=True)
+    purpose: Mapped[str]  # first | invite | reset
+    user_id: Mapped[int | None] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE")
+    )
+    email: Mapped[str | None]
+    role: Mapped[str | None]
+    created_at: Mapped[int]
+    expires_at: Mapped[int]
+    used_at: Mapped[int | None]
+
+
+class ApiToken(Base):
+    """A bearer token; only its SHA-256 is kept."""
+
+    __tablename__ = "api_tokens"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    name: Mapped[str]
+    token_sha256: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[int]
+    last_used_at: Mapped[int | None]
+
+
+class Dataset(Base):
+    """A named collection of labelled images."""
+
+    __tablename__ = "datasets"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    owner_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    created_at: Mapped[int]
+    last_version: Mapped[int] = mapped_column(default=0)
+    deleting: Mapped[bool] = mapped_column(default=False)
+
+
+class DatasetVersion(Base):
+    """Verified images, labels and split; never changed after it is published."""
+
+    __tablename__ = "dataset_versions"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    dataset_id: Mapped[int] = mapped_column(
+        ForeignKey("datasets.id", ondelete="CASCADE")
+    )
+    version: Mapped[int]
+    job_id: Mapped[int] = mapped_column(unique=True)  # the ingest job that made it
+    fingerprint: Mapped[str]
+    rel_path: Mapped[str]  # below shared storage
+    images: Mapped[int]
+    size_bytes: Mapped[int]
+    report: Mapped[dict[str, Any]]  # report.json with its lists cut to what pages show
+    created_at: Mapped[int]
+    __table_args__ = (UniqueConstraint("dataset_id", "version"),)
+
+
+class Job(Base):
+    """One row of the queue. The row is the truth."""
+
+    __tablename__ = "jobs"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    kind: Mapped[str]
+    owner_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    title: Mapped[str]
+    group_key: Mapped[str | None] = mapped_column(index=True)  # one submission
+    idempotency_key: Mapped[str]
+    spec: Mapped[dict[str, Any]]
+    spec_sha: Mapped[str]
+    dataset_id: Mapped[int | None] = mapped_column(
+        ForeignKey("datasets.id"), index=True
+    )
+    dataset_version_id: Mapped[int | None] = mapped_column(
+        ForeignKey("dataset_versions.id")
+    )
+    model_id: Mapped[int | None] = mapped_column(ForeignKey("models.id"), index=True)
+    parent_id: Mapped[int | None]  # the job this one trains again
+    queue: Mapped[str] = mapped_column(default="default")
+    gpu_mem_mb: Mapped[int] = mapped_column(default=0)
+    priority: Mapped[int] = mapped_column(default=0)
+    fair_rank: Mapped[int] = mapped_column(default=0)
+    state: Mapped[str] = mapped_column(default="queued")
+    desired: Mapped[str] = mapped_column(default="run")
+    fence: Mapped[int] = mapped_column(default=0)
+    hb: Mapped[int] = mapped_column(default=0)
+    lease_until: Mapped[int | None]
+    worker_id: Mapped[int | None]
+    not_before: Mapped[int] = mapped_column(default=0)
+    noprog: Mapped[int] = mapped_column(default=0)  # charged, without progress
+    lost: Mapped[int] = mapped_column(default=0)  # uncharged, without progress
+    failures: Mapped[int] = mapped_column(default=0)  # exceptions of user code
+    attempts: Mapped[int] = mapped_column(default=0)
+    last_step: Mapped[int] = mapped_column(default=0)
+    attempt_start_step: Mapped[int] = mapped_column(default=0)
+    durable: Mapped[int] = mapped_column(default=0)  # pack and feature shards
+    attempt_start_durable: Mapped[int] = mapped_column(default=0)
+    lineage: Mapped[int] = mapped_column(default=0)
+    running_ms: Mapped[int] = mapped_column(default=0)  # of ended attempts
+    phase: Mapped[str | None]
+    progress_done: Mapped[int] = mapped_column(default=0)
+    progress_total: Mapped[int] = mapped_column(default=0)
+    progress_unit: Mapped[str | None]
+    eta_seconds: Mapped[float | None]
+    reason: Mapped[str | None]  # a sentence for the user
+    failure_code: Mapped[str | None]
+    result: Mapped[dict[str, Any] | None]
+    deleting: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[int]
+    updated_at: Mapped[int]
+    started_at: Mapped[int | None]
+    ended_at: Mapped[int | None]
+    __table_args__ = (
+        UniqueConstraint("owner_id", "idempotency_key"),
+        Index(
+            "ix_jobs_claim",
+            "kind",
+            "queue",
+            text("priority DESC"),
+            "fair_rank",
+            "id",
+            sqlite_where=text("state = 'queued'"),
+            postgresql_where=text("state = 'queued'"),
+        ),
+        Index("ix_jobs_state", "state", "id"),
+        CheckConstraint(
+            "state IN ('queued','running','paused','succeeded','failed','cancelled')",
+            name="state",
+        ),
+        CheckConstraint("desired IN ('run','pause','finish','cancel')", name="desired"),
+    )
+
+
+class Attempt(Base):
+    """One worker's run of a job; `fence` is its fencing token."""
+
+    __tablename__ = "attempts"
+    job_id: Mapped[int] = mapped_column(
+        ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True
+    )
+    fence: Mapped[int] = mapped_column(primary_key=True)
+    uuid: Mapped[str] = mapped_column(unique=True)
+    worker_id: Mapped[int | None]
+    host: Mapped[str]
+    slot: Mapped[str]
+    started_at: Mapped[int]
+    ended_at: Mapped[int | None]
+    outcome: Mapped[str | None]
+    start_step: Mapped[int] = mapped_column(default=0)  # where it resumed
+    exit_code: Mapped[int | None]
+    signal: Mapped[int | None]
+    oom: Mapped[bool] = mapped_column(default=False)
+    error_tail: Mapped[str | None]  # last 64 KiB of output, on failure
+
+
+class Checkpoint(Base):
+    """A durable, registered resumable state. No row means no checkpoint."""
+
+    __tablename__ = "checkpoints"
+    job_id: Mapped[int] = mapped_column(
+        ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True
+    )
+    lineage: Mapped[int] = mapped_column(primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    fence: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)  # periodic|emergency|final
+    rel_path: Mapped[str]
+    manifest_sha: Mapped[str]
+    size_bytes: Mapped[int]
+    metric: Mapped[float | None]
+    status: Mapped[str] = mapped_column(default="ok")  # ok | corrupt | deleting
+    created_at: Mapped[int]
+
+
+class Metric(Base):
+    """One point of a learning curve."""
+
+    __tablename__ = "metrics"
+    job_id: Mapped[int] = mapped_column(
+        ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True
+    )
+    name: Mapped[str] = mapped_column(primary_key=True)
+    fence: Mapped[int] = mapped_column(primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True)
+    step: Mapped[int]
+    epoch: Mapped[int | None]
+    phase: Mapped[str | None]
+    value: Mapped[float]
+
+
+class Note(Base):
+    """A sentence on a job's page: what happened, in the user's words."""
+
+    __tablename__ = "notes"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    job_id: Mapped[int] = mapped_column(
+        ForeignKey("jobs.id", ondelete="CASCADE"), index=True
+    )
+    fence: Mapped[int]
+    level: Mapped[str]
+    message: Mapped[str]
+    created_at: Mapped[int]
+
+
+class Model(Base):
+    """A name in the registry under which versions are published."""
+
+    __tablename__ = "models"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    owner_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    last_version: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[int]
+
+
+class ModelVersion(Base):
+    """One published, immutable result with its SavedModel archive."""
+
+    __tablename__ = "model_versions"
+    model_id: Mapped[int] = mapped_column(
+        ForeignKey("models.id", ondelete="CASCADE"), primary_key=True
+    )
+    version: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"))
+    output_name: Mapped[str]
+    artifact_sha: Mapped[str]  # saved_model.zip
+    artifact_bytes: Mapped[int]
+    files: Mapped[dict[str, Any]]  # name -> {sha256, bytes}: card, evaluation, ...
+    evaluation: Mapped[dict[str, Any]]
+    stage: Mapped[str] = mapped_column(default="none")
+    created_at: Mapped[int]
+    __table_args__ = (UniqueConstraint("job_id", "output_name"),)
+
+
+class Worker(Base):
+    """One process that owns one training slot."""
+
+    __tablename__ = "workers"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)  # host and slot
+    host: Mapped[str]
+    slot: Mapped[str]  # cpu, gpu-<uuid>, ingest
+    kinds: Mapped[list[Any]]
+    queues: Mapped[list[Any]]
+    gpu_mem_mb: Mapped[int] = mapped_column(default=0)
+    boot_id: Mapped[str]
+    pid: Mapped[int]
+    hb: Mapped[int] = mapped_column(default=0)
+    seen_at: Mapped[int]
+    status: Mapped[str] = mapped_column(default="active")  # draining | quarantined
+    reason: Mapped[str | None]
+    job_id: Mapped[int | None]
+    facts: Mapped[dict[str, Any]]  # versions, cores, memory
+
+
+class Audit(Base):
+    """Who did what to which object; append-only."""
+
+    __tablename__ = "audit"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    at: Mapped[int]
+    actor: Mapped[str]  # user:<id>, worker:<id>, reconciler
+    event: Mapped[str]
+    object_type: Mapped[str]
+    object_id: Mapped[str]
+    fence: Mapped[int | None]
+    detail: Mapped[dict[str, Any] | None]
+    __table_args__ = (Index("ix_audit_object", "object_type", "object_id", "id"),)

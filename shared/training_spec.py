@@ -1,0 +1,333 @@
+"""What a user asks of a training job, validated once for form, API, CLI and SPEC.json.
+
+Unknown keys are refused by name. Every field carries its meaning, unit and range, and
+the API's documentation and the form's help are made from the same descriptions.
+"""
+
+import json
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from shared.errors import UserError
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Fit(StrEnum):
+    """How a picture of another shape becomes a square."""
+
+    STRETCH = "stretch"
+    CROP = "crop"
+    PAD = "pad"
+
+
+class Head(_Frozen):
+    """The user's own dense layers on top of the pooled base model."""
+
+    units: list[Annotated[int, Field(ge=1, le=8192)]] = Field(
+        default=[],
+        max_length=5,
+        description="Widths of the hidden dense layers, from the base outwards; "
+        "empty means one softmax layer.",
+    )
+    dropout: float = Field(
+        default=0.2,
+        ge=0,
+        le=0.9,
+        description="Share of inputs dropped before each dense layer.",
+    )
+
+
+class Augmentation(_Frozen):
+    """Random changes to training pictures, drawn anew in every epoch."""
+
+    horizontal_flip: bool = Field(
+        default=True, description="Mirror left and right at random."
+    )
+    vertical_flip: bool = Field(
+        default=False, description="Mirror top and bottom at random."
+    )
+    rotation: float = Field(
+        default=10, ge=0, le=180, description="Largest rotation, degrees either way."
+    )
+    zoom: float = Field(
+        default=0.1, ge=0, le=0.9, description="Largest zoom in or out, as a share."
+    )
+    shift: float = Field(
+        default=0.05,
+        ge=0,
+        le=0.5,
+        description="Largest shift either way, as a share of the side.",
+    )
+    brightness: float = Field(
+        default=0.1,
+        ge=0,
+        le=0.9,
+        description="Largest change of brightness either way, as a share.",
+    )
+
+
+class Optimizer(StrEnum):
+    """Keras optimizers on offer."""
+
+    ADAM = "adam"
+    ADAMW = "adamw"
+    SGD = "sgd"
+    RMSPROP = "rmsprop"
+
+
+class CheckpointEvery(_Frozen):
+    """How often the complete resumable state is saved."""
+
+    epochs: int | None = Field(
+        default=None, ge=1, le=1000, description="Every so many epochs."
+    )
+    steps: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="Every so many batches."
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError(
+                "`checkpoint_every` needs either `epochs` or `steps`, not both. "
+                f"Received: epochs={self.epochs}, steps={self.steps}."
+            )
+        return self
+
+
+class TrainingSpec(_Frozen):
+    """One training run, validated and frozen. Single-label classification only.
+
+    Every image has exactly one label; the head ends in a softmax over the classes.
+    """
+
+    base_model: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
+        default="EfficientNetLite0",
+        description="The pretrained network without its top (see the base models).",
+    )
+    weights: str | None = Field(
+        default="imagenet",
+        max_length=1024,
+        description="`imagenet`, null for random weights, or the path of a weights "
+        "file under a folder that the server may read.",
+    )
+    image_size_px: int | None = Field(
+        default=None,
+        ge=32,
+        le=1024,
+        description="Side of the square the pictures are brought to, in pixels; "
+        "null means the base model's native size.",
+    )
+    fit: Fit = Field(
+        default=Fit.STRETCH,
+        description="How other shapes become a square: stretch, crop (centre) or pad.",
+    )
+    head: Head = Field(default=Head(), description="The user's own dense layers.")
+    augmentation: Augmentation = Field(
+        default=Augmentation(), description="Random changes to training pictures."
+    )
+    batch_size: int = Field(default=32, ge=1, le=1024, description="Images per step.")
+    frozen_epochs: int = Field(
+        default=40,
+        ge=0,
+        le=1000,
+        description="Epochs that train the head alone, on the frozen base's features.",
+    )
+    frozen_learning_rate: float = Field(
+        default=1e-3, gt=0, le=10, description="Learning rate of the frozen phase."
+    )
+    feature_views: int = Field(
+        default=1,
+        ge=1,
+        le=16,
+        description="Cached views per training image in the frozen phase: one is the "
+        "plain picture, each further one an augmented copy.",
+    )
+    fine_tune_epochs: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="Epochs that train the unfrozen base with the head; 0 skips it.",
+    )
+    fine_tune_learning_rate: float = Field(
+        default=1e-5, gt=0, le=10, description="Learning rate of the fine-tune phase."
+    )
+    unfreeze_from: str | float = Field(
+        default=0.7,
+        description="First layer of the base that is trained in fine-tuning: its "
+        "name, or a share of the depth from 0 (all) to 1 (none).",
+    )
+    optimizer: Optimizer = Field(
+        default=Optimizer.ADAMW, description="Keras optimizer of both phases."
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        default="none",
+        description="`balanced` weighs each class by the inverse of its frequency.",
+    )
+    label_smoothing: float = Field(
+        default=0.0, ge=0, le=0.5, description="Share of the label spread evenly."
+    )
+    checkpoint_every: CheckpointEvery = Field(
+        default=CheckpointEvery(epochs=1),
+        description="How often the resumable state is saved: epochs or steps.",
+    )
+    monitor: Literal["val_loss", "val_accuracy"] = Field(
+        default="val_loss",
+        description="What decides which weights are best and when to stop early.",
+    )
+    save_best_only: bool = Field(
+        default=True,
+        description="Publish the best weights by `monitor`, not the last. Resuming "
+        "always continues from the last checkpoint.",
+    )
+    early_stopping_patience: int | None = Field(
+        default=8,
+        ge=1,
+        le=1000,
+        description="Epochs without improvement that end a phase; null never does.",
+    )
+    seed: int = Field(
+        default=0, ge=0, le=2**31 - 1, description="Seed of every random draw."
+    )
+    deterministic: bool | None = Field(
+        default=None,
+        description="Bit-identical runs on one machine; null means on for CPU and "
+        "off for GPU.",
+    )
+
+    @model_validator(mode="after")
+    def _trains_at_all(self) -> Self:
+        if self.frozen_epochs + self.fine_tune_epochs < 1:
+            raise ValueError(
+                "`frozen_epochs` and `fine_tune_epochs` must not both be 0."
+            )
+        if isinstance(self.unfreeze_from, float | int) and not (
+            0 <= self.unfreeze_from <= 1
+        ):
+            raise ValueError(
+                "`unfreeze_from` must be a layer's name or a share from 0 to 1. "
+                f"Received: unfreeze_from={self.unfreeze_from}."
+            )
+        return self
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {},
+    "balanced": {
+        "feature_views": 3,
+        "fine_tune_epochs": 5,
+        "early_stopping_patience": 5,
+    },
+    "best": {
+        "feature_views": 4,
+        "fine_tune_epochs": 15,
+        "unfreeze_from": 0.3,
+        "fine_tune_learning_rate": 3e-5,
+        "early_stopping_patience": 6,
+    },
+}
+DEFAULT_PRESET = "fast"
+
+
+def build_training_spec(
+    preset: str | None = None, overrides: dict[str, Any] | None = None
+) -> TrainingSpec:
+    """Makes the validated spec of `preset` with `overrides` on top.
+
+    Args:
+        preset: A name in `PRESETS`. Defaults to `fast`.
+        overrides: Fields that differ from the preset; nested objects (`head`,
+            `augmentation`) are merged key by key.
+
+    Raises:
+        UserError: Naming every unknown or invalid field, its range and what came.
+    """
+    name = preset or DEFAULT_PRESET
+    if name not in PRESETS:
+        raise UserError(
+            f"`preset` must be one of {', '.join(PRESETS)}. Received: preset={name!r}.",
+            field="preset",
+        )
+    return parse_training_spec(_merge(PRESETS[name], overrides or {}))
+
+
+def parse_training_spec(fields: Any) -> TrainingSpec:
+    """Validates the mapping `fields`; raises `UserError` naming every bad field."""
+    try:
+        return TrainingSpec.model_validate(fields)
+    except ValidationError as error:
+        raise _user_error(error) from error
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """Turns `head.units=[256]`-like assignments of `--set` into nested overrides.
+
+    Values are JSON where they parse as JSON and plain text otherwise.
+
+    Raises:
+        UserError: For an assignment without `=`.
+    """
+    overrides: dict[str, Any] = {}
+    for assignment in assignments:
+        key, sign, text = assignment.partition("=")
+        if not sign or not key.strip():
+            raise UserError(
+                f"`--set` takes key=value, for example batch_size=16. "
+                f"Received: {assignment!r}.",
+                field="set",
+            )
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        *parents, leaf = key.strip().split(".")
+        target = overrides
+        for parent in parents:
+            target = target.setdefault(parent, {})
+            if not isinstance(target, dict):
+                raise UserError(
+                    f"`--set {assignment}`: `{parent}` was already given a value.",
+                    field="set",
+                )
+        target[leaf] = value
+    return overrides
+
+
+def _merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in overrides.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = _merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _user_error(error: ValidationError) -> UserError:
+    sentences: list[str] = []
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            sentences.append(f"`{place}` is not a training setting.")
+        elif not place:
+            sentences.append(problem["msg"].removeprefix("Value error, "))
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            sentences.append(
+                f"`{place}`: {message[0].lower()}{message[1:]}. "
+                f"Received: {problem['input']!r}."
+            )
+    first = error.errors()[0]["loc"]
+    return UserError(" ".join(sentences), field=".".join(str(p) for p in first) or None)

@@ -1,0 +1,1 @@
+"""Turns what a user uploaded into a verified, immutable dataset version."""

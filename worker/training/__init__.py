@@ -1,0 +1,1 @@
+"""The training engine: runs as a child process, knows no server and no database."""

@@ -4,6 +4,7 @@ Each field has a type, a unit in its name, a default and a sentence of help. Sta
 lists every invalid value at once. `docs/settings.md` is checked against this file.
 """
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
@@ -149,6 +150,16 @@ class Settings(BaseSettings):
     max_job_hours: float = Field(
         default=168, gt=0, description="Longest total running time of one job, hours."
     )
+    url: str | None = Field(
+        default=None,
+        description="Address of the installation that the command line talks to. "
+        "Defaults to the one that runs on the data folder.",
+    )
+    token: str | None = Field(
+        default=None,
+        description="API token of the command line. Defaults to the local token that "
+        "`up` writes into the data folder.",
+    )
     log_level: str = Field(
         default="INFO",
         pattern="^(DEBUG|INFO|WARNING|ERROR)$",
@@ -237,3 +248,29 @@ def get_settings() -> Settings:
             for e in error.errors()
         ]
         raise UserError("Invalid settings:\n  " + "\n  ".join(lines)) from error
+
+
+def child_environment(settings: Settings, **more: str) -> dict[str, str]:
+    """Returns the environment of a process of ours that shall see `settings`.
+
+    Folders are absolute in it, so the child may run from anywhere, and our packages
+    are found first.
+
+    Args:
+        settings: What the child shall see, whatever the parent's environment says.
+        more: Further variables of this child alone.
+    """
+    root = str(Path(__file__).resolve().parent.parent)
+    path = os.environ.get("PYTHONPATH", "")
+    if root not in path.split(os.pathsep):
+        path = os.pathsep.join(part for part in (root, path) if part)
+    return {
+        **os.environ,
+        "PYTHONPATH": path,
+        "TRAINYARD_DATA_DIR": str(settings.data_dir.absolute()),
+        "TRAINYARD_STORAGE_DIR": str(settings.storage),
+        "TRAINYARD_RUNTIME_DIR": str(settings.runtime),
+        "TRAINYARD_HOST": settings.host,
+        "TRAINYARD_PORT": str(settings.port),
+        **more,
+    }

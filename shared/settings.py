@@ -274,3 +274,25 @@ def child_environment(settings: Settings, **more: str) -> dict[str, str]:
         "TRAINYARD_PORT": str(settings.port),
         **more,
     }
+
+
+def environment_without_credentials(**more: str) -> dict[str, str]:
+    """Returns the environment of a process that trains or ingests.
+
+    Such a process decodes files and runs specs that users brought: it gets no address
+    and no secret of the database, the broker or anything else, nor any setting of
+    ours. What frameworks read (search paths, caches, thread counts) stays.
+
+    Args:
+        more: Further variables of this child alone.
+    """
+    secret = ("SECRET", "PASSWORD", "PASSWD", "TOKEN", "CREDENTIAL", "API_KEY")
+    address = ("DATABASE_URL", "REDIS_URL", "BROKER_URL")
+    ours = ("TRAINYARD_", "PG", "CELERY_")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(ours)
+        and not any(word in name.upper() for word in secret + address)
+    }
+    return {**kept, **more}

@@ -7,15 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import psutil
 import pytest
 
+from tests.worker.processes import ROOT, is_running, seconds_until_gone, wait_until
 from worker import memory_kills
 from worker.guardian import describe
-
-ROOT = Path(__file__).parents[2]
 
 # Each child writes its own process id, and those of what it started, into the file
 # named by its argument, then does what its name says.
@@ -140,26 +137,6 @@ def supervised(tmp_path):
 def read_pid(note, timeout=10):
     wait_until(lambda: note.exists() and note.read_text(), timeout)
     return int(note.read_text())
-
-
-def is_running(pid):
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def wait_until(condition, timeout=10.0):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
-def seconds_until_gone(pid, timeout=10.0):
-    start = time.monotonic()
-    wait_until(lambda: not is_running(pid), timeout)
-    return time.monotonic() - start
 
 
 def test_reports_the_exit_code(guarded):

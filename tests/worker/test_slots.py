@@ -1,0 +1,173 @@
+"""Slots: what a machine offers, and that nobody claims beside an orphan."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from shared.errors import UserError
+from tests.worker.processes import ROOT, is_running, wait_until
+from worker import slots
+from worker.slots import GPUDevice, Slot
+
+CPU = Slot("cpu", ("train",))
+GPUS = [GPUDevice(0, "GPU-aaa", 81559), GPUDevice(1, "GPU-bbb", 24564)]
+
+# A worker that takes the slot and starts a child which inherits the lock.
+WORKER = """
+import pathlib, subprocess, sys, time
+from worker import slots
+lock = slots.acquire(pathlib.Path(sys.argv[1]), slots.Slot("cpu", ("train",)),
+                     grace_seconds=1)
+child = subprocess.Popen([sys.executable, "-c", sys.argv[2]],
+                         pass_fds=[lock.descriptor], start_new_session=True)
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+POLITE = "import time; time.sleep(600)"
+STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
+
+
+@pytest.fixture
+def start_worker(tmp_path):
+    started = []
+
+    def start(child):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(tmp_path), child],
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+        )
+        started.append(process)
+        child_pid = int(process.stdout.readline())
+        started.append(child_pid)
+        return process, child_pid
+
+    yield start
+    for each in started:
+        if isinstance(each, int):
+            slots.end_processes([each], signal.SIGKILL)
+        else:
+            each.kill()
+            each.wait()
+            each.stdout.close()
+
+
+def test_free_slot_is_taken_and_given_back(tmp_path):
+    lock = slots.acquire(tmp_path, CPU, grace_seconds=1)
+
+    assert f'"worker": {os.getpid()}' in lock.path.read_text()
+    lock.release()
+    slots.acquire(tmp_path, CPU, grace_seconds=1).release()
+
+
+def test_slot_of_a_live_worker_is_left_alone(tmp_path, start_worker):
+    worker, child = start_worker(POLITE)
+
+    with pytest.raises(slots.SlotBusyError, match=str(worker.pid)):
+        slots.acquire(tmp_path, CPU, grace_seconds=1)
+    assert is_running(child)
+
+
+def test_slot_of_a_frozen_worker_is_left_alone(tmp_path, start_worker):
+    worker, child = start_worker(POLITE)
+    worker.send_signal(signal.SIGSTOP)
+
+    with pytest.raises(slots.SlotBusyError):
+        slots.acquire(tmp_path, CPU, grace_seconds=1)
+    assert is_running(child)
+
+
+@pytest.mark.parametrize("child", [POLITE, STUBBORN])
+def test_orphan_of_a_dead_worker_is_ended_before_the_slot_is_taken(
+    tmp_path, start_worker, child
+):
+    worker, orphan = start_worker(child)
+    time.sleep(0.2)  # the stubborn one needs to have put its handler in place
+    worker.kill()
+    worker.wait()
+    assert is_running(orphan)
+
+    slots.acquire(tmp_path, CPU, grace_seconds=0.5).release()
+
+    assert not is_running(orphan)
+
+
+def test_waiting_for_an_orphan_gives_up_when_asked_to_stop(tmp_path, start_worker):
+    worker, _ = start_worker(STUBBORN)
+    time.sleep(0.2)
+    worker.kill()
+    worker.wait()
+
+    with pytest.raises(slots.SlotBusyError, match="asked to stop"):
+        slots.acquire(tmp_path, CPU, grace_seconds=30, should_stop=lambda: True)
+
+
+def test_two_slots_do_not_disturb_each_other(tmp_path):
+    first = slots.acquire(tmp_path, CPU, grace_seconds=1)
+    second = slots.acquire(tmp_path, Slot("ingest", ("ingest",)), grace_seconds=1)
+
+    first.release()
+    second.release()
+
+
+def test_held_slot_names_what_still_holds_it(tmp_path):
+    lock = slots.acquire(tmp_path, CPU, grace_seconds=1)
+    child = subprocess.Popen([sys.executable, "-c", POLITE], pass_fds=[lock.descriptor])
+
+    wait_until(lambda: lock.list_strays() == [child.pid])
+    child.kill()
+    child.wait()
+    assert lock.list_strays() == []
+    lock.release()
+
+
+@pytest.mark.parametrize(
+    ("asked", "name", "devices", "memory_mb"),
+    [
+        ("cpu", "cpu", "-1", 0),
+        ("ingest", "ingest", "-1", 0),
+        ("gpu-1", "gpu-GPU-bbb", "GPU-bbb", 24564),
+        ("gpu-GPU-aaa", "gpu-GPU-aaa", "GPU-aaa", 81559),
+    ],
+)
+def test_slot_is_found_by_name(asked, name, devices, memory_mb):
+    slot = slots.get_slot(asked, GPUS)
+
+    assert (slot.name, slot.visible_devices, slot.gpu_mem_mb) == (
+        name,
+        devices,
+        memory_mb,
+    )
+
+
+def test_unknown_slot_is_refused_with_what_there_is():
+    with pytest.raises(UserError, match=r"gpu-7.*Known: cpu, ingest, gpu-0, gpu-1"):
+        slots.get_slot("gpu-7", GPUS)
+
+
+def test_machine_without_a_driver_offers_one_cpu_slot():
+    gpus = slots.list_gpus("no-such-program")
+
+    assert slots.list_slot_names(gpus) == ["cpu", "ingest"]
+
+
+def test_machine_with_gpus_offers_one_slot_each(tmp_path):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(
+        textwrap.dedent("""\
+            #!/bin/sh
+            echo "0, GPU-aaa, 81559"
+            echo "1, GPU-bbb, 24564"
+            """)
+    )
+    tool.chmod(0o755)
+
+    gpus = slots.list_gpus(str(tool))
+
+    assert gpus == GPUS
+    assert slots.list_slot_names(gpus) == ["gpu-0", "gpu-1", "ingest"]

@@ -1,0 +1,263 @@
+"""The slot: one GPU, or the CPU, on which one job at a time runs.
+
+A slot is held by an advisory lock on `<runtime>/slot-<name>.lock`. The locked file is
+inherited by the guardian and the trainer, so the lock is held as long as anything of
+an attempt is alive, even when the worker was killed. Whoever finds it held by such an
+orphan ends the orphan and waits for the release; it never claims a job before.
+"""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from shared.errors import UserError
+
+log = structlog.get_logger()
+
+POLL_SECONDS = 0.05
+KILL_PATIENCE_SECONDS = 10.0  # a killed process on a hung disk dies when the disk may
+NVIDIA_SMI_TIMEOUT_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class GPUDevice:
+    """One GPU as its driver names it."""
+
+    index: int
+    uuid: str
+    memory_mb: int
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What one worker process owns.
+
+    Args:
+        name: `cpu`, `gpu-<uuid>` or `ingest`; names the lock file.
+        kinds: Kinds of jobs that run here.
+        gpu: The GPU, for slots that have one.
+    """
+
+    name: str
+    kinds: tuple[str, ...]
+    gpu: GPUDevice | None = None
+
+    @property
+    def visible_devices(self) -> str:
+        """Value of CUDA_VISIBLE_DEVICES for the child: its GPU, or none at all."""
+        return self.gpu.uuid if self.gpu else "-1"
+
+    @property
+    def gpu_mem_mb(self) -> int:
+        """Memory that a job may ask of this slot's GPU, MiB; 0 without a GPU."""
+        return self.gpu.memory_mb if self.gpu else 0
+
+
+class SlotBusyError(Exception):
+    """Another live worker, or an orphan that cannot be ended, holds the slot."""
+
+
+def list_gpus(program: str = "nvidia-smi") -> list[GPUDevice]:
+    """Lists the GPUs of this machine; none where there is no NVIDIA driver.
+
+    Args:
+        program: The driver's tool, asked for index, UUID and memory.
+    """
+    query = ["--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(
+            [program, *query],
+            capture_output=True,
+            text=True,
+            timeout=NVIDIA_SMI_TIMEOUT_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [_parse_gpu(line) for line in answer.stdout.splitlines() if line.strip()]
+
+
+def list_slot_names(gpus: list[GPUDevice]) -> list[str]:
+    """Lists the slots one machine offers: one per GPU, else the CPU, and one ingest."""
+    training = [f"gpu-{gpu.index}" for gpu in gpus] or ["cpu"]
+    return [*training, "ingest"]
+
+
+def get_slot(asked: str, gpus: list[GPUDevice]) -> Slot:
+    """Builds the slot a user named.
+
+    Args:
+        asked: `cpu`, `ingest`, `gpu-<index>` or `gpu-<uuid>`.
+        gpus: As `list_gpus` found them.
+
+    Raises:
+        UserError: When there is no such slot on this machine.
+    """
+    if asked == "cpu":
+        return Slot("cpu", ("train",))
+    if asked == "ingest":
+        return Slot("ingest", ("ingest",))
+    for gpu in gpus:
+        if asked in (f"gpu-{gpu.index}", f"gpu-{gpu.uuid}", gpu.uuid):
+            return Slot(f"gpu-{gpu.uuid}", ("train",), gpu)
+    known = ", ".join(["cpu", "ingest", *(f"gpu-{gpu.index}" for gpu in gpus)])
+    raise UserError(f"There is no slot {asked!r} here. Known: {known}.", field="slot")
+
+
+class SlotLock:
+    """The held lock of one slot; `descriptor` goes to the guardian and the trainer."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self.descriptor = descriptor
+
+    def note_processes(self, **processes: int) -> None:
+        """Writes process ids into the lock file, for whoever looks after a crash."""
+        text = json.dumps({"worker": os.getpid(), **processes}) + "\n"
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, text.encode(), 0)
+
+    def list_strays(self) -> list[int]:
+        """Lists the other processes that still hold this slot."""
+        return [pid for pid in _holders(self.path) if pid != os.getpid()]
+
+    def release(self) -> None:
+        """Gives the slot back, unless something of the attempt is still alive."""
+        os.close(self.descriptor)
+
+
+def acquire(
+    runtime: Path,
+    slot: Slot,
+    *,
+    grace_seconds: float,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> SlotLock:
+    """Takes the slot, after ending whatever a dead worker left running on it.
+
+    1. The lock is free: take it.
+    2. It is held by a live worker: that worker is busy or frozen, and its children
+       are its own. Leave it alone.
+    3. It is held by orphans only. Their guardian is ending them already; help with
+       SIGTERM, wait the grace period, then SIGKILL, then wait for the release.
+
+    Args:
+        runtime: Local folder of the lock files.
+        slot: Whose lock.
+        grace_seconds: Time that orphans get to leave.
+        should_stop: Asked while waiting; true gives up.
+
+    Raises:
+        SlotBusyError: In case 2, or when orphans outlive SIGKILL.
+    """
+    runtime.mkdir(parents=True, exist_ok=True)
+    path = runtime / f"slot-{slot.name}.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = SlotLock(path, descriptor)
+    try:
+        if not _try_lock(descriptor):
+            _clear_orphans(lock, grace_seconds, should_stop)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    lock.note_processes()
+    return lock
+
+
+def _clear_orphans(
+    lock: SlotLock, grace_seconds: float, should_stop: Callable[[], bool]
+) -> None:
+    worker = _worker_in(lock.path)
+    orphans = lock.list_strays()
+    if worker in orphans:
+        raise SlotBusyError(f"worker {worker} holds {lock.path.name}")
+    log.warning("orphans_found", slot=lock.path.name, pids=orphans)
+    for number, patience in (
+        (signal.SIGTERM, grace_seconds),
+        (signal.SIGKILL, KILL_PATIENCE_SECONDS),
+    ):
+        end_processes(lock.list_strays(), number)
+        if _wait_for_lock(lock.descriptor, patience, should_stop):
+            log.info("orphans_ended", slot=lock.path.name)
+            return
+    raise SlotBusyError(f"{lock.path.name} is held by {lock.list_strays()}")
+
+
+def end_processes(pids: list[int], number: int) -> None:
+    """Sends signal `number` to each process that is still there."""
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+        except PermissionError:
+            log.exception("orphan_of_another_user", pid=pid)
+
+
+def _wait_for_lock(
+    descriptor: int, patience_seconds: float, should_stop: Callable[[], bool]
+) -> bool:
+    deadline = time.monotonic() + patience_seconds
+    while not (taken := _try_lock(descriptor)) and time.monotonic() < deadline:
+        if should_stop():
+            raise SlotBusyError("asked to stop while waiting for the slot")
+        time.sleep(POLL_SECONDS)
+    return taken
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _worker_in(path: Path) -> int | None:
+    try:
+        return int(json.loads(path.read_text())["worker"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _holders(path: Path) -> list[int]:
+    """Lists the processes that hold the lock on `path`, themselves or by inheritance.
+
+    Process ids noted in a file may have been given to somebody else since; a held
+    lock cannot. Who merely waits for the lock has the file open too, and is no holder.
+    """
+    target = str(path.resolve())
+    return [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdecimal() and _holds(entry, target)
+    ]
+
+
+def _holds(process: Path, target: str) -> bool:
+    try:
+        links = list((process / "fd").iterdir())
+    except OSError:
+        return False
+    for link in links:
+        try:
+            if str(link.readlink()) == target:
+                about = (process / "fdinfo" / link.name).read_text()
+                if "FLOCK" in about:
+                    return True
+        except OSError:
+            continue
+    return False
+
+
+def _parse_gpu(line: str) -> GPUDevice:
+    index, uuid, memory = (part.strip() for part in line.split(","))
+    return GPUDevice(int(index), uuid, int(float(memory)))

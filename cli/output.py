@@ -1,0 +1,108 @@
+"""What commands print: tables and progress for people, one JSON object for scripts.
+
+People's words and progress bars go to standard error whenever `--json` is given, so
+that standard output holds the JSON alone.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """Tells the user something that is not the result."""
+    err.print(text, markup=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Prints `value` as the one JSON document of this command."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Prints rows under a heading, aligned."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    out.print(table, markup=False) if table.row_count else say("None yet.")
+
+
+def transfer_progress() -> Progress:
+    """Makes a progress bar for bytes, on standard error."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeElapsedColumn(),
+        console=err,
+    )
+
+
+def step_progress() -> Progress:
+    """Makes a progress bar for counted steps, on standard error."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=err,
+    )
+
+
+def format_size(size_bytes: float) -> str:
+    """Returns `size_bytes` as people write it, such as `17.2 MB`."""
+    units = iter(("B", "kB", "MB", "GB", "TB"))
+    unit = next(units)
+    while size_bytes >= 1000 and unit != "TB":  # noqa: PLR2004 - SI steps
+        size_bytes /= 1000
+        unit = next(units)
+    return f"{size_bytes:.0f} B" if unit == "B" else f"{size_bytes:.1f} {unit}"
+
+
+def format_duration(seconds: float) -> str:
+    """Returns `seconds` as `42 s`, `3 min 5 s` or `2 h 10 min`."""
+    whole = round(seconds)
+    hours, rest = divmod(whole, 3600)
+    minutes, left = divmod(rest, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {left} s" if minutes else f"{left} s"
+
+
+def format_time(moment_ms: float | str | None) -> str:
+    """Returns a moment in local time; takes milliseconds or ISO text."""
+    if moment_ms is None:
+        return ""
+    if isinstance(moment_ms, str):
+        moment = datetime.fromisoformat(moment_ms)
+    else:
+        moment = datetime.fromtimestamp(moment_ms / 1000, UTC)
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def pick(row: Mapping[str, Any], *names: str) -> list[Any]:
+    """Returns the values of `names` in `row`, None where it has none."""
+    return [row.get(name) for name in names]

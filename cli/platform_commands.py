@@ -1,0 +1,210 @@
+"""`up`, `worker`, `reconciler`, `migrate`: the processes of an installation."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Annotated, Any
+
+import typer
+
+from cli import up
+from cli.machine import list_training_slots
+from cli.options import DataDir, Json, Port, settings_with
+from cli.output import out, print_json, say, step_progress
+from shared.errors import UserError
+from shared.settings import Settings, child_environment, get_settings
+
+WORKER_STOP_SECONDS = 30.0
+LOOK_SECONDS = 0.5
+app = typer.Typer()
+
+
+@app.command("up")
+def run_up(
+    data_dir: DataDir = None,
+    port: Port = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=0,
+            help="Training workers to run. Defaults to one per GPU, else one.",
+        ),
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Run in the background.")
+    ] = False,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="Stop the one that runs.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run the whole platform on this machine, on its embedded defaults."""
+    settings = settings_with(data_dir=data_dir, port=port)
+    if stop:
+        stop_platform(settings, as_json=as_json)
+        return
+    slots = [*choose_slots(workers), "ingest"]
+    if detach:
+        state = start_platform(settings, slots[:-1] if workers is not None else None)
+        _show_ready(state, as_json=as_json)
+        return
+    up.run_in_front(
+        settings,
+        slots,
+        say=say,
+        ready=lambda state: _show_ready(state, as_json=as_json),
+    )
+
+
+def start_platform(settings: Settings, slots: list[str] | None) -> dict[str, Any]:
+    """Starts the platform in the background with a progress bar."""
+    with step_progress() as progress:
+        task = progress.add_task("Starting the platform", total=None)
+        return up.start_in_background(
+            settings, slots, wait=lambda: progress.advance(task, 0)
+        )
+
+
+def stop_platform(settings: Settings, *, as_json: bool) -> None:
+    """Stops the platform of a data folder and says whether one ran."""
+    with step_progress() as progress:
+        progress.add_task("Stopping the platform", total=None)
+        stopped = up.stop_running(settings)
+    if as_json:
+        print_json({"stopped": stopped})
+    elif stopped:
+        say("Trainyard is stopped.")
+    else:
+        say(f"Trainyard does not run on {settings.data_dir.absolute()}.")
+
+
+def choose_slots(workers: int | None) -> list[str]:
+    """Returns the training slots to use: all, or the first `workers`.
+
+    Raises:
+        UserError: When this machine has fewer slots.
+    """
+    slots = list_training_slots()
+    if workers is None:
+        return slots
+    if workers > len(slots):
+        raise UserError(
+            f"`--workers` must be at most {len(slots)} here: one per GPU, or one on "
+            f"the CPU, since a second would only take the cores of the first. "
+            f"Received: {workers}.",
+            field="workers",
+        )
+    return slots[:workers]
+
+
+@app.command()
+def worker(
+    gpu: Annotated[
+        int | None, typer.Option("--gpu", min=0, help="Serve this GPU alone.")
+    ] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Train on the CPU.")] = False,
+    ingest: Annotated[
+        bool, typer.Option("--ingest", help="Read datasets; train nothing.")
+    ] = False,
+) -> None:
+    """Run workers of this machine: by default one per GPU, else one on the CPU.
+
+    On another host, TRAINYARD_DATABASE_URL, TRAINYARD_REDIS_URL and
+    TRAINYARD_STORAGE_DIR say which installation it joins.
+    """
+    if sum([gpu is not None, cpu, ingest]) > 1:
+        raise UserError("Give one of `--gpu`, `--cpu` and `--ingest`.", field="gpu")
+    settings = get_settings()
+    up.prepare_folders(settings)
+    if gpu is not None:
+        slots = [f"gpu-{gpu}"]
+    elif cpu or ingest:
+        slots = ["cpu" if cpu else "ingest"]
+    else:
+        slots = list_training_slots()
+    if len(slots) == 1:
+        raise typer.Exit(_run_one_worker(settings, slots[0]))
+    _run_workers(settings, slots)
+
+
+def _worker_command(slot: str) -> list[str]:
+    return [sys.executable, "-m", "worker.run", "--slot", slot]
+
+
+def _run_one_worker(settings: Settings, slot: str) -> int:
+    process = subprocess.Popen(_worker_command(slot), env=child_environment(settings))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: process.terminate())
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # the terminal has told the worker as well
+            say("Stopping; the job is saved first ...")
+
+
+def _run_workers(settings: Settings, slots: list[str]) -> None:
+    from cli.children import Child, stop_all
+
+    environment = child_environment(settings, PYTHONUNBUFFERED="1")
+    workers = [
+        Child(f"worker-{slot}", _worker_command(slot), environment, settings.logs)
+        for slot in slots
+    ]
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: stopping.set())
+    for child in workers:
+        child.start()
+    say(f"Workers run for {', '.join(slots)}; logs in {settings.logs}")
+    while not stopping.is_set():
+        for child in workers:
+            sentence = child.restart_if_dead()
+            if sentence:
+                say(sentence)
+        time.sleep(LOOK_SECONDS)
+    say("Stopping; the jobs are saved first ...")
+    stop_all(workers, within_seconds=WORKER_STOP_SECONDS)
+
+
+@app.command()
+def reconciler() -> None:
+    """Ring again what waits, requeue what died, collect garbage; any number may run."""
+    from shared.database import get_database
+    from shared.log import configure_logging
+    from shared.reconciler import Reconciler
+
+    settings = get_settings()
+    configure_logging(settings)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    Reconciler(get_database(), settings).run_forever(stop)
+
+
+@app.command()
+def migrate(as_json: Json = False) -> None:
+    """Bring the database's tables up to date; safe to run by two at once."""
+    from shared.database import migrate as migrate_database
+
+    settings = get_settings()
+    up.prepare_folders(settings)
+    migrate_database(settings.database_address)
+    if as_json:
+        print_json({"migrated": True})
+    else:
+        say("The tables are up to date.")
+
+
+def _show_ready(state: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(state)
+        return
+    out.print(
+        f"\nTrainyard runs at [bold]{state['url']}[/bold]\n"
+        f"Sign in once with    {state['sign_in']}\n"
+        f"Data folder          {state['data_dir']}\n",
+        soft_wrap=True,
+    )

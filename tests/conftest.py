@@ -1,0 +1,79 @@
+"""Fixtures that every test may ask for: real databases, a real broker."""
+
+import shutil
+
+import pytest
+
+from shared.database import Database, migrate
+from tests.services import Broker, PostgresServer
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """One Postgres server for this test process."""
+    server = PostgresServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres):
+    """Name of a migrated, empty database to clone."""
+    name = postgres.create_database()
+    migrate(postgres.url(name))
+    return name
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory):
+    """Path of a migrated, empty database file to copy."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.sqlite"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template, tmp_path):
+    """Address of a migrated SQLite database of this test's own."""
+    path = tmp_path / "trainyard.sqlite"
+    shutil.copyfile(sqlite_template, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def postgres_url(postgres, postgres_template):
+    """Address of a migrated Postgres database of this test's own."""
+    name = postgres.create_database(postgres_template)
+    yield postgres.url(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request):
+    """Address of a migrated database, once of each kind."""
+    return request.getfixturevalue(f"{request.param}_url")
+
+
+@pytest.fixture
+def database(database_url):
+    """A migrated database, once of each kind."""
+    database = Database(database_url)
+    yield database
+    database.dispose()
+
+
+@pytest.fixture(scope="session")
+def session_broker():
+    """One broker for this test process."""
+    broker = Broker()
+    yield broker
+    broker.close()
+
+
+@pytest.fixture
+def broker(session_broker):
+    """A broker, running and empty."""
+    if session_broker.process.poll() is not None:
+        session_broker.start()
+    session_broker.client().flushall()
+    return session_broker

@@ -1,0 +1,238 @@
+"""Builds the network: the base, the head, and the two joined.
+
+Every layer has a name that depends on the training spec alone, so that a checkpoint
+written by one process fits the network built by another.
+"""
+
+import difflib
+from pathlib import Path
+
+import keras
+from keras import layers
+
+from shared.base_models import BaseModel, get_base_model, resolve_image_size_px
+from shared.errors import UserError
+from shared.training_spec import TrainingSpec
+from worker.training.efficientnet_lite import efficientnet_lite
+from worker.training.pretrained_weights import load_base_weights
+
+IMAGE_LAYER = "image"
+FEATURES_LAYER = "features"
+PROBABILITIES_LAYER = "probabilities"
+
+# Source: `keras.applications.imagenet_utils`, modes `caffe` and `torch`.
+_CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+
+
+def build_base(
+    spec: TrainingSpec, weights_dirs: list[Path] | None = None
+) -> keras.Model:
+    """Builds the base model of `spec` with its weights, every layer frozen.
+
+    Forgets the names that Keras gave out before (`keras.utils.clear_session`) and sets
+    every random state from the spec's seed: the same spec gives the same names and the
+    same weights in every process. Models built earlier go on working.
+
+    Args:
+        spec: Names the base model, its weights and the image size.
+        weights_dirs: Folders searched for weight files. Defaults to none.
+
+    Returns:
+        A flat model from pixels to pooled features; the family's own preprocessing is
+        inside it.
+
+    Raises:
+        UserError: When the base model is unknown, its weights cannot be had, or the
+            image size is too small for it.
+
+    Shapes:
+        input: (batch, size, size, 3) float32 in [0, 255].
+        output: (batch, feature_size) float32.
+    """
+    base_model = get_base_model(spec.base_model)
+    size = resolve_image_size_px(spec.base_model, spec.image_size_px)
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(spec.seed)
+    image = keras.Input((size, size, 3), dtype="float32", name=IMAGE_LAYER)
+    features = _apply_network(base_model, _preprocess(base_model, image))
+    if len(features.shape) > 2:  # noqa: PLR2004 - a map is pooled, a vector is not
+        features = layers.GlobalAveragePooling2D(name=FEATURES_LAYER)(features)
+    model = keras.Model(image, features, name="base")
+    if spec.weights is not None:
+        load_base_weights(model, base_model, spec.weights, weights_dirs or [])
+    _repair_normalization(model, base_model)
+    model.trainable = False
+    return model
+
+
+def build_head(spec: TrainingSpec, feature_size: int, classes: int) -> keras.Model:
+    """Builds the user's dense layers, ending in a softmax over `classes`.
+
+    Args:
+        spec: Names the hidden widths and the dropout.
+        feature_size: Length of the base's feature vector.
+        classes: Number of classes, at least 2.
+
+    Shapes:
+        input: (batch, feature_size) float32.
+        output: (batch, classes) float32 probabilities.
+    """
+    features = keras.Input((feature_size,), dtype="float32", name="head_features")
+    x = features
+    for place, units in enumerate(spec.head.units):
+        x = _drop(x, spec, place)
+        x = layers.Dense(
+            units,
+            activation="relu",
+            kernel_initializer=keras.initializers.HeNormal(seed=spec.seed + place),
+            name=f"head_dense_{place}",
+        )(x)
+    last = len(spec.head.units)
+    x = _drop(x, spec, last)
+    probabilities = layers.Dense(
+        classes,
+        activation="softmax",
+        kernel_initializer=keras.initializers.GlorotUniform(seed=spec.seed + last),
+        name=PROBABILITIES_LAYER,
+    )(x)
+    return keras.Model(features, probabilities, name="head")
+
+
+def join(base: keras.Model, head: keras.Model) -> keras.Model:
+    """Returns one flat model from pixels to probabilities, sharing all variables."""
+    x = base.output
+    for layer in head.layers[1:]:
+        x = layer(x)
+    return keras.Model(base.input, x, name="classifier")
+
+
+def set_trainable_from(base: keras.Model, unfreeze_from: str | float) -> int:
+    """Makes the base trainable from one layer on, and frozen before it.
+
+    BatchNormalization stays frozen everywhere, which in Keras also means that it
+    normalises with its stored statistics: small fine-tuning batches would ruin them.
+
+    Args:
+        base: The base, alone or joined with its head; layers of the head stay
+            trainable.
+        unfreeze_from: Name of the first trained layer, or the share of the base's
+            depth that stays frozen, from 0 (train all) to 1 (train none).
+
+    Returns:
+        Number of layers that will be trained.
+
+    Raises:
+        UserError: When no layer has that name; lists close ones.
+    """
+    ours = [layer for layer in base.layers if not _is_of_head(layer)]
+    first = _find_first_trained(ours, unfreeze_from)
+    base.trainable = True
+    for place, layer in enumerate(ours):
+        is_norm = isinstance(layer, layers.BatchNormalization)
+        layer.trainable = place >= first and not is_norm
+        for inner in layer._flatten_layers(include_self=False):  # noqa: SLF001 - the only way into a nested block
+            if isinstance(inner, layers.BatchNormalization):
+                inner.trainable = False
+    return sum(bool(layer.trainable_weights) for layer in ours)
+
+
+def list_layer_names(base: keras.Model) -> list[str]:
+    """Returns the names of the base's layers that have weights, input side first."""
+    return [layer.name for layer in base.layers if layer.weights]
+
+
+@keras.saving.register_keras_serializable(package="trainyard")
+class ReverseChannels(layers.Layer):
+    """Turns RGB into BGR, the order that the Caffe-trained networks were fed."""
+
+    def call(self, images: keras.KerasTensor) -> keras.KerasTensor:
+        """Returns `images` with the last axis reversed."""
+        return images[..., ::-1]
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Returns `input_shape`: only the order changes."""
+        return input_shape
+
+
+def _preprocess(base_model: BaseModel, image: keras.KerasTensor) -> keras.KerasTensor:
+    name = "preprocess"
+    match base_model.family.preprocessing:
+        case "inside":
+            return image
+        case "symmetric":
+            return layers.Rescaling(1 / 127.5, offset=-1.0, name=name)(image)
+        case "lite":
+            return layers.Rescaling(1 / 128, offset=-127 / 128, name=name)(image)
+        case "torch":
+            scale = [1 / (255 * deviation) for deviation in _IMAGENET_DEVIATION]
+            pairs = zip(_IMAGENET_MEAN, _IMAGENET_DEVIATION, strict=True)
+            offset = [-mean / deviation for mean, deviation in pairs]
+            return layers.Rescaling(scale, offset=offset, name=name)(image)
+        case "caffe":
+            bgr = ReverseChannels(name="preprocess_bgr")(image)
+            offset = [-mean for mean in _CAFFE_MEAN_BGR]
+            return layers.Rescaling([1.0] * 3, offset=offset, name=name)(bgr)
+
+
+def _apply_network(
+    base_model: BaseModel, image: keras.KerasTensor
+) -> keras.KerasTensor:
+    if base_model.family.preprocessing == "lite":
+        return efficientnet_lite(base_model.constructor, image)
+    options: dict[str, object] = {}
+    if base_model.alpha is not None:
+        options["alpha"] = base_model.alpha
+    if base_model.minimalistic:
+        options["minimalistic"] = True
+    constructor = getattr(keras.applications, base_model.constructor)
+    # Random weights here: Keras's own loading knows one folder and one image size.
+    network = constructor(
+        weights=None, include_top=False, pooling="avg", input_tensor=image, **options
+    )
+    return network.output
+
+
+def _repair_normalization(model: keras.Model, base_model: BaseModel) -> None:
+    """Sets EfficientNet's input statistics, whatever weights were loaded.
+
+    The published files hold deviations where Keras expects variances; with
+    `weights="imagenet"` Keras adds a layer that makes up for it, and with a path it
+    does not. Setting both to what they should be is right in every case.
+    Source: https://github.com/tensorflow/tensorflow/issues/49930
+    """
+    if base_model.family.name != "EfficientNet":
+        return
+    for layer in model.layers:
+        if isinstance(layer, layers.Normalization):
+            layer.adapt_mean.assign(_IMAGENET_MEAN)
+            variance = [deviation**2 for deviation in _IMAGENET_DEVIATION]
+            layer.adapt_variance.assign(variance)
+            layer.finalize_state()
+
+
+def _drop(x: keras.KerasTensor, spec: TrainingSpec, place: int) -> keras.KerasTensor:
+    if spec.head.dropout == 0:
+        return x
+    name = f"head_dropout_{place}"
+    return layers.Dropout(spec.head.dropout, seed=spec.seed + place, name=name)(x)
+
+
+def _is_of_head(layer: keras.Layer) -> bool:
+    return layer.name.startswith("head_") or layer.name == PROBABILITIES_LAYER
+
+
+def _find_first_trained(ours: list[keras.Layer], unfreeze_from: str | float) -> int:
+    if not isinstance(unfreeze_from, str):
+        return round(unfreeze_from * len(ours))
+    names = [layer.name for layer in ours]
+    if unfreeze_from in names:
+        return names.index(unfreeze_from)
+    close = difflib.get_close_matches(unfreeze_from, names, n=5, cutoff=0.3)
+    raise UserError(
+        f"`unfreeze_from` must be a layer of the base model or a share from 0 to 1. "
+        f"Close names: {', '.join(close) or ', '.join(names[-5:])}. "
+        f"Received: unfreeze_from={unfreeze_from!r}.",
+        field="unfreeze_from",
+    )

@@ -1,0 +1,179 @@
+"""Finds a base model's weight file and loads it.
+
+Order of search for `weights="imagenet"`: the installed Python package, the given
+weights folders, Keras's own cache (`KERAS_HOME`), the network.
+"""
+
+import hashlib
+import importlib.util
+import os
+import urllib.request
+from pathlib import Path
+
+import keras
+import numpy as np
+
+# Keras has no public name for its own folder.
+from keras.src.backend.config import keras_home
+
+from shared.base_models import BaseModel
+from shared.errors import UserError
+from worker.training.efficientnet_lite import assign_torch_weights
+from worker.training.torch_file import load_torch_tensors
+
+IMAGENET = "imagenet"
+
+# A machine without a network must say so soon instead of waiting for ever.
+_NETWORK_TIMEOUT_SECONDS = 30
+_CHUNK_BYTES = 1 << 20
+_MD5_LENGTH = 32
+_READABLE = (".pth", ".h5", ".hdf5")
+
+
+def load_base_weights(
+    model: keras.Model, base_model: BaseModel, weights: str, weights_dirs: list[Path]
+) -> Path:
+    """Loads the weights that a training spec names into `model`.
+
+    Args:
+        model: The base built without its top and with random weights.
+        base_model: What `model` is.
+        weights: `imagenet`, or the path of a file under one of `weights_dirs`.
+        weights_dirs: Folders that hold weight files.
+
+    Returns:
+        The file that was read.
+
+    Raises:
+        UserError: When the file is nowhere (naming it and where to put it), is
+            damaged or belongs to another network.
+    """
+    if weights == IMAGENET:
+        path = find_imagenet_weights(base_model, weights_dirs)
+    else:
+        path = find_own_weights(weights, weights_dirs)
+    if path.suffix == ".pth":
+        assign_torch_weights(model, load_torch_tensors(path))
+        return path
+    try:
+        model.load_weights(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"The weights file {path.name} is damaged or does not belong to "
+            f"{base_model.name} without its top: {error}",
+            field="weights",
+        ) from error
+    return path
+
+
+def find_imagenet_weights(base_model: BaseModel, weights_dirs: list[Path]) -> Path:
+    """Returns the file with the ImageNet weights, fetched if it must be.
+
+    Raises:
+        UserError: When it is nowhere and cannot be fetched.
+    """
+    if base_model.weights_package is not None:
+        packaged = _find_in_package(base_model.weights_package, base_model.weights_file)
+        if packaged is not None:
+            return packaged
+    cache = Path(keras_home()).expanduser() / "models"
+    for folder in [*weights_dirs, *(d / "models" for d in weights_dirs), cache]:
+        path = folder / base_model.weights_file
+        if path.is_file():
+            return path
+    if base_model.weights_url is None:
+        raise UserError(
+            f"The weights of {base_model.name} come with the Python package "
+            f"{base_model.weights_package}, which is not installed: install it, or "
+            f"put {base_model.weights_file} into {_name_folders(weights_dirs, cache)}.",
+            field="weights",
+        )
+    try:
+        return _fetch(base_model, cache)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"The ImageNet weights of {base_model.name} are not on this machine and "
+            f"could not be fetched ({error}). Download {base_model.weights_url} and "
+            f"put it as {base_model.weights_file} into "
+            f"{_name_folders(weights_dirs, cache)}; or choose an EfficientNet-Lite, "
+            f"which needs no network.",
+            field="weights",
+        ) from error
+
+
+def find_own_weights(weights: str, weights_dirs: list[Path]) -> Path:
+    """Returns the user's weights file.
+
+    Only files under `weights_dirs` are read: whoever submits a job from afar must not
+    open any file of this machine.
+
+    Raises:
+        UserError: When there is no such file there, or it is of an unknown kind.
+    """
+    for folder in weights_dirs:
+        path = (folder / weights).resolve()
+        if path.is_relative_to(folder.resolve()) and path.is_file():
+            if path.suffix in _READABLE:
+                return path
+            raise UserError(
+                f"`weights` must be a {', '.join(_READABLE)} file. "
+                f"Received: weights={weights!r}.",
+                field="weights",
+            )
+    folders = ", ".join(str(folder) for folder in weights_dirs) or "none are set"
+    raise UserError(
+        f"`weights` must be `imagenet`, null or a file under the weights folders "
+        f"({folders}). Received: weights={weights!r}.",
+        field="weights",
+    )
+
+
+def digest_weights(model: keras.Model) -> str:
+    """Returns the SHA-256 over every variable's path, shape, type and value."""
+    digest = hashlib.sha256()
+    for variable in model.variables:
+        values = np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
+        digest.update(f"{variable.path} {values.shape} {values.dtype}\n".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def _find_in_package(distribution: str, file: str) -> Path | None:
+    # The package is only a folder with a file: nothing of it is imported.
+    found = importlib.util.find_spec(distribution.replace("-", "_"))
+    for folder in (found.submodule_search_locations or []) if found else []:
+        path = Path(folder) / "models" / file
+        if path.is_file():
+            return path
+    return None
+
+
+def _fetch(base_model: BaseModel, cache: Path) -> Path:
+    """Downloads into Keras's cache, whole or not at all, whoever else does the same."""
+    cache.mkdir(parents=True, exist_ok=True)
+    path = cache / base_model.weights_file
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    known = base_model.weights_hash
+    digest = hashlib.md5() if len(known or "") == _MD5_LENGTH else hashlib.sha256()  # noqa: S324 - Keras publishes MD5
+    try:
+        with (
+            urllib.request.urlopen(  # noqa: S310 - the address is in our table
+                base_model.weights_url, timeout=_NETWORK_TIMEOUT_SECONDS
+            ) as answer,
+            part.open("wb") as file,
+        ):
+            while chunk := answer.read(_CHUNK_BYTES):
+                digest.update(chunk)
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        if known is not None and digest.hexdigest() != known:
+            raise ValueError("what arrived has another digest than Keras publishes")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def _name_folders(weights_dirs: list[Path], cache: Path) -> str:
+    return " or ".join(str(folder) for folder in [*weights_dirs, cache])

@@ -1,0 +1,68 @@
+"""Keeps the weights to publish, and says when waiting longer is pointless.
+
+Keras's own callbacks keep this in memory only: after a restart they forget the best
+and overwrite it with something worse (keras#17012). Here the decisions live in the
+`TrainingState` and the weights in the checkpoint.
+"""
+
+import math
+from collections.abc import Callable
+
+from shared.training_spec import TrainingSpec
+from worker.training.training_state import Best, TrainingState
+from worker.training.variables import NamedArray
+
+
+class BestWeights:
+    """The weights that would be published now.
+
+    Args:
+        spec: `monitor`, `save_best_only` and `early_stopping_patience` decide.
+        state: Where the decisions are remembered.
+        weights: The weights that `state.best` speaks of.
+    """
+
+    def __init__(
+        self, spec: TrainingSpec, state: TrainingState, weights: list[NamedArray]
+    ) -> None:
+        self._spec = spec
+        self._state = state
+        self.weights = weights
+
+    def end_epoch(
+        self, values: dict[str, float], read_weights: Callable[[], list[NamedArray]]
+    ) -> None:
+        """Takes the epoch's weights if they are the best of all phases.
+
+        With `save_best_only` off the newest weights are taken every time; early
+        stopping still looks at the metric.
+        """
+        state, value = self._state, values[self._spec.monitor]
+        if self._is_better(value, state.best_value):
+            state.best_value, state.waited_epochs = value, 0
+        else:
+            state.waited_epochs += 1
+        best = state.best.value if state.best else None
+        if self._spec.save_best_only and not self._is_better(value, best):
+            return
+        self.weights = read_weights()
+        state.best = Best(
+            phase=state.phase,
+            epoch=state.epoch - 1,
+            step=state.step,
+            monitor=self._spec.monitor,
+            value=value,
+        )
+
+    @property
+    def waited_long_enough(self) -> bool:
+        """Whether the phase has gone its patience without improving."""
+        patience = self._spec.early_stopping_patience
+        return patience is not None and self._state.waited_epochs >= patience
+
+    def _is_better(self, value: float, than: float | None) -> bool:
+        if not math.isfinite(value):
+            return False
+        if than is None:
+            return True
+        return value < than if self._spec.monitor == "val_loss" else value > than

@@ -1,0 +1,210 @@
+"""Trains one phase, from whatever batch it had reached, to its end.
+
+The loop is plain: `train_on_batch`, one batch after another. `fit` starts at epoch
+boundaries only, and a run that was killed in the middle of an epoch must go on there.
+Nothing that happens in one batch depends on anything but the state, the arrays and the
+batch's number, so a resumed run does what the uninterrupted one would have done.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import keras
+
+from shared.errors import UserError
+from shared.training_spec import TrainingSpec
+from worker import events
+from worker.training import checkpoint, variables
+from worker.training.batches import Batch, Batches, read_ahead
+from worker.training.best_weights import BestWeights
+from worker.training.checkpoint import CheckpointWriter
+from worker.training.stop_requests import Stopped, StopRequests
+from worker.training.training_state import EVALUATE, Stopwatch, TrainingState
+from worker.training.variables import Arrays
+
+# A long epoch is saved in between too: a crash never costs more than this.
+_LONGEST_UNSAVED_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase, ready to train.
+
+    Args:
+        name: `frozen` or `fine_tune`.
+        next_name: The phase that follows.
+        model: Built anew from the seed and compiled.
+        train: The batches of the training split.
+        validate: Returns `val_loss` and `val_accuracy` of the model as it is.
+        epochs: Most epochs.
+        first_epoch: Number of its first epoch in random draws, so that no phase sees
+            another's order again.
+        makers: Threads that make batches ahead; 0 makes them in line.
+    """
+
+    name: str
+    next_name: str
+    model: keras.Model
+    train: Batches
+    validate: Callable[[], dict[str, float]]
+    epochs: int
+    first_epoch: int
+    makers: int
+
+
+class Diverged(Exception):  # noqa: N818 - control flow: an earlier epoch may do
+    """The loss is no longer a number."""
+
+
+class Trainer:
+    """What every phase shares: the state, the best weights, the checkpoints.
+
+    Args:
+        spec: The training spec.
+        state: Where the training stands; moved on in place.
+        best: The weights to publish.
+        checkpoints: Where the state is saved.
+        stops: What the process was asked to do.
+        stopwatch: Books the wall time of the phase.
+    """
+
+    def __init__(
+        self,
+        spec: TrainingSpec,
+        state: TrainingState,
+        *,
+        best: BestWeights,
+        checkpoints: CheckpointWriter,
+        stops: StopRequests,
+        stopwatch: Stopwatch,
+    ) -> None:
+        self._spec = spec
+        self._state = state
+        self._best = best
+        self._checkpoints = checkpoints
+        self._stops = stops
+        self._stopwatch = stopwatch
+        self._saved_at = time.monotonic()
+
+    def train(self, phase: Phase, arrays: Arrays | None) -> None:
+        """Trains `phase` to its end and moves the state to the next one.
+
+        Args:
+            phase: The phase to train.
+            arrays: What a checkpoint in the middle of this phase holds; None starts
+                the phase.
+
+        Raises:
+            Stopped: When the process was asked to stop; the state is saved.
+            UserError: When the loss stopped being a number before the first epoch
+                had ended.
+        """
+        if arrays and not self._state.at_phase_start:
+            self._put_back(phase, arrays)
+        with self._stops.saved_first():
+            try:
+                while self._state.phase == phase.name:
+                    self._train_epoch(phase)
+            except Diverged:
+                self._end_diverged(phase)
+
+    def _put_back(self, phase: Phase, arrays: Arrays) -> None:
+        # Optimizer and metric variables exist only after a step; whatever this one
+        # changes is overwritten.
+        phase.model.train_on_batch(*phase.train[0])
+        variables.write_all(phase.model, arrays)
+
+    def _train_epoch(self, phase: Phase) -> None:
+        phase.train.start_epoch(phase.first_epoch + self._state.epoch)
+        for batch in self._batches(phase):
+            logs = phase.model.train_on_batch(*batch, return_dict=True)
+            if not math.isfinite(logs["loss"]):
+                raise Diverged
+            self._state.add_batch(logs, images=len(batch[0]))
+            self._after_batch(phase)
+            if self._stops.finish:
+                break
+        if self._stops.finish and self._state.best:
+            self._enter(phase, EVALUATE)
+        else:
+            self._end_epoch(phase)
+
+    def _batches(self, phase: Phase) -> Iterator[Batch]:
+        first = self._state.batch
+        if phase.makers:
+            return read_ahead(phase.train, first, makers=phase.makers)
+        return (phase.train[index] for index in range(first, len(phase.train)))
+
+    def _after_batch(self, phase: Phase) -> None:
+        state, steps = self._state, len(phase.train)
+        done = state.epoch * steps + state.batch
+        events.progress(
+            phase.name, done, phase.epochs * steps, "steps", step=state.step
+        )
+        if self._stops.stop:
+            self._save(phase, checkpoint.EMERGENCY)
+            raise Stopped
+        if state.batch < steps and self._is_due_in_epoch():
+            self._save(phase, checkpoint.PERIODIC)
+
+    def _end_epoch(self, phase: Phase) -> None:
+        state = self._state
+        learning_rate = float(phase.model.optimizer.learning_rate)
+        values = state.end_epoch() | phase.validate()
+        self._best.end_epoch(values, lambda: variables.read(phase.model.weights))
+        state.metrics_seq += 1
+        events.emit(
+            "metrics",
+            seq=state.metrics_seq,
+            step=state.step,
+            epoch=state.epoch - 1,
+            phase=phase.name,
+            values=values | {"learning_rate": learning_rate},
+        )
+        if self._stops.finish:
+            self._enter(phase, EVALUATE)
+        elif state.epoch >= phase.epochs or self._best.waited_long_enough:
+            self._enter(phase, phase.next_name)
+        elif self._is_due_after_epoch():
+            self._save(phase, checkpoint.PERIODIC)
+
+    def _enter(self, phase: Phase, next_name: str) -> None:
+        """Saves the border between two phases: only the best weights cross it."""
+        self._state.enter(next_name)
+        self._save(phase, checkpoint.PERIODIC)
+
+    def _end_diverged(self, phase: Phase) -> None:
+        step = self._state.step + 1
+        if self._state.best is None:
+            raise UserError(
+                f"The loss was no longer a number at step {step}. Lower "
+                f"`{phase.name}_learning_rate`.",
+                field=f"training.{phase.name}_learning_rate",
+            )
+        events.note(
+            "warning",
+            f"The loss was no longer a number at step {step}, so this phase ended "
+            f"there; the best weights are from step {self._state.best.step}.",
+        )
+        self._enter(phase, phase.next_name)
+
+    def _is_due_in_epoch(self) -> bool:
+        every = self._spec.checkpoint_every.steps
+        if every is not None and self._state.step % every == 0:
+            return True
+        return time.monotonic() - self._saved_at > _LONGEST_UNSAVED_SECONDS
+
+    def _is_due_after_epoch(self) -> bool:
+        every = self._spec.checkpoint_every.epochs
+        if every is not None:
+            return self._state.epoch % every == 0
+        return self._is_due_in_epoch()
+
+    def _save(self, phase: Phase, kind: str) -> None:
+        self._stopwatch.lap()
+        arrays = {} if self._state.at_phase_start else variables.read_all(phase.model)
+        arrays["best"] = self._best.weights
+        self._checkpoints.save(self._state, arrays, kind=kind)
+        self._saved_at = time.monotonic()

@@ -1,0 +1,120 @@
+"""Reads SPEC.json: what one training attempt was asked to do.
+
+The file is written by the supervisor, or by hand for a run without any server. It
+carries everything: a child process reads no settings, no database, no environment.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared.errors import UserError
+from shared.training_spec import TrainingSpec, parse_training_spec
+
+# A shared folder on another host may hide a new file this long behind its negative
+# name cache (reliability: pitfall 52), so an absent checkpoint is asked for again.
+_MISSING_CHECKPOINT_SECONDS = 90.0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A checkpoint that may be resumed.
+
+    Args:
+        path: Its folder.
+        manifest_sha: Expected SHA-256 of its MANIFEST.json; None takes any manifest
+            that its files agree with (a run without a database).
+    """
+
+    path: Path
+    manifest_sha: str | None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One training attempt.
+
+    Args:
+        dataset: Dataset version, folder of class folders, or CSV file.
+        training: The validated spec.
+        caches: Folder that holds `packs/` and `features/`.
+        weights_dirs: Folders searched for weight files.
+        workdir: The attempt's own folder; only this attempt writes there.
+        resume_from: Checkpoints to resume, newest first; None means those in
+            `workdir`, as a run without a database does.
+        threads: Compute threads on the CPU; None takes every core it may use.
+        missing_checkpoint_seconds: How long an absent checkpoint is asked for again.
+        job: The job's facts (`id`, `fence`, `model_name`), empty when run alone.
+        spec_sha: SHA-256 of the training spec. The dataset is known by its
+            fingerprint, not by where it lies.
+    """
+
+    dataset: Path
+    training: TrainingSpec
+    caches: Path
+    weights_dirs: list[Path]
+    workdir: Path
+    resume_from: list[Candidate] | None
+    threads: int | None
+    missing_checkpoint_seconds: float
+    job: dict[str, Any]
+    spec_sha: str
+
+    @property
+    def runs_alone(self) -> bool:
+        """Whether no supervisor keeps the record of this run's checkpoints."""
+        return self.resume_from is None
+
+
+def load_request(spec_path: Path, workdir: Path) -> Request:
+    """Reads and validates SPEC.json.
+
+    Raises:
+        UserError: When the file cannot be read or asks for what cannot be done.
+    """
+    fields = _load_json(spec_path)
+    if fields.get("kind", "train") != "train":
+        raise UserError(
+            f"`kind` must be 'train' here. Received: kind={fields['kind']!r}.",
+            field="kind",
+        )
+    if not isinstance(fields.get("dataset"), str):
+        raise UserError("`dataset` must name a folder or a CSV file.", field="dataset")
+    training = parse_training_spec(fields.get("training", {}))
+    return Request(
+        dataset=Path(fields["dataset"]),
+        training=training,
+        caches=Path(fields.get("caches") or workdir / "caches"),
+        weights_dirs=[Path(folder) for folder in fields.get("weights_dirs", [])],
+        workdir=workdir,
+        resume_from=_candidates(fields.get("resume_from")),
+        threads=fields.get("threads"),
+        missing_checkpoint_seconds=float(
+            fields.get("missing_checkpoint_seconds", _MISSING_CHECKPOINT_SECONDS)
+        ),
+        job=fields.get("job") or {},
+        spec_sha=_digest(training),
+    )
+
+
+def _load_json(path: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as JSON: {error}.") from error
+    if not isinstance(fields, dict):
+        raise UserError(f"{path} must hold one JSON object.")
+    return fields
+
+
+def _candidates(rows: list[dict[str, str]] | None) -> list[Candidate] | None:
+    if rows is None:
+        return None
+    return [Candidate(Path(row["path"]), row.get("manifest_sha")) for row in rows]
+
+
+def _digest(training: TrainingSpec) -> str:
+    text = json.dumps(training.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,78 @@
+"""Identity by content: hashes, identical pictures, the fingerprint of a version."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+# Which split keeps a picture that was given in several: a copy of a test image must
+# not be trained on, so the test set wins and stays complete.
+_SPLIT_RANK = {"test": 0, "val": 1, "train": 2, None: 3}
+
+
+class HasContent(Protocol):
+    """An image that knows its bytes' hash, its class, its split and its name."""
+
+    sha256: str
+    label: str
+    split: str | None
+    name: str
+
+
+Image = TypeVar("Image", bound=HasContent)
+
+
+@dataclass(slots=True)
+class Merged(Generic[Image]):
+    """What is left when identical pictures are one.
+
+    Args:
+        kept: One image per content, sorted by hash.
+        duplicates: How many copies under the same label were dropped.
+        conflicts: Groups of identical files under different labels. None of them
+            is kept: nobody but the user can say which label is right.
+        leaks: How many copies were dropped from a split given by the user because
+            the same picture was also in another one.
+    """
+
+    kept: list[Image]
+    duplicates: int
+    conflicts: list[list[Image]]
+    leaks: int
+
+
+def hash_file(path: Path) -> str:
+    """Returns the SHA-256 of a file's bytes as hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def merge_identical(images: Iterable[Image]) -> Merged[Image]:
+    """Keeps one of each group of identical pictures, none where labels disagree."""
+    groups: dict[str, list[Image]] = {}
+    for image in images:
+        groups.setdefault(image.sha256, []).append(image)
+    merged: Merged[Image] = Merged([], 0, [], 0)
+    for _, group in sorted(groups.items()):
+        group.sort(key=lambda image: (_SPLIT_RANK[image.split], image.name))
+        if len({image.label for image in group}) > 1:
+            merged.conflicts.append(group)
+            continue
+        merged.kept.append(group[0])
+        merged.duplicates += len(group) - 1
+        merged.leaks += len({image.split for image in group} - {None}) > 1
+    return merged
+
+
+def fingerprint_rows(rows: Iterable[tuple[str, str, str]]) -> str:
+    """Returns the dataset version's fingerprint, 64 hexadecimal digits.
+
+    Args:
+        rows: (SHA-256 of the original bytes, label, split) of every image, in any
+            order.
+    """
+    digest = hashlib.sha256()
+    for sha256, label, split in sorted(rows):
+        digest.update(f"{sha256}\0{label}\0{split}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,105 @@
+"""What passes between the steps of ingest: files found, files left out, and why."""
+
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+# Endings that say "this is meant as a picture". They only help to understand the
+# folders of an upload; what a file is, its content decides.
+PICTURE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".dib", ".gif"}
+    | {".tif", ".tiff", ".webp", ".heic", ".heif", ".avif"}
+)
+_JUNK_FOLDERS = frozenset({"__macosx", "$recycle.bin", "system volume information"})
+_JUNK_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
+
+
+@dataclass(slots=True)
+class FoundFile:
+    """One file of an upload, not yet looked into.
+
+    Args:
+        path: Where its bytes lie now.
+        name: The user's name for it, folders separated by `/`.
+        source: Position of its source in the upload.
+    """
+
+    path: Path
+    name: str
+    source: int = 0
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders of the name, outermost first."""
+        return PurePosixPath(self.name).parts[:-1]
+
+    @property
+    def looks_like_picture(self) -> bool:
+        """Whether the name ends like a picture's."""
+        return PurePosixPath(self.name).suffix.lower() in PICTURE_SUFFIXES
+
+
+@dataclass(slots=True)
+class LabelledFile:
+    """A found file with its class, and its split where the user gave one."""
+
+    file: FoundFile
+    label: str
+    split: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A file that is left out, and the sentence that says why.
+
+    Args:
+        file: The user's name for it.
+        code: Static word for programs, such as `not_an_image`.
+        reason: Sentence for people: what is wrong and, where there is one, the fix.
+    """
+
+    file: str
+    code: str
+    reason: str
+
+
+class SkipList:
+    """Everything left out of one dataset: the first ones by name, all by count.
+
+    An upload may hold a million unusable files; the report keeps `keep` of them.
+    """
+
+    def __init__(self, keep: int = 10_000) -> None:
+        self._keep = keep
+        self.items: list[Skip] = []
+        self.codes: Counter[str] = Counter()
+
+    def add(self, file: str, code: str, reason: str) -> None:
+        """Notes that `file` is left out because of `reason`."""
+        self.codes[code] += 1
+        if len(self.items) < self._keep:
+            self.items.append(Skip(file, code, reason))
+
+    @property
+    def total(self) -> int:
+        """How many files were left out, those not kept by name included."""
+        return self.codes.total()
+
+
+def junk_reason(name: str) -> str | None:
+    """Says why an operating system's own file is left out; None for any other file."""
+    *folders, last = PurePosixPath(name).parts or ("",)
+    if any(folder.lower() in _JUNK_FOLDERS for folder in folders):
+        return "It was added by the operating system, not by you."
+    if last.lower() in _JUNK_FILES or last.startswith("._") or last == ".DS_Store":
+        return "It was added by the operating system, not by you."
+    hidden = next((part for part in (*folders, last) if part.startswith(".")), None)
+    if hidden is not None:
+        return f"“{hidden}” is hidden (its name begins with a dot)."
+    return None
+
+
+def clean_label(text: str) -> str:
+    """Brings a class name to one spelling: composed Unicode, no outer blanks."""
+    return unicodedata.normalize("NFC", text).strip()

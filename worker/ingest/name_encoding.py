@@ -1,0 +1,95 @@
+"""Reads names and tables whose encoding nobody recorded.
+
+A zip stores names as bytes and mostly does not say how to read them. Guessed is by
+rules that can be followed, over all names of one archive together: UTF-8 if it fits,
+then Chinese (GBK), Japanese (Shift-JIS), Cyrillic, then Latin-1 against the code page
+437 of old DOS and Windows tools.
+"""
+
+import re
+from collections.abc import Sequence
+
+_HIGH = re.compile(rb"[\x80-\xff]+")
+_GB2312_SHARE = 0.9
+_LONG_RUN = 3
+
+
+def decode_names(names: Sequence[bytes]) -> tuple[list[str], str]:
+    """Decodes all names of one archive with the encoding that fits them best.
+
+    Returns:
+        The names and the encoding used, such as `utf-8`, `gbk` or `latin-1`.
+    """
+    encoding = detect_encoding(b"\n".join(names))
+    return [name.decode(encoding, "replace") for name in names], encoding
+
+
+def decode_text(data: bytes) -> tuple[str, str]:
+    """Decodes a text file, its byte order mark taken off; also names the encoding."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", "replace"), "utf-16"
+    encoding = detect_encoding(data)
+    return data.decode(encoding, "replace").removeprefix("\ufeff"), encoding
+
+
+def detect_encoding(data: bytes) -> str:
+    """Names the encoding in which `data` makes most sense; never fails."""
+    if _decodes(data, "utf-8"):
+        return "utf-8"
+    if _looks_like_gbk(data):
+        return "gbk"
+    if _looks_like_shift_jis(data):
+        return "shift_jis"
+    return _single_byte_encoding(data)
+
+
+def _decodes(data: bytes, encoding: str) -> bool:
+    try:
+        data.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _looks_like_gbk(data: bytes) -> bool:
+    """Whether the high bytes pair up, and nearly all pairs are everyday characters.
+
+    Nearly any bytes decode as GBK. Real Chinese text uses the GB2312 block (first byte
+    B0 to F7, second from A1), while an accented Latin letter followed by a plain one
+    lands in the rare characters outside it.
+    """
+    if not _decodes(data, "gbk"):
+        return False
+    text = data.decode("gbk")
+    pairs = [char.encode("gbk") for char in text if ord(char) > 0x7F]  # noqa: PLR2004
+    everyday = sum(
+        0xA1 <= pair[0] <= 0xF7 and pair[-1] >= 0xA1  # noqa: PLR2004
+        for pair in pairs
+        if len(pair) > 1
+    )
+    return bool(pairs) and everyday >= _GB2312_SHARE * len(pairs)
+
+
+def _looks_like_shift_jis(data: bytes) -> bool:
+    """Whether it decodes and is mostly kana: Japanese names seldom lack them."""
+    if not _decodes(data, "shift_jis"):
+        return False
+    high = [char for char in data.decode("shift_jis") if ord(char) > 0x7F]  # noqa: PLR2004
+    kana = sum("\u3040" <= char <= "\u30ff" for char in high)
+    return bool(high) and kana * 3 >= len(high)
+
+
+def _single_byte_encoding(data: bytes) -> str:
+    runs = _HIGH.findall(data)
+    high = b"".join(runs)
+    # In the languages of Western Europe accented letters stand alone among plain ones;
+    # whole words of high bytes are Cyrillic.
+    if len(high) >= _LONG_RUN * len(runs):
+        upper = sum(byte >= 0xC0 for byte in high)  # noqa: PLR2004
+        dos = sum(0x80 <= byte <= 0xAF for byte in high)  # noqa: PLR2004
+        return "cp866" if dos > upper / 2 else "cp1251"
+    # 80 to 9F are letters in code page 437 and control characters in Latin-1; from A0
+    # it is the other way round: frames and Greek against letters.
+    if any(0x80 <= byte <= 0x9F for byte in high):  # noqa: PLR2004
+        return "cp437"
+    return "latin-1"

@@ -1,0 +1,198 @@
+"""Deals images into training, validation and test, by their content alone.
+
+Deterministic and stratified: within each class the images are ordered by a hash of
+(seed, content) and the first ones go to test and validation. The same upload always
+splits alike, whatever the files are called and in whichever order they came; and since
+identical pictures are merged before, none can straddle the splits.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shared.errors import UserError
+
+TRAIN, VAL, TEST = "train", "val", "test"
+SPLITS = (TRAIN, VAL, TEST)
+SPLIT_ALIASES = {
+    "train": TRAIN,
+    "training": TRAIN,
+    "trainset": TRAIN,
+    "train_set": TRAIN,
+    "val": VAL,
+    "valid": VAL,
+    "validation": VAL,
+    "dev": VAL,
+    "val_set": VAL,
+    "test": TEST,
+    "testing": TEST,
+    "testset": TEST,
+    "test_set": TEST,
+    "holdout": TEST,
+}
+# One for each split: with fewer, a class could not be trained, chosen and judged.
+MIN_IMAGES_PER_CLASS = 3
+_NAMED_IN_SENTENCE = 10
+
+
+@dataclass(frozen=True, slots=True)
+class SplitShares:
+    """Which part of each class goes where when the user gave no split.
+
+    Args:
+        train: Share of the training split.
+        val: Share of the validation split, above 0.
+        test: Share of the test split, above 0.
+        seed: Another seed deals other images.
+    """
+
+    train: float = 0.7
+    val: float = 0.15
+    test: float = 0.15
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        shares = (self.train, self.val, self.test)
+        if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:  # noqa: PLR2004
+            raise UserError(
+                "`split` needs `train`, `val` and `test` above 0 that add up to 1. "
+                f"Received: train={self.train}, val={self.val}, test={self.test}."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """What decides an image's split: content, class, and the user's wish if any."""
+
+    sha256: str
+    label: str
+    given: str | None = None
+
+
+def assign_splits(
+    images: Sequence[Keyed], shares: SplitShares | None = None
+) -> tuple[list[str], list[str]]:
+    """Gives every image its split.
+
+    Splits given by the user are kept. Where the user gave splits but no validation
+    (or no test) images, these are dealt from the training images given.
+
+    Args:
+        images: One per distinct content.
+        shares: Defaults to 70 % training, 15 % validation, 15 % test, seed 0.
+
+    Returns:
+        The split of each image, in the order of `images`, and sentences for the user.
+
+    Raises:
+        UserError: Fewer than two classes, or a class that is too small to split or
+            has no training image, by name.
+    """
+    shares = shares or SplitShares()
+    _refuse_few_classes(images)
+    given, notes = _usable_wishes(images)
+    splits: list[str] = [wish or "" for wish in given]
+    missing = [s for s in (VAL, TEST) if s not in set(given)] if any(given) else []
+    by_class: dict[str, list[int]] = defaultdict(list)
+    for position, image in enumerate(images):
+        by_class[image.label].append(position)
+    for positions in by_class.values():
+        positions.sort(key=lambda at: _key(images[at].sha256, shares.seed))
+        _deal([at for at in positions if not given[at]], [VAL, TEST], shares, splits)
+        if missing:
+            kept = [at for at in positions if given[at] == TRAIN]
+            _deal(kept, missing, shares, splits)
+    notes += _missing_notes(missing) + _empty_notes(by_class, splits)
+    return splits, notes
+
+
+def _refuse_few_classes(images: Sequence[Keyed]) -> None:
+    counts: dict[str, int] = defaultdict(int)
+    for image in images:
+        counts[image.label] += 1
+    if len(counts) < 2:  # noqa: PLR2004 - a classifier tells at least two apart
+        found = f"only “{next(iter(counts))}”" if counts else "none"
+        raise UserError(
+            "A dataset needs usable images of at least 2 classes. "
+            f"Found: {found}. Put the images of each class into a folder of its own, "
+            "or add a table with the columns filename and label."
+        )
+    small = sorted(k for k, n in counts.items() if n < MIN_IMAGES_PER_CLASS)
+    if small:
+        raise UserError(
+            f"Each class needs at least {MIN_IMAGES_PER_CLASS} different usable "
+            "images, one each for training, validation and test. Too small: "
+            f"{_name_some([f'“{k}” ({counts[k]})' for k in small])}. "
+            "Add images to these classes or leave them out."
+        )
+
+
+def _usable_wishes(
+    images: Sequence[Keyed],
+) -> tuple[list[str | None], list[str]]:
+    given = [image.given for image in images]
+    if TRAIN in given or None in given:
+        return given, []
+    note = (
+        "No image was given as training image, so the given splits were set aside "
+        "and all images were dealt anew."
+    )
+    return [None] * len(images), [note]
+
+
+def _deal(
+    positions: list[int], parts: list[str], shares: SplitShares, splits: list[str]
+) -> None:
+    """Gives the first positions to `parts` by their shares and the rest to training."""
+    whole = shares.train + sum(getattr(shares, part) for part in parts)
+    start = 0
+    for part in reversed(parts):
+        if len(positions) <= len(parts):
+            break
+        count = max(1, round(len(positions) * getattr(shares, part) / whole))
+        for at in positions[start : start + count]:
+            splits[at] = part
+        start += count
+    for at in positions[start:]:
+        splits[at] = TRAIN
+
+
+def _key(sha256: str, seed: int) -> str:
+    return hashlib.sha256(f"{seed}:{sha256}".encode()).hexdigest()
+
+
+def _missing_notes(missing: list[str]) -> list[str]:
+    words = {VAL: "validation", TEST: "test"}
+    return [
+        f"No {words[part]} images were given: they were taken from the training images."
+        for part in missing
+    ]
+
+
+def _empty_notes(by_class: dict[str, list[int]], splits: list[str]) -> list[str]:
+    lacking: dict[str, list[str]] = {part: [] for part in SPLITS}
+    for label, positions in by_class.items():
+        there = {splits[at] for at in positions}
+        for part in SPLITS:
+            if part not in there:
+                lacking[part].append(f"“{label}”")
+    if lacking[TRAIN]:
+        raise UserError(
+            "The given splits leave these classes without a training image: "
+            f"{_name_some(sorted(lacking[TRAIN]))}. Move some of their images to "
+            "the training split."
+        )
+    words = {VAL: "validation", TEST: "test"}
+    return [
+        f"The given splits leave {_name_some(sorted(lacking[part]))} without a "
+        f"{words[part]} image."
+        for part in (VAL, TEST)
+        if lacking[part]
+    ]
+
+
+def _name_some(names: list[str]) -> str:
+    shown = ", ".join(names[:_NAMED_IN_SENTENCE])
+    rest = len(names) - _NAMED_IN_SENTENCE
+    return f"{shown} and {rest} more" if rest > 0 else shown

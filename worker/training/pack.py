@@ -1,0 +1,383 @@
+"""Packs: a dataset decoded and resized once, then read without decoding.
+
+A pack is a folder of shards, each the raw uint8 pixels of some hundred images in the
+dataset's order, and `pack.json`, written last. The protocol, safe against `kill -9` at
+any moment and against two processes building the same pack:
+
+1. Without a `pack.json` that fits, every shard on disk is taken as unfinished business:
+   a shard is kept when its digest, stored beside it, fits its bytes.
+2. Missing shards are decoded into a file of their own, fsynced and renamed.
+   Decoding is deterministic, so a second builder only writes the same bytes again; it
+   starts elsewhere in the pack and skips what it finds, so two share the work.
+3. `pack.json` names every shard with its digest; from then on the pack is complete.
+
+Opening compares all digests (about 1 GB/s a thread, and the pages read are needed right
+after): a damaged or deleted shard is decoded again, without anybody being asked.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from shared.errors import UserError
+from shared.training_spec import Fit
+from worker.training.labelled_images import LabelledImages, read_dataset
+
+__all__ = ["LabelledImages", "Pack", "Pixels", "open_or_build_pack", "read_dataset"]
+
+# Small enough that a shard takes about a second and a killed build loses little.
+SHARD_BYTES = 32 * 2**20
+# Every mapped shard holds a file descriptor, of which a process may have 1,024 by
+# default: large datasets get larger shards instead of more.
+MAX_SHARDS = 256
+_PACK_VERSION = 1
+_LEFTOVER_SECONDS = 3600
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a pack consists of; equal plans give equal bytes."""
+
+    folder: Path
+    dataset: LabelledImages
+    image_size_px: int
+    fit: Fit
+
+    @property
+    def image_bytes(self) -> int:
+        return self.image_size_px * self.image_size_px * 3
+
+    @property
+    def images_per_shard(self) -> int:
+        fewest = -(-len(self.dataset) // MAX_SHARDS)
+        return max(1, SHARD_BYTES // self.image_bytes, fewest)
+
+    @property
+    def shard_count(self) -> int:
+        return -(-len(self.dataset) // self.images_per_shard)
+
+    def rows(self, shard: int) -> range:
+        start = shard * self.images_per_shard
+        return range(start, min(start + self.images_per_shard, len(self.dataset)))
+
+    def shard_path(self, shard: int) -> Path:
+        return self.folder / f"shard-{shard:06d}.u8"
+
+    def digest_path(self, shard: int) -> Path:
+        return self.folder / f"shard-{shard:06d}.sha256"
+
+    def identity(self) -> dict[str, Any]:
+        from worker.decode import DECODE_VERSION  # noqa: PLC0415 - TensorFlow
+
+        order = "\n".join(self.dataset.sha256).encode()
+        return {
+            "pack_version": _PACK_VERSION,
+            "decode_version": DECODE_VERSION,
+            "fingerprint": self.dataset.fingerprint,
+            "images": len(self.dataset),
+            "order": hashlib.sha256(order).hexdigest(),
+            "image_size_px": self.image_size_px,
+            "fit": self.fit.value,
+            "images_per_shard": self.images_per_shard,
+        }
+
+
+class Pixels:
+    """The pixels of a pack, `(images, size, size, 3)` uint8, mapped from disk.
+
+    Indexing with a whole number, a slice or an array of positions copies just those
+    images into memory.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, shards: list[np.ndarray]) -> None:
+        self._shards = shards
+        self._per_shard = len(shards[0])
+        self.shape = (sum(map(len, shards)), *shards[0].shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: int | slice | np.ndarray | list[int]) -> np.ndarray:
+        if isinstance(index, int | np.integer):
+            return self[np.array([index])][0]
+        if isinstance(index, slice):
+            index = np.arange(*index.indices(len(self)))
+        positions = np.asarray(index)
+        if positions.dtype == bool:
+            positions = np.flatnonzero(positions)
+        positions = np.where(positions < 0, positions + len(self), positions)
+        if positions.size and not (
+            positions.min() >= 0 and positions.max() < len(self)
+        ):
+            raise IndexError(f"The pack holds {len(self)} images.")
+        return self._gather(positions.astype(np.int64))
+
+    def _gather(self, positions: np.ndarray) -> np.ndarray:
+        taken = np.empty((len(positions), *self.shape[1:]), np.uint8)
+        shards, rows = np.divmod(positions, self._per_shard)
+        for shard in np.unique(shards):
+            here = shards == shard
+            taken[here] = self._shards[shard][rows[here]]
+        return taken
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A dataset at one image size, ready to be read in batches.
+
+    Args:
+        dataset: What it was made of.
+        pixels: `(images, image_size_px, image_size_px, 3)` uint8, in its order.
+        image_size_px: Side of the square, pixels.
+        fit: How other shapes became a square.
+        folder: Where it lies.
+    """
+
+    dataset: LabelledImages
+    pixels: Pixels
+    image_size_px: int
+    fit: Fit
+    folder: Path
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Class number of each image: `(images,)` int32."""
+        return self.dataset.labels
+
+    @property
+    def splits(self) -> dict[str, np.ndarray]:
+        """Positions of the images of `train`, `val` and `test`."""
+        return self.dataset.splits
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names by number."""
+        return self.dataset.classes
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the dataset version."""
+        return self.dataset.fingerprint
+
+
+def open_or_build_pack(
+    dataset: LabelledImages,
+    *,
+    image_size_px: int,
+    fit: Fit | str,
+    caches: Path,
+    report: Report = lambda _done, _total: None,
+    threads: int | None = None,
+) -> Pack:
+    """Opens the pack of `dataset` at one size, decoding what is not on disk yet.
+
+    Args:
+        dataset: From `read_dataset`.
+        image_size_px: Side of the square, pixels.
+        fit: How other shapes become a square.
+        caches: Folder that holds `packs/`. May be deleted at any time between runs.
+        report: Called with (images on disk for good, images in all), first with what
+            an earlier attempt had finished, then after each shard.
+        threads: Decoding threads. Defaults to the number of cores.
+
+    Raises:
+        UserError: Naming the image that is no readable JPEG or PNG.
+        OSError: The disk is full or cannot be read.
+    """
+    fit = Fit(fit)
+    folder = caches / "packs" / dataset.fingerprint / f"{image_size_px}-{fit.value}"
+    plan = _Plan(folder, dataset, image_size_px, fit)
+    threads = threads or len(os.sched_getaffinity(0))
+    if not _is_complete(plan, threads):
+        _build(plan, threads, report)
+    report(len(dataset), len(dataset))
+    return Pack(dataset, Pixels(_map_shards(plan)), image_size_px, fit, folder)
+
+
+def _map_shards(plan: _Plan) -> list[np.ndarray]:
+    shape = (-1, plan.image_size_px, plan.image_size_px, 3)
+    return [
+        np.memmap(plan.shard_path(shard), np.uint8, "r").reshape(shape)
+        for shard in range(plan.shard_count)
+    ]
+
+
+def _is_complete(plan: _Plan, threads: int) -> bool:
+    try:
+        facts = json.loads((plan.folder / "pack.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    if facts.get("identity") != plan.identity():
+        return False
+    digests = facts.get("shards", [])
+    if len(digests) != plan.shard_count:
+        return False
+    with ThreadPoolExecutor(threads) as pool:
+        found = pool.map(_hash_shard, map(plan.shard_path, range(plan.shard_count)))
+        return list(found) == digests
+
+
+def _build(plan: _Plan, threads: int, report: Report) -> None:
+    _forget_other_version(plan)
+    _sweep_leftovers(plan.folder)
+    digests: dict[int, str] = {}
+    done = 0
+    with ThreadPoolExecutor(threads) as pool:
+        finished = list(pool.map(lambda s: _finished(plan, s), _order(plan)))
+        for shard, digest in zip(_order(plan), finished, strict=True):
+            if digest is not None:
+                digests[shard] = digest
+                done += len(plan.rows(shard))
+    report(done, len(plan.dataset))
+    missing = [shard for shard in _order(plan) if shard not in digests]
+    for shard, digest in _decode_shards(plan, missing, threads):
+        digests[shard] = digest
+        done += len(plan.rows(shard))
+        report(done, len(plan.dataset))
+    facts = {
+        "identity": plan.identity(),
+        "shards": [digests[shard] for shard in range(plan.shard_count)],
+    }
+    with _replacing(plan.folder / "pack.json") as stream:
+        stream.write(json.dumps(facts).encode())
+
+
+def _forget_other_version(plan: _Plan) -> None:
+    """Drops shards that were made by other rules than `plan`'s."""
+    marker = plan.folder / "identity.json"
+    identity = json.dumps(plan.identity(), sort_keys=True).encode()
+    try:
+        if marker.read_bytes() == identity:
+            return
+    except OSError:
+        pass
+    for stale in plan.folder.glob("shard-*"):
+        stale.unlink(missing_ok=True)
+    with _replacing(marker) as stream:
+        stream.write(identity)
+
+
+def _sweep_leftovers(folder: Path) -> None:
+    """Removes what killed writers left; a live one finishes its file in seconds."""
+    for leftover in folder.glob(".*.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - leftover.stat().st_mtime > _LEFTOVER_SECONDS:
+                leftover.unlink()
+
+
+def _order(plan: _Plan) -> Iterator[int]:
+    """All shards, starting where another process most likely does not."""
+    start = os.getpid() % max(plan.shard_count, 1)
+    return ((start + step) % plan.shard_count for step in range(plan.shard_count))
+
+
+def _finished(plan: _Plan, shard: int) -> str | None:
+    """The digest of a shard that is whole on disk, else None."""
+    try:
+        promised = plan.digest_path(shard).read_text()
+    except OSError:
+        return None
+    return promised if _hash_shard(plan.shard_path(shard)) == promised else None
+
+
+def _hash_shard(path: Path) -> str | None:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _decode_shards(
+    plan: _Plan, shards: list[int], threads: int
+) -> Iterator[tuple[int, str]]:
+    """Yields (shard, digest) as each is on disk; memory holds one image a thread."""
+    decode = _decoder(plan)
+    failed = threading.Event()
+
+    def build(shard: int) -> tuple[int, str]:
+        if failed.is_set():
+            return shard, ""
+        digest = _finished(plan, shard)
+        return shard, digest or _write_shard(plan, shard, decode)
+
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for future in as_completed([pool.submit(build, s) for s in shards]):
+                yield future.result()
+        except BaseException:
+            failed.set()  # the waiting shards must not be decoded first
+            raise
+
+
+def _write_shard(
+    plan: _Plan, shard: int, decode: Callable[[Path, str], np.ndarray]
+) -> str:
+    digest = hashlib.sha256()
+    with _replacing(plan.shard_path(shard)) as stream:
+        for row in plan.rows(shard):
+            pixels = decode(plan.dataset.paths[row], plan.dataset.names[row]).tobytes()
+            digest.update(pixels)
+            stream.write(pixels)
+    # The digest goes last: a shard without a fitting one is not finished.
+    with _replacing(plan.digest_path(shard)) as stream:
+        stream.write(digest.hexdigest().encode())
+    return digest.hexdigest()
+
+
+def _decoder(plan: _Plan) -> Callable[[Path, str], np.ndarray]:
+    import tensorflow as tf  # noqa: PLC0415 - only when there is something to decode
+
+    from worker.decode import decode_image  # noqa: PLC0415
+
+    with tf.device("CPU:0"):
+        graph = tf.function(
+            lambda encoded: decode_image(encoded, plan.image_size_px, plan.fit),
+            input_signature=[tf.TensorSpec([], tf.string)],
+            autograph=False,
+        ).get_concrete_function()
+
+    def decode(path: Path, name: str) -> np.ndarray:
+        try:
+            return graph(tf.constant(path.read_bytes())).numpy()
+        except (tf.errors.InvalidArgumentError, FileNotFoundError) as error:
+            raise UserError(
+                f"“{name}” is no readable JPEG or PNG picture. Add the data as a "
+                "dataset: ingest sorts such files out and says why."
+            ) from error
+
+    return decode
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """Writes a file whole or not at all: own name, fsync, rename, fsync the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

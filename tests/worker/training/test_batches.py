@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+
+from shared.training_spec import Augmentation
+from worker.training.batches import (
+    FeatureBatches,
+    PixelBatches,
+    class_weights,
+    read_ahead,
+)
+
+IMAGES = 25
+
+
+def make_split(**changes):
+    split = {
+        "labels": np.arange(IMAGES, dtype=np.int32) % 3,
+        "rows": np.arange(2, IMAGES),
+        "classes": 3,
+        "batch_size": 8,
+        "seed": 7,
+        "shuffle": True,
+    }
+    return split | changes
+
+
+def make_pixels(**changes):
+    pixels = np.random.default_rng(0).integers(
+        0, 256, (IMAGES, 16, 16, 3), dtype=np.uint8
+    )
+    return PixelBatches(pixels, **make_split(**changes)), pixels
+
+
+def test_an_epoch_holds_every_row_of_the_split_once():
+    views = [np.arange(IMAGES, dtype=np.float32)[:, None]]
+    batches = FeatureBatches(views, **make_split())
+
+    batches.start_epoch(0)
+    seen = np.concatenate([batches[i][0][:, 0] for i in range(len(batches))])
+
+    assert len(batches) == 3
+    assert sorted(seen) == list(range(2, IMAGES))
+
+
+def test_order_depends_on_seed_and_epoch_only():
+    first, _ = make_pixels()
+    second, _ = make_pixels()
+    second.start_epoch(4)
+    second.start_epoch(1)
+    first.start_epoch(1)
+
+    assert np.array_equal(first[2][0], second[2][0])
+    first.start_epoch(2)
+    assert not np.array_equal(first[0][0], second[0][0])
+
+
+def test_a_batch_is_the_same_wherever_an_epoch_is_entered():
+    whole, _ = make_pixels(augmentation=Augmentation())
+    entered, _ = make_pixels(augmentation=Augmentation())
+    whole.start_epoch(3)
+    entered.start_epoch(3)
+
+    from_start = list(read_ahead(whole, 0, makers=2))
+    from_middle = list(read_ahead(entered, 2, makers=3))
+
+    assert len(from_middle) == 1
+    assert np.array_equal(from_start[2][0], from_middle[0][0])
+    assert np.array_equal(from_start[2][1], from_middle[0][1])
+
+
+def test_pictures_come_in_the_order_of_their_labels():
+    batches, pixels = make_pixels()
+    batches.start_epoch(0)
+
+    pictures, labels = batches[0]
+
+    for picture, label in zip(pictures, labels, strict=True):
+        row = next(r for r in range(IMAGES) if np.array_equal(pixels[r], picture))
+        assert label.argmax() == row % 3
+
+
+def test_each_image_draws_one_of_its_views():
+    views = [np.full((IMAGES, 1), number, np.float32) for number in range(3)]
+    batches = FeatureBatches(views, **make_split())
+
+    batches.start_epoch(0)
+    drawn = np.concatenate([batches[i][0][:, 0] for i in range(len(batches))])
+
+    assert set(drawn) == {0, 1, 2}
+
+
+def test_class_weights_average_to_one_per_image():
+    labels = np.array([0] * 9 + [1])
+
+    weights = class_weights(labels, 2)
+
+    assert weights[labels].mean() == pytest.approx(1)
+    assert weights[1] == pytest.approx(9 * weights[0])
+
+
+def test_an_error_while_a_batch_is_made_reaches_the_reader():
+    batches, _ = make_pixels()
+    batches.inputs = lambda _rows: 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        list(read_ahead(batches, 0, makers=1))

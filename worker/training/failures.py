@@ -1,0 +1,67 @@
+"""What an exception means: the sentence for the user and the exit code.
+
+The supervisor decides by the exit code whether the job fails now, is tried again, and
+whether the try is charged (`worker/endings.py`).
+"""
+
+from dataclasses import dataclass
+
+from shared.errors import UserError
+
+_REJECTED, _ERROR, _DEVICE_MEMORY, _FILES = 64, 70, 71, 74
+_LONGEST_MESSAGE = 500
+_DEVICE_MEMORY_WORDS = ("ResourceExhaustedError", "RESOURCE_EXHAUSTED")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How a failed attempt ends.
+
+    Args:
+        code: A word for machines.
+        message: A sentence for the user.
+        exit_code: 64, 70, 71 or 74.
+    """
+
+    code: str
+    message: str
+    exit_code: int
+
+    @property
+    def permanent(self) -> bool:
+        """Whether trying again cannot help."""
+        return self.exit_code in (_REJECTED, _DEVICE_MEMORY)
+
+
+def explain(error: Exception) -> Failure:
+    """Returns what `error` means for the attempt."""
+    if isinstance(error, UserError):
+        return Failure(error.field or "rejected", str(error), _REJECTED)
+    if _is_device_memory(error):
+        return Failure(
+            "device_memory",
+            "The device's memory is too small for this training. A smaller "
+            "`batch_size` or `image_size_px` needs less.",
+            _DEVICE_MEMORY,
+        )
+    if isinstance(error, MemoryError):
+        return Failure(
+            "memory",
+            "This machine's memory is too small for this training. A smaller "
+            "`batch_size` or `image_size_px` needs less.",
+            _ERROR,
+        )
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return Failure(
+            "files", f"A file failed: {error.strerror or error}{where}.", _FILES
+        )
+    text = f"{type(error).__name__}: {error}"
+    return Failure("exception", text[:_LONGEST_MESSAGE], _ERROR)
+
+
+def _is_device_memory(error: Exception) -> bool:
+    # By name: the class is another one in each framework, and importing them to
+    # compare is what this module must not do.
+    text = f"{type(error).__name__} {str(error)[:200]}"
+    return any(word in text for word in _DEVICE_MEMORY_WORDS)

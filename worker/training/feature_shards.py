@@ -1,0 +1,183 @@
+"""One view's features on disk: finished shard by shard, then one array.
+
+Any number of processes may compute the same view at once, and each may be killed at
+any moment:
+
+1. A shard is claimed with an advisory lock on its lock file, which dies with its
+   holder. Locks only save double work; without them everything stays right.
+2. A finished shard is written to a new file, fsynced, and renamed to a name that
+   carries its own SHA-256. Whoever finds it checks it and keeps it.
+3. Whoever sees every shard finished joins them into `features.f32`, fsyncs, renames,
+   and then writes `DONE.json` the same way. Only a folder with `DONE.json` is read.
+
+The folder is a cache: it may be deleted at any time.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from shared.artifacts import fsync_file, write_atomically
+
+SHARD_ROWS = 256
+
+_DTYPE = np.dtype("<f4")
+
+
+class FeatureShards:
+    """The folder of one view.
+
+    Args:
+        folder: Named by the view's key; made when the first shard is published.
+        total_rows: Rows of the finished array.
+        rows: The rows that are computed, rising; the others stay zero and take no
+            space on disk.
+        feature_size: Length of one row.
+    """
+
+    def __init__(
+        self, folder: Path, *, total_rows: int, rows: np.ndarray, feature_size: int
+    ) -> None:
+        self._folder = folder
+        self._total_rows = total_rows
+        self._rows = rows
+        self._feature_size = feature_size
+        self._shards = -(-len(rows) // SHARD_ROWS)
+        self._verified: set[int] = set()
+
+    def __len__(self) -> int:
+        return self._shards
+
+    def rows_of(self, shard: int) -> np.ndarray:
+        """Returns the rows that `shard` holds."""
+        return self._rows[shard * SHARD_ROWS : (shard + 1) * SHARD_ROWS]
+
+    def find_array(self) -> np.ndarray | None:
+        """Returns the finished array, read from disk as needed, or None.
+
+        A file that does not match its digest is removed and counts as unfinished.
+
+        Shapes:
+            result: (total_rows, feature_size) float32, read-only.
+        """
+        try:
+            done = json.loads((self._folder / "DONE.json").read_text())
+            array = self._open_array()
+            if self._digest(array) == done["sha256"]:
+                return array
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return None
+
+    def list_missing(self) -> list[int]:
+        """Returns the shards that no process has finished yet."""
+        return [shard for shard in range(self._shards) if not self._is_there(shard)]
+
+    @contextlib.contextmanager
+    def claimed(self, shard: int) -> Iterator[bool]:
+        """Tells whether this process may compute `shard` now; holds it meanwhile."""
+        self._shard_folder.mkdir(parents=True, exist_ok=True)
+        with (self._shard_folder / f"{shard:06d}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            except OSError:
+                # A filesystem without locks: two may do the same work, no more.
+                yield True
+                return
+            yield not self._is_there(shard)
+
+    def publish(self, shard: int, features: np.ndarray) -> None:
+        """Makes the finished `features` of `shard` durable.
+
+        Shapes:
+            features: (rows of the shard, feature_size) float32.
+        """
+        data = np.ascontiguousarray(features, _DTYPE).tobytes()
+        name = f"{shard:06d}-{hashlib.sha256(data).hexdigest()}.f32"
+        self._shard_folder.mkdir(parents=True, exist_ok=True)
+        with write_atomically(self._shard_folder / name) as part:
+            part.write_bytes(data)
+        self._verified.add(shard)
+
+    def join_shards(self) -> np.ndarray | None:
+        """Joins the shards to the finished array; None when one was lost meanwhile."""
+        part = self._folder / f"features.{uuid.uuid4().hex}.part"
+        try:
+            array = np.memmap(part, _DTYPE, "w+", shape=self._shape)
+            for shard in range(self._shards):
+                data = self._find_shard(shard)
+                if data is None:
+                    self._verified.discard(shard)
+                    return None
+                array[self.rows_of(shard)] = data
+            array.flush()
+            digest = self._digest(array)
+            fsync_file(part)
+            part.replace(self._folder / "features.f32")
+            with write_atomically(self._folder / "DONE.json") as done:
+                done.write_text(json.dumps({"sha256": digest}))
+            joined = self._open_array()
+        except FileNotFoundError:
+            # The cache was deleted under our hands.
+            self._verified.clear()
+            return None
+        finally:
+            part.unlink(missing_ok=True)
+        # A part that is left is a killed process's, or of one that will find ours.
+        for leftover in self._folder.glob("*.part"):
+            leftover.unlink(missing_ok=True)
+        shutil.rmtree(self._shard_folder, ignore_errors=True)
+        return joined
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return self._total_rows, self._feature_size
+
+    @property
+    def _shard_folder(self) -> Path:
+        return self._folder / "shards"
+
+    def _open_array(self) -> np.ndarray:
+        path = self._folder / "features.f32"
+        expected = self._total_rows * self._feature_size * _DTYPE.itemsize
+        if path.stat().st_size != expected:
+            raise ValueError("the file has another size")
+        return np.memmap(path, _DTYPE, "r", shape=self._shape)
+
+    def _digest(self, array: np.ndarray) -> str:
+        digest = hashlib.sha256()
+        for shard in range(self._shards):
+            digest.update(np.ascontiguousarray(array[self.rows_of(shard)]).tobytes())
+        return digest.hexdigest()
+
+    def _is_there(self, shard: int) -> bool:
+        if shard in self._verified:
+            return True
+        if self._find_shard(shard) is None:
+            return False
+        self._verified.add(shard)
+        return True
+
+    def _find_shard(self, shard: int) -> np.ndarray | None:
+        """Reads a finished shard; one that does not match its name is removed."""
+        for path in sorted(self._shard_folder.glob(f"{shard:06d}-*.f32")):
+            try:
+                data = path.read_bytes()
+            except FileNotFoundError:
+                continue
+            named = path.stem.partition("-")[2]
+            if hashlib.sha256(data).hexdigest() == named:
+                return np.frombuffer(data, _DTYPE).reshape(-1, self._feature_size)
+            path.unlink(missing_ok=True)
+        return None

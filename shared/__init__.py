@@ -1,1 +1,1 @@
-"""What web, worker and command line must agree on: no Flask, no TensorFlow, no Keras."""
+"""What web, worker and command line agree on: no Flask, no TensorFlow, no Keras."""

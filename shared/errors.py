@@ -36,3 +36,7 @@ class InternalError(TrainyardError):
 
 class LostLease(TrainyardError):  # noqa: N818 - control flow, not a failure
     """Another attempt owns the job: stop quietly and write nothing."""
+
+
+class Cancelled(LostLease):
+    """The user cancelled the job: publish nothing and end it as cancelled."""

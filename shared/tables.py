@@ -19,9 +19,12 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 BigId = BigInteger().with_variant(Integer, "sqlite")
+# SQLite gives the id of a deleted last row out again unless told not to; folders on
+# shared storage and lines of the audit are named by id, so an id means one thing ever.
+NEVER_REUSE_IDS = {"sqlite_autoincrement": True}
 
 
 class Base(DeclarativeBase):
@@ -55,6 +58,7 @@ class User(Base):
     active: Mapped[bool] = mapped_column(default=True)
     session_key: Mapped[str] = mapped_column(unique=True)  # changed to end sessions
     created_at: Mapped[int]
+    __table_args__ = (NEVER_REUSE_IDS,)
 
 
 class SignInLink(Base):
@@ -94,7 +98,7 @@ class Dataset(Base):
     owner_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[int]
     last_version: Mapped[int] = mapped_column(default=0)
-    deleting: Mapped[bool] = mapped_column(default=False)
+    __table_args__ = (NEVER_REUSE_IDS,)
 
 
 class DatasetVersion(Base):
@@ -113,7 +117,7 @@ class DatasetVersion(Base):
     size_bytes: Mapped[int]
     report: Mapped[dict[str, Any]]  # report.json with its lists cut to what pages show
     created_at: Mapped[int]
-    __table_args__ = (UniqueConstraint("dataset_id", "version"),)
+    __table_args__ = (UniqueConstraint("dataset_id", "version"), NEVER_REUSE_IDS)
 
 
 class Job(Base):
@@ -128,12 +132,10 @@ class Job(Base):
     idempotency_key: Mapped[str]
     spec: Mapped[dict[str, Any]]
     spec_sha: Mapped[str]
-    dataset_id: Mapped[int | None] = mapped_column(
-        ForeignKey("datasets.id"), index=True
-    )
-    dataset_version_id: Mapped[int | None] = mapped_column(
-        ForeignKey("dataset_versions.id")
-    )
+    # No foreign keys: a finished job goes on naming the dataset it was made from when
+    # that has been deleted; `submit` and `claim` check that it is still there.
+    dataset_id: Mapped[int | None] = mapped_column(index=True)
+    dataset_version_id: Mapped[int | None]
     model_id: Mapped[int | None] = mapped_column(ForeignKey("models.id"), index=True)
     parent_id: Mapped[int | None]  # the job this one trains again
     queue: Mapped[str] = mapped_column(default="default")
@@ -165,7 +167,6 @@ class Job(Base):
     reason: Mapped[str | None]  # a sentence for the user
     failure_code: Mapped[str | None]
     result: Mapped[dict[str, Any] | None]
-    deleting: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[int]
     updated_at: Mapped[int]
     started_at: Mapped[int | None]
@@ -188,7 +189,16 @@ class Job(Base):
             name="state",
         ),
         CheckConstraint("desired IN ('run','pause','finish','cancel')", name="desired"),
+        NEVER_REUSE_IDS,
     )
+    # Read with the row where a page asks for them (`job_queries`), else refused.
+    owner: Mapped[User] = relationship(viewonly=True, lazy="raise")
+    dataset: Mapped[Dataset | None] = relationship(
+        viewonly=True,
+        lazy="raise",
+        primaryjoin="foreign(Job.dataset_id) == Dataset.id",
+    )
+    model: Mapped["Model | None"] = relationship(viewonly=True, lazy="raise")
 
 
 class Attempt(Base):
@@ -206,6 +216,8 @@ class Attempt(Base):
     started_at: Mapped[int]
     ended_at: Mapped[int | None]
     outcome: Mapped[str | None]
+    charged: Mapped[bool] = mapped_column(default=False)
+    progressed: Mapped[bool | None]  # durable progress, known when it has ended
     start_step: Mapped[int] = mapped_column(default=0)  # where it resumed
     exit_code: Mapped[int | None]
     signal: Mapped[int | None]
@@ -271,17 +283,24 @@ class Model(Base):
     owner_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
     last_version: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[int]
+    __table_args__ = (NEVER_REUSE_IDS,)
 
 
 class ModelVersion(Base):
-    """One published, immutable result with its SavedModel archive."""
+    """One published, immutable result with its SavedModel archive.
+
+    Deleting a version empties its files and keeps the row, so that numbers stay
+    without gaps and are never given twice.
+    """
 
     __tablename__ = "model_versions"
     model_id: Mapped[int] = mapped_column(
         ForeignKey("models.id", ondelete="CASCADE"), primary_key=True
     )
     version: Mapped[int] = mapped_column(primary_key=True)
-    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"))
+    job_id: Mapped[int | None] = mapped_column(
+        ForeignKey("jobs.id", ondelete="SET NULL")
+    )
     output_name: Mapped[str]
     artifact_sha: Mapped[str]  # saved_model.zip
     artifact_bytes: Mapped[int]
@@ -289,7 +308,9 @@ class ModelVersion(Base):
     evaluation: Mapped[dict[str, Any]]
     stage: Mapped[str] = mapped_column(default="none")
     created_at: Mapped[int]
+    deleted_at: Mapped[int | None]
     __table_args__ = (UniqueConstraint("job_id", "output_name"),)
+    model: Mapped[Model] = relationship(viewonly=True, lazy="raise")
 
 
 class Worker(Base):
@@ -311,6 +332,7 @@ class Worker(Base):
     reason: Mapped[str | None]
     job_id: Mapped[int | None]
     facts: Mapped[dict[str, Any]]  # versions, cores, memory
+    __table_args__ = (NEVER_REUSE_IDS,)
 
 
 class Audit(Base):
@@ -325,4 +347,7 @@ class Audit(Base):
     object_id: Mapped[str]
     fence: Mapped[int | None]
     detail: Mapped[dict[str, Any] | None]
-    __table_args__ = (Index("ix_audit_object", "object_type", "object_id", "id"),)
+    __table_args__ = (
+        Index("ix_audit_object", "object_type", "object_id", "id"),
+        NEVER_REUSE_IDS,
+    )

@@ -1,0 +1,134 @@
+"""What becomes of a job when an attempt of it ends: pure rules, no database.
+
+`attempt_store.end` reads the row under its lock, asks `decide_end`, and carries the
+answer out as one conditional UPDATE. The budgets count attempts *in a row without
+durable progress*: fifty preemptions of a job that goes forward cost nothing, and a job
+that kills every attempt stops after three.
+"""
+
+import random
+from dataclasses import dataclass, replace
+from typing import Self
+
+from shared.job_status import Desired, JobStatus
+from shared.settings import Settings
+
+MAX_ATTEMPTS = 1000  # of one job, whatever they ended of
+MAX_BACKOFF_MS = 15 * 60 * 1000
+
+# The attempt vanished and nobody can say why: uncharged, but not for ever.
+LOSSES = frozenset({"lost", "killed"})
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The budgets of one installation (see the settings of the same names)."""
+
+    max_attempts_without_progress: int = 3
+    max_lost_without_progress: int = 10
+    max_user_failures: int = 2
+    retry_backoff_seconds: float = 30
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Takes the budgets from `settings`."""
+        return cls(
+            settings.max_attempts_without_progress,
+            settings.max_lost_without_progress,
+            settings.max_user_failures,
+            settings.retry_backoff_seconds,
+        )
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended, as its supervisor or the reconciler saw it.
+
+    Args:
+        outcome: `failed`, `crash`, `oom`, `stalled`, `lost`, `killed`, `preempted`,
+            `stopped`, `cancelled`, `io`, `deadline` ...
+        charge: Whether the job's budget pays for it.
+        permanent: Trying again cannot help.
+        user_failure: It was an exception of the training code.
+    """
+
+    outcome: str
+    charge: bool
+    permanent: bool = False
+    user_failure: bool = False
+
+
+@dataclass(frozen=True)
+class Counters:
+    """The budgets spent by a job so far, and whether this attempt went forward."""
+
+    noprog: int
+    lost: int
+    failures: int
+    attempts: int
+    progressed: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The job's next state, its counters, and why it failed when it did."""
+
+    state: JobStatus
+    noprog: int
+    lost: int
+    failures: int
+    why_failed: str | None = None
+
+
+def decide_end(
+    desired: str, ending: Ending, spent: Counters, limits: Limits
+) -> Verdict:
+    """Returns what becomes of a running job whose attempt ended so.
+
+    The user's wish comes first (cancel, then pause), then permanent errors, then the
+    budgets; whatever is left is tried again.
+    """
+    noprog, lost, failures = spent.noprog, spent.lost, spent.failures
+    if ending.charge and not spent.progressed:
+        noprog += 1
+    if ending.outcome in LOSSES and not spent.progressed:
+        lost += 1
+    if ending.user_failure:
+        failures += 1
+    state, why = JobStatus.QUEUED, None
+    if desired == Desired.CANCEL:
+        state = JobStatus.CANCELLED
+    elif desired == Desired.PAUSE:
+        state = JobStatus.PAUSED
+    elif ending.permanent:
+        state = JobStatus.FAILED
+    else:
+        now_spent = replace(spent, noprog=noprog, lost=lost, failures=failures)
+        why = _name_spent_budget(ending, now_spent, limits)
+        state = JobStatus.FAILED if why else JobStatus.QUEUED
+    return Verdict(state, noprog, lost, failures, why)
+
+
+def backoff_ms(ending: Ending, verdict: Verdict, limits: Limits) -> int:
+    """Returns how long to wait before the next attempt, with jitter.
+
+    Charged endings wait `retry_backoff_seconds` doubled with each one in a row, up to
+    15 minutes; uncharged ones (a drained worker, a dead host) wait not at all.
+    """
+    if not (ending.charge or ending.user_failure):
+        return 0
+    in_a_row = max(verdict.noprog, verdict.failures, 1)
+    full = limits.retry_backoff_seconds * 1000 * 2 ** min(in_a_row - 1, 20)
+    return int(min(full, MAX_BACKOFF_MS) * random.uniform(0.8, 1))  # noqa: S311
+
+
+def _name_spent_budget(ending: Ending, spent: Counters, limits: Limits) -> str | None:
+    if ending.user_failure and spent.failures >= limits.max_user_failures:
+        return f"The training code failed {spent.failures} times."
+    if ending.charge and spent.noprog >= limits.max_attempts_without_progress:
+        return f"{spent.noprog} attempts in a row ended without any progress."
+    if ending.outcome in LOSSES and spent.lost >= limits.max_lost_without_progress:
+        return f"{spent.lost} attempts in a row vanished without any progress."
+    if spent.attempts >= MAX_ATTEMPTS:
+        return f"The job has used all of its {MAX_ATTEMPTS} attempts."
+    return None

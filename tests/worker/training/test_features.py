@@ -1,0 +1,244 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared.training_spec import build_training_spec
+from tests.worker.training.pictures import build_pack
+from worker.training import feature_engines, feature_shards, features
+from worker.training.build_model import build_base
+from worker.training.features import open_or_compute_features
+from worker.training.stop_requests import Stopped
+
+SPEC = {
+    "base_model": "MobileNet-0.25",
+    "weights": None,
+    "image_size_px": 32,
+    "feature_views": 2,
+}
+
+COMPUTE = """
+import json, sys, hashlib
+from pathlib import Path
+from tests.worker.training.pictures import build_pack
+from shared.training_spec import build_training_spec
+from worker.training.build_model import build_base
+from worker.training.features import open_or_compute_features
+
+root, fields = Path(sys.argv[1]), json.loads(sys.argv[2])
+spec = build_training_spec(overrides=fields)
+pack = build_pack(root)
+base = build_base(spec)
+print("ready", flush=True)
+got = open_or_compute_features(
+    pack, base, spec, root / "caches",
+    lambda done, total: print(f"shard {done} {total}", flush=True),
+)
+print("digest", *[hashlib.sha256(v.tobytes()).hexdigest() for v in got.views])
+"""
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(feature_shards, "SHARD_ROWS", 32)
+
+
+@pytest.fixture
+def spec():
+    return build_training_spec(overrides=SPEC)
+
+
+def start_computing(root, fields=None):
+    return subprocess.Popen(
+        [sys.executable, "-c", COMPUTE, str(root), json.dumps(fields or SPEC)],
+        cwd=Path(__file__).parents[3],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def digests_of(process):
+    return next(line for line in process.stdout if line.startswith("digest"))
+
+
+def test_views_hold_what_the_plain_model_gives(tmp_path, spec):
+    pack = build_pack(tmp_path)
+    base = build_base(spec)
+
+    got = open_or_compute_features(pack, base, spec, tmp_path / "caches")
+
+    expected = base.predict_on_batch(pack.pixels[:].astype(np.float32))
+    assert got.engine == "tensorflow-folded"
+    assert got.views[0].shape == (24, 256)
+    limit = feature_engines.PARITY_LIMIT * np.abs(expected).max()
+    assert np.abs(got.views[0] - expected).max() <= limit
+
+
+def test_augmented_views_hold_the_training_rows_only(tmp_path, spec):
+    pack = build_pack(tmp_path)
+
+    got = open_or_compute_features(pack, build_base(spec), spec, tmp_path / "caches")
+
+    filled = np.flatnonzero(np.abs(got.views[1]).sum(axis=1))
+    assert filled.tolist() == sorted(pack.splits["train"].tolist())
+    assert not np.array_equal(got.views[1][filled], got.views[0][filled])
+
+
+def test_finished_features_are_opened_and_not_computed_again(
+    tmp_path, spec, monkeypatch
+):
+    pack, base = build_pack(tmp_path), build_base(spec)
+    first = open_or_compute_features(pack, base, spec, tmp_path / "caches")
+    monkeypatch.setattr(features, "_choose_engine", None)
+
+    again = open_or_compute_features(pack, base, spec, tmp_path / "caches")
+
+    assert again.digest == first.digest
+    assert np.array_equal(again.views[0], first.views[0])
+
+
+def test_jobs_that_differ_in_the_head_only_share_the_features(tmp_path, spec):
+    pack, base = build_pack(tmp_path), build_base(spec)
+    other = build_training_spec(
+        overrides=SPEC | {"head": {"units": [8]}, "frozen_epochs": 3}
+    )
+
+    first = open_or_compute_features(pack, base, spec, tmp_path / "caches")
+    second = open_or_compute_features(pack, base, other, tmp_path / "caches")
+
+    assert first.digest == second.digest
+    assert len(list((tmp_path / "caches" / "features").iterdir())) == 2
+
+
+def test_another_augmentation_gives_other_views_but_the_same_plain_one(tmp_path, spec):
+    pack, base = build_pack(tmp_path), build_base(spec)
+    other = build_training_spec(overrides=SPEC | {"augmentation": {"rotation": 90}})
+
+    first = open_or_compute_features(pack, base, spec, tmp_path / "caches")
+    second = open_or_compute_features(pack, base, other, tmp_path / "caches")
+
+    assert first.digest != second.digest
+    assert len(list((tmp_path / "caches" / "features").iterdir())) == 3
+
+
+def test_a_damaged_array_is_computed_again(tmp_path, spec):
+    pack, base = build_pack(tmp_path), build_base(spec)
+    first = open_or_compute_features(pack, base, spec, tmp_path / "caches")
+    expected = np.array(first.views[0])
+    for file in (tmp_path / "caches" / "features").glob("*/features.f32"):
+        damaged = bytearray(file.read_bytes())
+        damaged[100] ^= 255
+        file.write_bytes(damaged)
+
+    again = open_or_compute_features(pack, base, spec, tmp_path / "caches")
+
+    assert np.array_equal(again.views[0], expected)
+
+
+def test_a_stop_keeps_the_finished_shards(tmp_path, spec, small_shards):
+    pack, base = build_pack(tmp_path, each=48), build_base(spec)
+    done = []
+
+    with pytest.raises(Stopped):
+        open_or_compute_features(
+            pack,
+            base,
+            spec,
+            tmp_path / "caches",
+            lambda finished, _total: done.append(finished),
+            should_stop=lambda: done and done[-1] >= 2,
+        )
+    kept = list((tmp_path / "caches" / "features").glob("*/shards/*.f32"))
+    open_or_compute_features(
+        pack,
+        base,
+        spec,
+        tmp_path / "caches",
+        lambda finished, total: done.append((finished, total)),
+    )
+
+    assert len(kept) == 2
+    assert done[3][0] == 2
+    assert done[-1] == (6, 6)  # 96 rows are 3 shards, their 67 training rows 3 more
+
+
+def test_a_damaged_shard_is_computed_again(tmp_path, spec, small_shards):
+    pack, base = build_pack(tmp_path, each=48), build_base(spec)
+    whole = open_or_compute_features(pack, base, spec, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        open_or_compute_features(
+            pack,
+            base,
+            spec,
+            tmp_path / "caches",
+            should_stop=lambda: bool(list(tmp_path.glob("caches/features/*/*/*.f32"))),
+        )
+    (shard,) = tmp_path.glob("caches/features/*/shards/*.f32")
+    shard.write_bytes(b"\0" * shard.stat().st_size)
+
+    got = open_or_compute_features(pack, base, spec, tmp_path / "caches")
+
+    assert np.array_equal(got.views[0], whole.views[0])
+
+
+def test_a_killed_pass_resumes_to_the_same_bytes_and_two_writers_agree(tmp_path):
+    pictures = {"each": 800}
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    for root in (alone, shared):
+        build_pack(root, **pictures)
+    killed = start_computing(shared)
+    for line in killed.stdout:
+        if line.startswith("shard 2 "):
+            break
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    killed.stdout.close()
+    kept = {path.name for path in shared.glob("caches/features/*/shards/*.f32")}
+
+    both = [start_computing(shared) for _ in range(2)]
+    outcomes = [digests_of(process) for process in both]
+    expected = digests_of(start_computing(alone))
+
+    assert len(kept) >= 2
+    assert outcomes == [expected, expected]
+
+
+def test_a_pass_continues_when_the_holder_of_a_shard_hangs(
+    tmp_path, spec, small_shards, monkeypatch
+):
+    monkeypatch.setattr(features, "_PATIENCE_SECONDS", 0.5)
+    pack, base = build_pack(tmp_path), build_base(spec)
+    view = features._open_view(
+        pack,
+        base,
+        spec,
+        tmp_path / "caches",
+        number=0,
+        engine=feature_engines.FOLDED,
+        by=features.digest_weights(base),
+    )
+
+    with view.shards.claimed(0) as is_ours:
+        got = open_or_compute_features(pack, base, spec, tmp_path / "caches")
+
+    assert is_ours
+    assert got.views[0].shape == (24, 256)
+
+
+def test_features_can_be_cast_from_any_engine(tmp_path, spec):
+    pack, base = build_pack(tmp_path), build_base(spec)
+
+    plain = open_or_compute_features(
+        pack, base, spec, tmp_path / "caches", engine=feature_engines.PLAIN
+    )
+    folded = open_or_compute_features(pack, base, spec, tmp_path / "caches")
+
+    assert plain.engine == "keras"
+    assert plain.digest != folded.digest
+    assert np.allclose(plain.views[1], folded.views[1], atol=1e-3)

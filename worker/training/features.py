@@ -54,14 +54,14 @@ class Features:
     digest: str
 
 
-def open_or_compute_features(
+def open_or_compute_features(  # noqa: PLR0917 - the order in which they are used
     pack: Pack,
     base: keras.Model,
     spec: TrainingSpec,
     caches: Path,
     report: Callable[[int, int], None] = lambda _done, _total: None,
-    *,
     should_stop: Callable[[], bool] = lambda: False,
+    *,
     engine: str | None = None,
 ) -> Features:
     """Returns the features of every view, computing those that no job has yet.
@@ -90,7 +90,7 @@ def open_or_compute_features(
         name, run = _choose_engine(names, base, pack)
         if name != names[0]:
             return open_or_compute_features(
-                pack, base, spec, caches, report, should_stop=should_stop, engine=name
+                pack, base, spec, caches, report, should_stop, engine=name
             )
         found = _compute_views(views, found, run, report, should_stop)
     keys = "".join(view.key for view in views)

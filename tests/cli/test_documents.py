@@ -1,0 +1,62 @@
+"""Documents that could drift from the code are compared with it."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import compose
+
+from cli import settings_page
+from shared.job_status import TRANSITIONS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_settings_page_lists_every_setting():
+    assert settings_page.PATH.read_text() == settings_page.build_page()
+
+
+def test_state_diagram_is_the_table_of_moves():
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    drawn = {
+        (old, event, new)
+        for old, new, event in re.findall(r"(?m)^ +(\w+) --> (\w+): (\w+)$", text)
+    }
+
+    table = {
+        (old.value, event.value, new.value)
+        for (old, event), targets in TRANSITIONS.items()
+        for new in targets
+    }
+    assert drawn == table
+
+
+def test_links_between_documents_lead_somewhere():
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    broken = [
+        f"{page.name}: {link}"
+        for page in pages
+        for link in re.findall(r"\]\(([^)#]+)", page.read_text())
+        if "://" not in link and not (page.parent / link).exists()
+    ]
+
+    assert broken == []
+
+
+def test_compose_file_is_valid_and_has_no_default_secrets():
+    binary = Path(compose.__file__).parent / "docker-compose"
+    command = [str(binary), "-f", str(ROOT / "docker-compose.yml"), "config", "-q"]
+    secrets = {
+        "POSTGRES_PASSWORD": "p",
+        "REDIS_PASSWORD": "r",
+        "TRAINYARD_SECRET_KEY": "k" * 32,
+        "TRAINYARD_PUBLIC_URL": "http://trainyard.example",
+    }
+
+    whole = subprocess.run(command, env=secrets, capture_output=True, check=False)
+    assert whole.returncode == 0, whole.stderr
+    for left_out in secrets:
+        rest = {name: value for name, value in secrets.items() if name != left_out}
+        lacking = subprocess.run(command, env=rest, capture_output=True, check=False)
+        assert lacking.returncode != 0
+        assert f"set {left_out}".encode() in lacking.stderr

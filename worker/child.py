@@ -167,8 +167,7 @@ def start(
                 stdout=stdout,
                 stderr=stderr,
                 cwd=folder,
-                env=_with_code(environment)
-                | {"TRAINYARD_EVENTS_FD": str(events_write)},
+                env=_with_code(environment, events_write),
                 pass_fds=[control_read, status_write, events_write, lock.descriptor],
                 start_new_session=True,
             )

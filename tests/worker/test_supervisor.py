@@ -1,0 +1,428 @@
+"""One attempt under the supervisor: a real guardian, a real child, a real database."""
+
+import hashlib
+import json
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+
+from shared import attempt_store, job_store
+from shared.artifacts import verify_manifest
+from shared.database import Database
+from shared.errors import RetryableError
+from shared.tables import DatasetVersion
+from tests.worker.processes import is_running, wait_until
+from tests.worker.workshop import Workshop
+
+
+@pytest.fixture
+def shop(sqlite_url, tmp_path):
+    database = Database(sqlite_url)
+    yield Workshop(database, tmp_path / "data")
+    database.dispose()
+
+
+def fault(step, do, **more):
+    return {"step": step, "do": do, **more}
+
+
+def do_later(seconds, action):
+    thread = threading.Timer(seconds, action)
+    thread.start()
+    return thread
+
+
+def find_trainers():
+    mine = psutil.Process().children(recursive=True)
+    return [p for p in mine if any("toy_trainer" in part for part in p.cmdline())
+            and "worker.guardian" not in p.cmdline()]  # fmt: skip
+
+
+class TestSuccess:
+    def test_job_is_published_once_with_its_curves_and_files(self, shop):
+        job_id = shop.submit(steps=20, step_seconds=0)
+        claim = shop.run_one()
+
+        job = shop.job(job_id)
+        (version,) = shop.versions(job_id)
+        assert (job.state, job.last_step, version.version) == ("succeeded", 20, 1)
+        assert job.result["accuracy"] == 0.9
+        losses = [m for m in shop.metrics(job_id) if m.name == "loss"]
+        assert [m.step for m in losses] == list(range(1, 21))
+        assert {"saved_model.zip", "evaluation.json", "model_card.md"} == set(
+            version.files
+        )
+        archive = shop.storage.artifact(version.artifact_sha)
+        assert archive.stat().st_size == version.artifact_bytes
+        lines = (shop.folder(claim) / "log.jsonl").read_text().splitlines()
+        assert json.loads(lines[-1])["event"] == "finished"
+
+    def test_child_gets_no_credentials_and_its_slots_devices(self, shop, monkeypatch):
+        for name in ("TRAINYARD_DATABASE_URL", "REDIS_URL", "MY_SECRET", "PGPASSWORD"):
+            monkeypatch.setenv(name, "hidden")
+        shop.submit(steps=1, faults=[fault(0, "tell_environment")])
+        claim = shop.run_one()
+
+        text = (shop.folder(claim) / "environment.json").read_text()
+        assert "hidden" not in text
+        environment = json.loads(text)
+        assert environment["CUDA_VISIBLE_DEVICES"] == "-1"
+        assert environment["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+
+    def test_garbage_on_the_event_pipe_harms_nobody(self, shop):
+        job_id = shop.submit(steps=5, step_seconds=0, faults=[fault(2, "babble")])
+        shop.run_one()
+
+        assert shop.job(job_id).state == "succeeded"
+
+    def test_spec_names_every_path_in_full(self, shop):
+        shop.submit(steps=1)
+        claim = shop.run_one()
+
+        spec = json.loads((shop.folder(claim) / "spec.json").read_text())
+        assert spec["dataset"] == str(shop.storage.root / "datasets/1/1")
+        assert spec["caches"] == str(shop.storage.root)
+        assert spec["resume_from"] == []
+        assert spec["job"]["id"] == claim.job_id
+
+    def test_daemon_of_the_child_does_not_survive_the_attempt(self, shop):
+        shop.submit(steps=1, faults=[fault(0, "leave_daemon")])
+        claim = shop.run_one()
+
+        assert not is_running(int((shop.folder(claim) / "daemon").read_text()))
+
+
+class TestEndings:
+    @pytest.mark.parametrize(
+        ("do", "state", "outcome", "charged"),
+        [
+            (fault(3, "kill"), "queued", "killed", False),
+            (fault(3, "crash"), "queued", "crash", True),
+            (fault(3, "exit", code_number=70, message="It broke."), "queued",
+             "failed", True),
+            (fault(3, "exit", code_number=74, message="Disk full."), "queued",
+             "io", False),
+            (fault(3, "exit", code_number=75), "queued", "killed", False),
+            (fault(3, "exit", code_number=64, message="Bad spec."), "failed",
+             "rejected", False),
+            (fault(3, "exit", code_number=71, message="GPU too small."), "failed",
+             "gpu_oom", False),
+            (fault(3, "exit", code_number=0), "queued", "no_result", True),
+            (fault(3, "exit", code_number=1), "queued", "crash", True),
+        ],
+    )  # fmt: skip
+    def test_end_of_the_child_decides_what_the_record_says(
+        self, shop, do, state, outcome, charged
+    ):
+        job_id = shop.submit(steps=10, step_seconds=0, faults=[do])
+        shop.run_one()
+
+        (attempt,) = shop.attempts(job_id)
+        assert (shop.job(job_id).state, attempt.outcome) == (state, outcome)
+        assert attempt.charged is charged
+        assert shop.job(job_id).reason.endswith(do.get("message", ""))
+
+    def test_failure_keeps_the_end_of_the_output(self, shop):
+        job_id = shop.submit(faults=[fault(0, "exit", code_number=70, message="Oh.")])
+        shop.run_one()
+
+        (attempt,) = shop.attempts(job_id)
+        assert "Traceback: the toy broke" in attempt.error_tail
+        assert attempt.exit_code == 70
+
+    def test_poison_job_fails_after_three_attempts(self, shop):
+        job_id = shop.submit(faults=[fault(0, "crash")])
+        while claim := shop.claim():
+            shop.run_one(claim)
+
+        assert shop.job(job_id).state == "failed"
+        assert len(shop.attempts(job_id)) == 3
+
+    def test_silent_child_is_ended_as_stalled(self, shop):
+        shop.settings = shop.settings.model_copy(
+            update={"progress_timeout_seconds": 0.7}
+        )
+        job_id = shop.submit(faults=[fault(3, "hang_hard")])
+        claim = shop.run_one()
+
+        (attempt,) = shop.attempts(job_id)
+        assert (attempt.outcome, attempt.signal) == ("stalled", 9)
+        assert "no progress for 0.7 seconds" in shop.job(job_id).reason
+        assert (shop.folder(claim) / "stderr.log").exists()
+
+    def test_missing_dataset_version_fails_the_job_with_a_sentence(self, shop):
+        job_id = shop.submit()
+        claim = shop.claim()
+        claim = type(claim)(**{**vars(claim), "dataset_version_id": 99})
+        shop.run_one(claim)
+
+        assert shop.job(job_id).state == "failed"
+        assert "dataset version" in shop.job(job_id).reason
+
+    def test_error_of_the_worker_itself_ends_the_attempt_and_the_child(self, shop):
+        job_id = shop.submit(steps=1000)
+        commands = {"train": ("/no/such/program",)}
+        shop.run_one(commands=commands)
+
+        assert shop.attempts(job_id)[0].outcome == "crash"
+        shop.run_one(commands={})
+        assert shop.attempts(job_id)[1].outcome == "worker_error"
+        assert find_trainers() == []
+
+
+class TestResume:
+    def test_killed_job_goes_on_and_ends_bit_identical(self, shop):
+        straight = shop.submit(steps=20, step_seconds=0)
+        shop.run_one()
+        killed = shop.submit(
+            steps=20,
+            step_seconds=0,
+            faults=[
+                fault(2, "kill", fences=[1]),
+                fault(8, "kill", fences=[2]),
+                fault(19, "crash", fences=[3]),
+            ],
+        )
+        while claim := shop.claim():
+            shop.run_one(claim)
+
+        assert [a.start_step for a in shop.attempts(killed)] == [0, 0, 5, 15]
+        assert shop.job(killed).state == "succeeded"
+        assert shop.weights(killed) == shop.weights(straight)
+
+    def test_spoilt_checkpoint_is_passed_over_and_said_so(self, shop):
+        faults = [fault(12, "spoil", fences=[1]), fault(12, "kill", fences=[1])]
+        job_id = shop.submit(steps=20, step_seconds=0, faults=faults)
+        shop.run_one()
+        shop.run_one()
+
+        assert shop.attempts(job_id)[1].start_step == 5
+        assert shop.job(job_id).state == "succeeded"
+        assert "corrupt" in {c.status for c in shop.checkpoints(job_id)}
+        assert any("damaged" in note for note in shop.notes(job_id))
+
+    def test_finished_result_is_published_without_training_again(self, shop):
+        faults = [fault("finished", "kill", fences=[1])]
+        job_id = shop.submit(steps=5, step_seconds=0, faults=faults)
+        first = shop.run_one()
+        self._register_final(shop, first)
+        second = shop.run_one()
+
+        assert shop.job(job_id).state == "succeeded"
+        assert not (shop.folder(second) / "spec.json").exists()
+
+    def test_spoilt_result_is_computed_again(self, shop):
+        faults = [fault("finished", "kill", fences=[1])]
+        job_id = shop.submit(steps=5, step_seconds=0, faults=faults)
+        first = shop.run_one()
+        self._register_final(shop, first)
+        (shop.folder(first) / "final" / "saved_model.zip").write_bytes(b"spoilt")
+        shop.run_one()
+
+        assert shop.job(job_id).state == "succeeded"
+        assert any("result cannot be used" in note for note in shop.notes(job_id))
+
+    def _register_final(self, shop, claim):
+        """What a supervisor leaves that is killed before it publishes."""
+        claim_again = shop.claim()
+        folder = shop.folder(claim) / "final"
+        sha = verify_sha(folder)
+        with shop.database.transaction() as session:
+            attempt_store.register_checkpoint(
+                session, claim.job_id, claim_again.fence, step=5, kind="final",
+                rel_path=shop.storage.relative(folder), manifest_sha=sha,
+                size_bytes=1,
+            )  # fmt: skip
+            attempt_store.end(
+                session, claim.job_id, claim_again.fence, outcome="lost", charge=False
+            )
+
+
+def verify_sha(folder):
+    verify_manifest(folder)
+    return hashlib.sha256((folder / "MANIFEST.json").read_bytes()).hexdigest()
+
+
+class TestWishes:
+    def test_cancel_stops_the_child_and_the_job(self, shop):
+        job_id = shop.submit(steps=2000)
+        later = do_later(1, lambda: shop.ask(job_store.cancel, job_id))
+        shop.run_one()
+        later.join()
+
+        assert shop.job(job_id).state == "cancelled"
+        assert shop.attempts(job_id)[0].exit_code == 75
+
+    def test_cancelled_while_it_finishes_is_not_published(self, shop):
+        job_id = shop.submit(steps=1, evaluate_seconds=1)
+        later = do_later(0.8, lambda: shop.ask(job_store.cancel, job_id))
+        # A heartbeat too slow to hear of it: only the last transaction can refuse.
+        shop.settings = shop.settings.model_copy(
+            update={"heartbeat_seconds": 60, "lease_seconds": 90}
+        )
+        shop.run_one()
+        later.join()
+
+        assert shop.job(job_id).state == "cancelled"
+        assert shop.versions(job_id) == []
+
+    def test_pause_saves_and_resume_goes_on_from_there(self, shop):
+        straight = shop.submit(steps=100, step_seconds=0)
+        shop.run_one()
+        job_id = shop.submit(steps=100, checkpoint_every=1000)
+        later = do_later(1, lambda: shop.ask(job_store.pause, job_id))
+        shop.run_one()
+        later.join()
+        paused = shop.job(job_id)
+        shop.ask(job_store.resume, job_id)
+        shop.run_one()
+
+        assert (paused.state, paused.noprog) == ("paused", 0)
+        assert shop.attempts(job_id)[1].start_step == paused.last_step > 0
+        assert shop.weights(job_id) == shop.weights(straight)
+
+    def test_finish_now_publishes_the_best_so_far(self, shop):
+        job_id = shop.submit(steps=2000)
+        later = do_later(1, lambda: shop.ask(job_store.finish_now, job_id))
+        shop.run_one()
+        later.join()
+
+        assert shop.job(job_id).state == "succeeded"
+        assert 0 < shop.versions(job_id)[0].evaluation["steps"] < 2000
+
+    def test_drain_gives_the_job_back_uncharged(self, shop):
+        job_id = shop.submit(steps=2000)
+
+        def drain():
+            shop.stopping = True
+
+        later = do_later(1, drain)
+        began = time.monotonic()
+        shop.run_one()
+        later.join()
+
+        assert time.monotonic() - began < 3
+        job, (attempt,) = shop.job(job_id), shop.attempts(job_id)
+        assert (job.state, attempt.outcome) == ("queued", "preempted")
+        assert not attempt.charged
+        assert job.last_step > 0
+
+
+class TestLease:
+    def test_supervisor_that_lost_its_lease_stops_and_writes_nothing(self, shop):
+        job_id = shop.submit(steps=2000, faults=[])
+        claim = shop.claim()
+
+        def take_over():
+            with shop.database.transaction() as session:
+                attempt_store.end(
+                    session, job_id, claim.fence, outcome="lost", charge=False
+                )
+            shop.claim()
+
+        later = do_later(1, take_over)
+        shop.run_one(claim)
+        later.join()
+
+        job = shop.job(job_id)
+        assert (job.state, job.fence) == ("running", claim.fence + 1)
+        assert [a.outcome for a in shop.attempts(job_id)] == ["lost", None]
+        assert find_trainers() == []
+
+    def test_database_that_is_away_costs_no_training(self, shop):
+        straight = shop.submit(steps=60, step_seconds=0)
+        shop.run_one()
+        job_id = shop.submit(steps=60, step_seconds=0.05)
+        gate = Gate(shop.database)
+        do_later(0.8, gate.close)
+        later = do_later(5, gate.open)
+        shop.run_one(database=gate)
+        later.join()
+
+        (attempt,) = shop.attempts(job_id)
+        assert (shop.job(job_id).state, attempt.outcome) == ("succeeded", "succeeded")
+        assert gate.refused > 3
+        losses = [m.step for m in shop.metrics(job_id) if m.name == "loss"]
+        assert losses == list(range(1, 61))
+        assert shop.weights(job_id) == shop.weights(straight)
+
+    def test_database_away_for_too_long_makes_the_child_save_and_stop(self, shop):
+        job_id = shop.submit(steps=2000)
+        shop.settings = shop.settings.model_copy(
+            update={"unconfirmed_lease_seconds": 1.5}
+        )
+        gate = Gate(shop.database)
+        do_later(0.6, gate.close)
+        began = time.monotonic()
+        claim = shop.run_one(database=gate)
+
+        assert time.monotonic() - began < 6
+        assert shop.job(job_id).state == "running"  # until its lease is seen to run out
+        assert list((shop.folder(claim) / "ckpt").iterdir())
+
+    def test_frozen_child_that_is_killed_by_its_guardian_is_not_charged(self, shop):
+        job_id = shop.submit(steps=2000)
+
+        def kill():
+            (trainer,) = wait_until(find_trainers)
+            trainer.send_signal(signal.SIGKILL)
+
+        later = do_later(0.5, kill)
+        shop.run_one()
+        later.join()
+
+        job, (attempt,) = shop.job(job_id), shop.attempts(job_id)
+        assert (job.state, job.noprog, attempt.signal) == ("queued", 0, 9)
+
+
+class Gate:
+    """A database that can be made unreachable for the supervisor."""
+
+    def __init__(self, database):
+        self._database = database
+        self._open = True
+        self.refused = 0
+
+    def close(self):
+        self._open = False
+
+    def open(self):
+        self._open = True
+
+    def tx(self, function, *, patience_seconds=20):
+        if not self._open:
+            self.refused += 1
+            raise RetryableError("no route to the database")
+        return self._database.tx(function, patience_seconds=patience_seconds)
+
+
+class TestIngest:
+    def test_dataset_version_is_published_and_its_uploads_removed(self, shop):
+        upload = shop.storage.upload("abc") / "photos.zip"
+        upload.parent.mkdir(parents=True)
+        upload.write_bytes(b"zip")
+        source = {"type": "archive", "path": str(upload), "name": "photos.zip"}
+        job_id = shop.submit_ingest(sources=[source])
+        claim = shop.run_one()
+
+        job = shop.job(job_id)
+        assert job.state == "succeeded"
+        target = shop.storage.root / "datasets" / "1" / f"{job_id}-{claim.fence}"
+        assert (target / "images" / "a.png").exists()
+        assert not upload.parent.exists()
+        with shop.database.reading() as session:
+            row = session.get_one(DatasetVersion, job.dataset_version_id)
+        assert shop.storage.resolve(row.rel_path) == target
+        assert len(row.report["skipped"]) == 500
+        assert row.report["classes"] == ["a", "b"]
+
+    def test_folder_of_the_user_is_left_alone(self, shop, tmp_path):
+        mine = tmp_path / "mine"
+        mine.mkdir()
+        shop.submit_ingest(sources=[{"type": "folder", "path": str(mine), "name": "x"}])
+        shop.run_one()
+
+        assert mine.exists()

@@ -1,0 +1,39 @@
+"""An ingest that ingests nothing: the real events and files, and faults on request."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from shared.artifacts import write_manifest
+from worker import events
+
+
+def main():
+    events.take_over_stdout()
+    spec_path, workdir = map(Path, sys.argv[1:])
+    spec = json.loads(spec_path.read_text())
+    events.phase("unpack")
+    final = workdir / "final"
+    (final / "images").mkdir(parents=True)
+    (final / "images" / "a.png").write_bytes(b"picture")
+    report = {
+        "fingerprint": "f" * 64, "classes": ["a", "b"], "images": 1, "size_bytes": 7,
+        "counts": {}, "skipped": [{"file": str(n)} for n in range(1000)],
+        "skipped_total": 1000,
+    }  # fmt: skip
+    (final / "report.json").write_text(json.dumps(report))
+    (final / "manifest.parquet").write_bytes(b"table")
+    sha = write_manifest(final, ["report.json", "manifest.parquet"])
+    events.emit(
+        "finished", path=str(final), manifest_sha=sha, bytes=7, step=0,
+        summary={"images": 1},
+    )  # fmt: skip
+    if any(source["name"] == "kill" for source in spec["sources"]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""What a claimed job asks of a child: builds its SPEC.json from the records."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from shared import attempt_store, dataset_store
+from shared.artifacts import Storage
+from shared.attempt_store import Claim
+from shared.errors import NotFoundError, UserError
+from shared.job_status import JobKind
+from shared.settings import Settings
+from worker.results import Result, find_result
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What this attempt has to do.
+
+    Args:
+        spec: SPEC.json of the child.
+        result: What an earlier attempt had finished and not published, if anything.
+        result_path: The path under which the record knows that result.
+        resumes_at: Step of the newest checkpoint; None without one.
+    """
+
+    spec: dict[str, Any]
+    result: Result | None = None
+    result_path: str = ""
+    resumes_at: int | None = None
+
+
+def build_plan(
+    session: Session, claim: Claim, storage: Storage, settings: Settings
+) -> Plan:
+    """Builds the plan of one attempt from what the records hold now.
+
+    Raises:
+        UserError: When the job cannot run, e.g. its dataset is gone.
+    """
+    found = find_result(session, claim, storage)
+    result, result_path = found or (None, "")
+    if claim.kind == JobKind.INGEST:
+        spec = _ingest_spec(claim, storage, settings)
+        return Plan(spec, result, result_path)
+    spec = _train_spec(session, claim, storage, settings)
+    rows = attempt_store.list_resume_checkpoints(session, claim.job_id, claim.lineage)
+    spec["resume_from"] = [
+        {"path": str(storage.resolve(row.rel_path)), "manifest_sha": row.manifest_sha}
+        for row in rows
+    ]
+    return Plan(spec, result, result_path, rows[0].step if rows else None)
+
+
+def _train_spec(
+    session: Session, claim: Claim, storage: Storage, settings: Settings
+) -> dict[str, Any]:
+    return {
+        "kind": "train",
+        "dataset": str(_dataset_folder(session, claim, storage)),
+        "training": claim.spec["training"],
+        "caches": str(storage.caches),
+        "weights_dirs": [str(path.absolute()) for path in settings.weights_dirs],
+        "job": {**_job(claim), "model_name": claim.spec.get("model_name")},
+    }
+
+
+def _dataset_folder(session: Session, claim: Claim, storage: Storage) -> Path:
+    try:
+        version = dataset_store.get_version(session, claim.dataset_version_id)
+    except NotFoundError as error:
+        raise UserError(
+            "The dataset version that this job trains on is gone.", field="dataset"
+        ) from error
+    return storage.resolve(version.rel_path)
+
+
+def _ingest_spec(claim: Claim, storage: Storage, settings: Settings) -> dict[str, Any]:
+    spec: dict[str, Any] = {
+        "kind": "ingest",
+        # A path is below shared storage unless it is absolute.
+        "sources": [
+            {**source, "path": str(storage.root / source["path"])}
+            for source in claim.spec["sources"]
+        ],
+        "limits": {
+            "max_files": settings.max_dataset_files,
+            "max_unpacked_bytes": settings.max_unpacked_bytes,
+        },
+        "job": _job(claim),
+    }
+    if "split" in claim.spec:
+        spec["split"] = claim.spec["split"]
+    return spec
+
+
+def _job(claim: Claim) -> dict[str, Any]:
+    return {
+        "id": claim.job_id,
+        "fence": claim.fence,
+        "attempt": f"{claim.fence}-{claim.attempt_uuid[:8]}",
+    }

@@ -1,0 +1,371 @@
+"""Runs one claimed job to the end of its attempt: the supervisor's whole story.
+
+Trace: claim -> plan (what the records say) -> guardian and child -> events into rows,
+lease renewed, wishes obeyed -> the child's end -> version published or attempt ended.
+
+The supervisor never decides what becomes of the job: it reports how the attempt ended,
+under its fence, and the record decides. When the lease is lost it writes nothing.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import structlog
+from sqlalchemy.orm import Session
+
+from shared import attempt_store
+from shared.artifacts import CorruptFolderError, Storage
+from shared.attempt_store import Claim
+from shared.database import Database
+from shared.errors import Cancelled, LostLease, RetryableError, UserError
+from shared.job_status import Desired, JobKind
+from shared.retry_policy import Limits
+from shared.settings import Settings, environment_without_credentials
+from worker import child as child_process
+from worker import results
+from worker.attempt_files import AttemptFiles
+from worker.child import Child, ChildExit
+from worker.endings import (
+    EXIT_REJECTED,
+    Ending,
+    Failure,
+    StopReason,
+    decide,
+    disk_failed,
+    worker_failed,
+)
+from worker.lease import LeaseKeeper
+from worker.plans import Plan, build_plan
+from worker.recorder import Recorder
+from worker.results import Result
+from worker.slots import Slot, SlotLock
+
+log = structlog.get_logger()
+Answer = TypeVar("Answer")
+
+LOOP_SECONDS = 0.1
+STACKS_SECONDS = 3.0  # between asking for stacks and asking to stop
+START_UP_FACTOR = 2.0  # imports, compilation and first reads may take longer
+PHASES_AFTER_TRAINING = ("evaluate", "export")
+COMMANDS: Mapping[str, tuple[str, ...]] = {
+    JobKind.TRAIN: (sys.executable, "-m", "worker.training.run"),
+    JobKind.INGEST: (sys.executable, "-m", "worker.ingest.run"),
+}
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What every attempt on one slot has in common.
+
+    Args:
+        database: The records.
+        settings: Timers and limits.
+        storage: Shared storage.
+        slot: The slot this worker owns.
+        should_stop: Whether the worker is being shut down.
+        commands: The program of each kind of job; SPEC.json and the attempt's folder
+            are added.
+    """
+
+    database: Database
+    settings: Settings
+    storage: Storage
+    slot: Slot
+    should_stop: Callable[[], bool]
+    commands: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: COMMANDS)
+
+
+def supervise(workplace: Workplace, claim: Claim, lock: SlotLock) -> float:
+    """Returns once the claimed job's attempt has ended and nothing of it runs.
+
+    Args:
+        workplace: Where it runs.
+        claim: The job, just won.
+        lock: The held slot.
+
+    Returns:
+        Seconds for which this slot should claim nothing; usually 0.
+    """
+    began = time.monotonic()
+    with structlog.contextvars.bound_contextvars(
+        job_id=claim.job_id, attempt=claim.fence
+    ):
+        log.info("attempt_started", kind=claim.kind, title=claim.title)
+        ending = _Attempt(workplace, claim, lock).run()
+        log.info(
+            "attempt_ended",
+            outcome=ending.outcome,
+            reason=ending.reason,
+            duration_seconds=round(time.monotonic() - began, 3),
+        )
+    return ending.slot_rest_seconds
+
+
+class _Attempt:
+    """One attempt under supervision."""
+
+    def __init__(self, workplace: Workplace, claim: Claim, lock: SlotLock) -> None:
+        self.place = workplace
+        self.settings = workplace.settings
+        self.claim = claim
+        self.lock = lock
+        self.lease = LeaseKeeper(self._renew, self.settings.heartbeat_seconds)
+        self.files = AttemptFiles(
+            workplace.storage.root,
+            workplace.storage.attempt(claim.job_id, claim.fence, claim.attempt_uuid),
+        )
+        self.recorder = Recorder(workplace.database, claim, self.files)
+        self.child: Child | None = None
+        self.asked: StopReason | None = None
+        self._next_word_at = 0.0
+        self._stacks_asked_at: float | None = None
+
+    def run(self) -> Ending:
+        self.lease.start()
+        try:
+            return self._work()
+        except LostLease:
+            return Ending("lost_lease", "Another attempt owns the job.")
+        except RetryableError as error:
+            return Ending("unrecorded", str(error))
+        except OSError as error:
+            return self._end_after(disk_failed(error))
+        except BaseException as error:  # also MemoryError and SystemExit:
+            # raised here they would take the whole worker down, not just this attempt.
+            log.exception("supervisor_failed")
+            return self._end_after(worker_failed(type(error).__name__))
+        finally:
+            self._leave_nothing_behind()
+
+    def _work(self) -> Ending:
+        self.files.make()
+        try:
+            plan = self._write(
+                lambda session: build_plan(
+                    session, self.claim, self.place.storage, self.settings
+                )
+            )
+        except UserError as error:
+            failure = Failure(error.field or "spec", str(error), permanent=True)
+            return self._end(decide(ChildExit(EXIT_REJECTED), failure=failure))
+        if plan.result and self._is_usable(plan.result, plan.result_path):
+            return self._complete(plan.result)
+        ended = self._watch(self._start(plan))
+        result = self.recorder.finished
+        if ended.exit_code == 0 and result and self._is_usable(result):
+            return self._complete(result)
+        return self._end(self._decide(ended), ended)
+
+    def _start(self, plan: Plan) -> Child:
+        spec_path = self.files.write_spec(plan.spec)
+        command = self.place.commands[self.claim.kind]
+        self.recorder.note("info", self._opening_sentence(plan))
+        self.child = child_process.start(
+            [*command, str(spec_path), str(self.files.folder)],
+            folder=self.files.folder,
+            environment=environment_without_credentials(
+                CUDA_VISIBLE_DEVICES=self.place.slot.visible_devices,
+                TF_FORCE_GPU_ALLOW_GROWTH="true",
+            ),
+            lock=self.lock,
+            lease_seconds=self.settings.lease_seconds,
+            grace_seconds=self.settings.stop_grace_seconds,
+        )
+        return self.child
+
+    def _watch(self, child: Child) -> ChildExit:
+        """Returns how the child ended, all it has said being taken."""
+        while (ended := child.poll()) is None:
+            self._take_events(child)
+            self.recorder.flush()
+            self._steer(child)
+            time.sleep(LOOP_SECONDS)
+        while self._take_events(child):
+            pass
+        if child.dropped_lines:
+            log.warning("event_lines_dropped", lines=child.dropped_lines)
+        return ended
+
+    def _take_events(self, child: Child) -> bool:
+        events = child.read_events()
+        for event in events:
+            self.recorder.take(event)
+        return bool(events)
+
+    def _steer(self, child: Child) -> None:
+        """Tells the child what it has to know, once a heartbeat."""
+        self.lease.check()
+        reason = self._reason_to_stop(child)
+        if reason and self.asked is None:
+            self.asked = reason
+            log.info("child_asked_to_stop", why=reason)
+            child.ask_to_stop()
+        if time.monotonic() < self._next_word_at:
+            return
+        self._next_word_at = time.monotonic() + self.settings.heartbeat_seconds
+        child.extend(self.settings.lease_seconds)
+        wants_to_finish = self.lease.desired == Desired.FINISH
+        if wants_to_finish and self.recorder.phase not in PHASES_AFTER_TRAINING:
+            child.ask_to_finish()  # again and again: it may still be starting up
+
+    def _reason_to_stop(self, child: Child) -> StopReason | None:
+        if self.lease.desired == Desired.CANCEL:
+            return StopReason.CANCEL
+        if self.lease.desired == Desired.PAUSE:
+            return StopReason.PAUSE
+        if self.place.should_stop():
+            return StopReason.DRAIN
+        if self.lease.unconfirmed_seconds() > self.settings.unconfirmed_lease_seconds:
+            return StopReason.UNCONFIRMED
+        return StopReason.STALLED if self._is_stalled(child) else None
+
+    def _is_stalled(self, child: Child) -> bool:
+        """Whether the child got nowhere for too long; asks for its stacks first."""
+        if self.recorder.silence_seconds() < self._patience_seconds():
+            self._stacks_asked_at = None
+            return False
+        if self._stacks_asked_at is None:
+            self._stacks_asked_at = time.monotonic()
+            child.ask_for_stacks()
+        return time.monotonic() - self._stacks_asked_at > STACKS_SECONDS
+
+    def _patience_seconds(self) -> float:
+        limit = self.settings.progress_timeout_seconds
+        return limit if self.recorder.has_progressed else limit * START_UP_FACTOR
+
+    def _is_usable(self, result: Result, known_as: str | None = None) -> bool:
+        """Whether the result is whole; one that is not will not be offered again."""
+        try:
+            results.verify(self.claim, result)
+        except CorruptFolderError as error:
+            log.exception("result_damaged")
+            self.recorder.note("error", f"The result cannot be used: {error}")
+            if known_as is not None:
+                self._write(
+                    lambda session: attempt_store.mark_checkpoint_corrupt(
+                        session, self.claim.job_id, self.claim.fence, rel_path=known_as
+                    )
+                )
+            return False
+        return True
+
+    def _complete(self, result: Result) -> Ending:
+        claim, storage = self.claim, self.place.storage
+        if result.fence == claim.fence:
+            results.keep_summary(result)
+            self._write(
+                lambda session: results.register(session, claim, storage, result)
+            )
+        self._flush_all()
+        self.lease.check()
+        publication = results.publish(claim, storage, result)
+        try:
+            completed = self._write(publication.complete)
+        except Cancelled:
+            return self._end(decide(ChildExit(), asked=StopReason.CANCEL))
+        if claim.kind == JobKind.INGEST:
+            results.remove_uploads(claim, storage)
+        return Ending("succeeded", f"Published as version {completed.version}.")
+
+    def _decide(self, ended: ChildExit) -> Ending:
+        return decide(
+            ended,
+            asked=self.asked,
+            failure=self.recorder.failure,
+            silence_seconds=self._patience_seconds(),
+            unconfirmed_seconds=self.settings.unconfirmed_lease_seconds,
+        )
+
+    def _end(self, ending: Ending, ended: ChildExit | None = None) -> Ending:
+        """Tells the record how the attempt ended; the record decides what follows."""
+        ended = ended or ChildExit()
+        if ending.outcome not in ("cancelled", "paused"):
+            self.recorder.note("error" if ending.charge else "warning", ending.reason)
+        self._flush_all()
+        self._write(
+            lambda session: attempt_store.end(
+                session,
+                self.claim.job_id,
+                self.claim.fence,
+                outcome=ending.outcome,
+                charge=ending.charge,
+                permanent=ending.permanent,
+                user_failure=ending.user_failure,
+                reason=ending.reason,
+                failure_code=ending.failure_code or ending.outcome,
+                exit_code=ended.exit_code,
+                signal=ended.signal,
+                oom=ended.oom,
+                error_tail=self.files.read_error_tail(),
+                limits=Limits.from_settings(self.settings),
+            )
+        )
+        return ending
+
+    def _end_after(self, ending: Ending) -> Ending:
+        """Ends the attempt for a reason that lies with us, the child stopped first."""
+        try:
+            if self.child:
+                self.child.end_now()
+            return self._end(ending)
+        except (LostLease, RetryableError):
+            return ending  # the lease runs out, and the job is taken over
+
+    def _leave_nothing_behind(self) -> None:
+        if self.child:
+            self.child.end_now()
+            self.child.close()
+        self.lease.stop()
+
+    def _flush_all(self) -> None:
+        while self.recorder.has_unwritten:
+            if not self.recorder.flush(now=True):
+                self._wait_for_database()
+
+    def _write(self, change: Callable[[Session], Answer]) -> Answer:
+        """Carries `change` out, waiting for a database that is away.
+
+        Raises:
+            LostLease: When another attempt owns the job.
+            RetryableError: When the database stayed away for too long.
+        """
+        while True:
+            try:
+                return self.place.database.tx(change, patience_seconds=1)
+            except RetryableError:
+                self._wait_for_database()
+
+    def _wait_for_database(self) -> None:
+        """Lets a moment pass, as long as there is hope that it helps.
+
+        Raises:
+            LostLease: When another attempt owns the job.
+            RetryableError: When the lease went unconfirmed for too long, or the worker
+                is being shut down: the lease runs out, and the job is taken over.
+        """
+        self.lease.check()
+        unconfirmed_seconds = self.lease.unconfirmed_seconds()
+        limit = self.settings.unconfirmed_lease_seconds
+        if self.place.should_stop():
+            limit = min(limit, self.settings.stop_grace_seconds)
+        if unconfirmed_seconds > limit:
+            raise RetryableError("the database could not be reached")
+        time.sleep(1)
+
+    def _renew(self) -> str:
+        lease_ms = int(self.settings.lease_seconds * 1000)
+        return self.place.database.tx(
+            lambda session: attempt_store.renew(
+                session, self.claim.job_id, self.claim.fence, lease_ms=lease_ms
+            ),
+            patience_seconds=0,
+        )
+
+    def _opening_sentence(self, plan: Plan) -> str:
+        where = f"Attempt {self.claim.fence} runs on slot {self.place.slot.name}"
+        if plan.resumes_at is None:
+            return f"{where}."
+        return f"{where} and goes on from step {plan.resumes_at}."

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 # Which split keeps a picture that was given in several: a copy of a test image must
@@ -40,12 +39,6 @@ class Merged(Generic[Image]):
     duplicates: int
     conflicts: list[list[Image]]
     leaks: int
-
-
-def hash_file(path: Path) -> str:
-    """Returns the SHA-256 of a file's bytes as hexadecimal digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def merge_identical(images: Iterable[Image]) -> Merged[Image]:

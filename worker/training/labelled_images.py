@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from shared.artifacts import sha256_file
 from shared.errors import UserError
-from worker.ingest.content import fingerprint_rows, hash_file, merge_identical
+from worker.ingest.content import fingerprint_rows, merge_identical
 from worker.ingest.found import FoundFile, LabelledFile, SkipList, junk_reason
 from worker.ingest.label_table import (
     TABLE_SUFFIXES,
@@ -146,7 +147,7 @@ class _Hashed:
 
 def _build(files: list[LabelledFile]) -> LabelledImages:
     with ThreadPoolExecutor() as threads:
-        hashes = threads.map(hash_file, [entry.file.path for entry in files])
+        hashes = threads.map(sha256_file, [entry.file.path for entry in files])
         hashed = [
             _Hashed(entry.file.path, entry.file.name, entry.label, entry.split, sha256)
             for entry, sha256 in zip(files, hashes, strict=True)

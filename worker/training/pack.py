@@ -21,7 +21,6 @@ import json
 import os
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from shared.artifacts import sha256_file, write_atomically
 from shared.errors import UserError
 from shared.training_spec import Fit
 from worker.training.labelled_images import LabelledImages, read_dataset
@@ -273,7 +273,7 @@ def _forget_other_version(plan: _Plan) -> None:
 
 def _sweep_leftovers(folder: Path) -> None:
     """Removes what killed writers left; a live one finishes its file in seconds."""
-    for leftover in folder.glob(".*.tmp"):
+    for leftover in folder.glob(".tmp-*"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - leftover.stat().st_mtime > _LEFTOVER_SECONDS:
                 leftover.unlink()
@@ -296,8 +296,7 @@ def _finished(plan: _Plan, shard: int) -> str | None:
 
 def _hash_shard(path: Path) -> str | None:
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256_file(path)
     except OSError:
         return None
 
@@ -365,19 +364,6 @@ def _decoder(plan: _Plan) -> Callable[[Path, str], np.ndarray]:
 
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Writes a file whole or not at all: own name, fsync, rename, fsync the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    """Opens a file that appears whole and durable at `path`, or not at all."""
+    with write_atomically(path) as temporary, temporary.open("wb") as stream:
+        yield stream

@@ -1,0 +1,347 @@
+"""Kills trainers with `kill -9` and proves that nothing but time was lost.
+
+Twenty jobs are killed once each, four in every phase, and one job is killed five times
+in a row, twice before its first checkpoint. Each must end succeeded, with the very
+weights of an uninterrupted run of the same spec (SHA-256 over all of them, CPU,
+deterministic), with one model version, and with at most one checkpoint interval
+trained again. Prints a table and the seed; exits 1 when any of it does not hold.
+
+    ./trainyard bench kill_resume [--seed S] [--jobs 20] [--json]
+"""
+
+import argparse
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+PHASES = ("prepare", "frozen", "fine_tune", "evaluate", "export")
+SPEC = {
+    "preset": "fast",
+    "overrides": {
+        "base_model": "EfficientNetLite0",
+        "image_size_px": 64,
+        "batch_size": 16,
+        "frozen_epochs": 4,
+        "fine_tune_epochs": 2,
+        "feature_views": 2,
+        "early_stopping_patience": None,
+        "checkpoint_every": {"steps": 3},
+        "unfreeze_from": 0.8,
+    },
+}
+CHECKPOINT_STEPS = 3
+IMAGES_PER_CLASS = 60
+DEADLINE_SECONDS = 600
+
+
+@dataclass
+class Plan:
+    """When one job's trainer is to die: at these points, in this order."""
+
+    name: str
+    kills: list[tuple[str, float]]  # (phase, share of the phase or seconds)
+    job_id: int = 0
+    redone: list[int] = field(default_factory=list)
+    done_kills: int = 0
+
+
+class Platform:
+    """A real `trainyard up` in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.env = os.environ | {
+            "TRAINYARD_DATA_DIR": str(folder),
+            "TRAINYARD_RETRY_BACKOFF_SECONDS": "0",
+        }
+        port = 20000 + os.getpid() % 20000
+        self.url = f"http://127.0.0.1:{port}"
+        log = (folder / "up.log").open("ab")
+        self.process = subprocess.Popen(
+            [ROOT / "trainyard", "up", "--port", str(port)],
+            env=self.env,
+            stdout=log,
+            stderr=log,
+        )
+        token_path = folder / "local_token"
+        wait_for(lambda: token_path.exists() and self._ready(), 90, "the platform")
+        token = token_path.read_text().strip()
+        self.http = httpx.Client(
+            base_url=self.url + "/api/v1",
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=30,
+        )
+
+    def _ready(self) -> bool:
+        try:
+            return httpx.get(self.url + "/readyz", timeout=5).status_code == 200  # noqa: PLR2004
+        except httpx.HTTPError:
+            return False
+
+    def stop(self) -> None:
+        """Ends every process of the platform."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(timeout=60)
+
+    def job(self, job_id: int) -> dict:
+        """The job as the API shows it."""
+        return self.http.get(f"/jobs/{job_id}").raise_for_status().json()
+
+
+def wait_for(condition, seconds: float, what: str) -> None:
+    """Polls `condition` until it holds; raises `TimeoutError` naming `what`."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what} was not ready after {seconds:.0f} s")
+        time.sleep(0.2)
+
+
+def make_archive(path: Path, seed: int) -> None:
+    """Writes a zip of two classes of noisy stripes, learnable but not trivial."""
+    rng = np.random.default_rng(seed)
+    with zipfile.ZipFile(path, "w") as archive:
+        for label, horizontal in (("across", True), ("down", False)):
+            for number in range(IMAGES_PER_CLASS):
+                wave = np.sin(np.arange(80) / rng.uniform(2, 6)) * 60 + 120
+                plane = np.tile(wave, (80, 1))
+                plane = plane.T if horizontal else plane
+                noisy = plane[..., None] + rng.normal(0, 40, (80, 80, 3))
+                image = Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
+                buffer = io.BytesIO()
+                image.save(buffer, "JPEG", quality=90)
+                archive.writestr(f"{label}/{number:03}.jpg", buffer.getvalue())
+
+
+def draw_plans(jobs: int, rng: random.Random) -> list[Plan]:
+    """One plan per job, the phases in turn, and the job that dies five times."""
+    plans = [
+        Plan(f"{PHASES[n % 5]} #{n // 5 + 1}", [(PHASES[n % 5], rng.random())])
+        for n in range(jobs)
+    ]
+    five = [
+        ("prepare", rng.random()),
+        ("prepare", rng.random()),
+        ("frozen", rng.random()),
+        ("fine_tune", rng.random()),
+        ("evaluate", rng.random()),
+    ]
+    return [*plans, Plan("five in a row", five)]
+
+
+def attempt_logs(platform: Platform, job_id: int) -> list[Path]:
+    """The event logs of a job's attempts, oldest first."""
+    folder = platform.folder / "storage" / "jobs" / str(job_id) / "attempts"
+    return sorted(
+        folder.glob("*/log.jsonl"), key=lambda p: int(p.parent.name.split("-")[0])
+    )
+
+
+def read_events(path: Path) -> list[dict]:
+    """Every whole line of an event log."""
+    events = []
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            continue
+    return events
+
+
+def trainer_pids(job_id: int, folder: Path) -> list[int]:
+    """Trainer processes of this job, found by the working folder they were given."""
+    mark = f"{folder}/storage/jobs/{job_id}/"
+    found = []
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        command = process.info["cmdline"] or []
+        is_trainer = (
+            "worker.training.run" in command and "worker.guardian" not in command
+        )
+        if is_trainer and any(part.startswith(mark) for part in command):
+            found.append(process.info["pid"])
+    return found
+
+
+def last_step(events: list[dict]) -> int:
+    """The last step this attempt is known to have trained."""
+    return max((e["step"] for e in events if isinstance(e.get("step"), int)), default=0)
+
+
+def is_due(events: list[dict], phase: str, share: float) -> bool:
+    """Whether the attempt has come to the point where it is to die.
+
+    In the training phases the point is a share of the phase's steps; in the others it
+    is up to a second and a half after the phase began.
+    """
+    began = [e["at"] for e in events if e["event"] == "phase" and e["phase"] == phase]
+    if not began:
+        return False
+    if phase not in ("frozen", "fine_tune"):
+        return time.time() >= began[-1] + 1.5 * share
+    progress = [
+        e for e in events if e["event"] == "progress" and e.get("phase") == phase
+    ]
+    return any(e["total"] and e["done"] >= share * e["total"] for e in progress)
+
+
+def drive(platform: Platform, plan: Plan) -> None:
+    """Waits for one job to end, killing its trainer where the plan says."""
+    end = time.monotonic() + DEADLINE_SECONDS * max(1, len(plan.kills))
+    killed_log: Path | None = None
+    while time.monotonic() < end:
+        logs = attempt_logs(platform, plan.job_id)
+        if logs and plan.done_kills < len(plan.kills) and logs[-1] != killed_log:
+            phase, share = plan.kills[plan.done_kills]
+            if is_due(read_events(logs[-1]), phase, share):
+                for pid in trainer_pids(plan.job_id, platform.folder):
+                    os.kill(pid, signal.SIGKILL)
+                    killed_log = logs[-1]
+                if killed_log == logs[-1]:
+                    plan.done_kills += 1
+        if platform.job(plan.job_id)["state"] in ("succeeded", "failed", "cancelled"):
+            break
+        time.sleep(0.05)
+    plan.redone = steps_redone(attempt_logs(platform, plan.job_id))
+
+
+def steps_redone(logs: list[Path]) -> list[int]:
+    """For each attempt but the first: how many steps it trained a second time."""
+    redone, reached = [], 0
+    for number, path in enumerate(logs):
+        events = read_events(path)
+        resumed = [e["step"] for e in events if e["event"] == "resumed"]
+        if number:
+            redone.append(max(0, reached - (resumed[-1] if resumed else 0)))
+        reached = max(reached, last_step(events))
+    return redone
+
+
+def weights_sha(platform: Platform, job: dict) -> str:
+    """The digest of the published weights that the evaluation carries."""
+    version = job["result"]
+    return version["weights_sha256"]
+
+
+def submit(platform: Platform, dataset_id: int, model_name: str) -> int:
+    """Submits one job and returns its number."""
+    answer = platform.http.post(
+        "/jobs",
+        json={"datasets": [dataset_id], "specs": [SPEC], "model_name": model_name},
+        headers={"Idempotency-Key": f"kill-resume-{model_name}"},
+    ).raise_for_status()
+    return answer.json()["jobs"][0]["id"]
+
+
+def add_dataset(platform: Platform, archive: Path) -> int:
+    """Uploads the archive and waits until its version is published."""
+    with archive.open("rb") as body:
+        answer = platform.http.post(
+            "/datasets",
+            params={"name": "stripes", "filename": archive.name},
+            content=body,
+        ).raise_for_status()
+    dataset_id = answer.json()["id"]
+    wait_for(
+        lambda: platform.http.get(f"/datasets/{dataset_id}").json().get("version"),
+        180,
+        "the dataset",
+    )
+    return dataset_id
+
+
+def run(seed: int, jobs: int, folder: Path) -> dict:
+    """Runs the whole campaign in `folder` and returns what happened."""
+    archive = folder / "stripes.zip"
+    make_archive(archive, seed)
+    platform = Platform(folder)
+    try:
+        dataset_id = add_dataset(platform, archive)
+        reference = Plan("uninterrupted", [])
+        plans = [reference, *draw_plans(jobs, random.Random(seed))]
+        for number, plan in enumerate(plans):
+            plan.job_id = submit(platform, dataset_id, f"kill-{number}")
+            # Each job builds its own features, so that the prepare phase is hit too.
+            drive(platform, plan)
+            print(row_of(platform, plan), file=sys.stderr, flush=True)
+        return summarise(platform, plans, seed)
+    finally:
+        platform.stop()
+
+
+def row_of(platform: Platform, plan: Plan) -> dict:
+    """What became of one job."""
+    job = platform.job(plan.job_id)
+    model = platform.http.get(f"/models/{job['model']}").json()
+    return {
+        "job": plan.name,
+        "state": job["state"],
+        "kills": plan.done_kills,
+        "planned": len(plan.kills),
+        "redone": max(plan.redone, default=0),
+        "versions": len(model["versions"]),
+        "weights": weights_sha(platform, job) if job["state"] == "succeeded" else None,
+    }
+
+
+def summarise(platform: Platform, plans: list[Plan], seed: int) -> dict:
+    """The table and the verdict."""
+    rows = [row_of(platform, plan) for plan in plans]
+    reference = rows[0]["weights"]
+    failures = [
+        row
+        for row in rows
+        if row["state"] != "succeeded"
+        or row["weights"] != reference
+        or row["versions"] != 1
+        or row["redone"] > CHECKPOINT_STEPS
+        or row["kills"] != row["planned"]
+    ]
+    return {"seed": seed, "rows": rows, "failures": failures}
+
+
+def print_table(result: dict) -> None:
+    """Prints the campaign as a table."""
+    head = ("job", "state", "kills", "redone", "versions", "weights")
+    print(("{:<16}{:<11}{:>6}{:>8}{:>10}  {}").format(*head))
+    for row in result["rows"]:
+        sha = (row["weights"] or "-")[:16]
+        print(
+            f"{row['job']:<16}{row['state']:<11}{row['kills']:>6}{row['redone']:>8}"
+            f"{row['versions']:>10}  {sha}"
+        )
+    print(f"seed {result['seed']}; {len(result['failures'])} failures")
+
+
+def main() -> int:
+    """Reads the arguments, runs the campaign, prints it."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=20)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="kill-resume-") as folder:
+        result = run(arguments.seed, arguments.jobs, Path(folder))
+    if arguments.json:
+        print(json.dumps(result))
+    else:
+        print_table(result)
+    return 1 if result["failures"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""The workers: which slots there are, who was seen when, who may take jobs."""
+
+from typing import Any
+
+from sqlalchemy import case, delete, func, select, update
+from sqlalchemy.orm import Session
+
+from shared import audit_store
+from shared.database import now_ms
+from shared.errors import NotFoundError, UserError
+from shared.sql_dialect import insert
+from shared.tables import Worker
+
+ACTIVE, DRAINING, QUARANTINED, GONE = "active", "draining", "quarantined", "gone"
+STATUSES = (ACTIVE, DRAINING, QUARANTINED, GONE)
+SEEN_MS = 30_000  # a worker not heard of for this long is not counted as there
+
+
+def register(
+    session: Session,
+    *,
+    name: str,
+    host: str,
+    slot: str,
+    kinds: list[str],
+    queues: list[str],
+    gpu_mem_mb: int = 0,
+    boot_id: str = "",
+    pid: int = 0,
+    facts: dict[str, Any] | None = None,
+) -> int:
+    """Says that a worker is there, and returns its number, the same one for ever.
+
+    A quarantined slot stays quarantined: a restart does not mend a GPU.
+
+    Args:
+        session: The writing session.
+        name: Host and slot; one process at a time uses it.
+        host: Name of the machine.
+        slot: `cpu`, `gpu-<uuid>` or `ingest`.
+        kinds: Of jobs that it does.
+        queues: Values of `jobs.queue` that it serves.
+        gpu_mem_mb: Memory of its GPU, MiB; 0 without one.
+        boot_id: Of the machine's present boot.
+        pid: Of the worker's main process.
+        facts: Versions, cores, memory: for the page.
+    """
+    values: dict[str, Any] = {
+        "host": host,
+        "slot": slot,
+        "kinds": kinds,
+        "queues": queues,
+        "gpu_mem_mb": gpu_mem_mb,
+        "boot_id": boot_id,
+        "pid": pid,
+        "seen_at": now_ms(),
+        "job_id": None,
+        "facts": facts or {},
+    }
+    stays = Worker.status == QUARANTINED
+    return session.execute(
+        insert(session, Worker)
+        .values(name=name, **values)
+        .on_conflict_do_update(
+            index_elements=["name"],
+            set_={
+                **values,
+                "hb": Worker.hb + 1,
+                "status": case((stays, QUARANTINED), else_=ACTIVE),
+                "reason": case((stays, Worker.reason), else_=None),
+            },
+        )
+        .returning(Worker.id)
+    ).scalar_one()
+
+
+def beat(session: Session, worker_id: int, *, job_id: int | None = None) -> str:
+    """Says that the worker lives and what it works on; returns its status.
+
+    Raises:
+        NotFoundError: When it is no longer registered: register again.
+    """
+    status = session.execute(
+        update(Worker)
+        .where(Worker.id == worker_id)
+        .values(hb=Worker.hb + 1, seen_at=now_ms(), job_id=job_id)
+        .returning(Worker.status)
+        .execution_options(synchronize_session=False)
+    ).scalar_one_or_none()
+    if status is None:
+        raise NotFoundError(f"There is no worker {worker_id}.")
+    return status
+
+
+def set_status(
+    session: Session,
+    worker_id: int,
+    status: str,
+    *,
+    reason: str | None = None,
+    actor: str = "system",
+) -> None:
+    """Changes whether a worker may take jobs.
+
+    Args:
+        session: The writing session.
+        worker_id: The worker.
+        status: `active`; `draining` ends its job and takes no other; `quarantined`
+            takes none until somebody lifts it; `gone` has stopped in good order.
+        reason: A sentence for the page.
+        actor: Who asks.
+
+    Raises:
+        NotFoundError: When there is no such worker.
+        UserError: For any other status.
+    """
+    if status not in STATUSES:
+        raise UserError(
+            f"`status` must be one of {', '.join(STATUSES)}. Received: {status!r}.",
+            field="status",
+        )
+    changed = session.execute(
+        update(Worker)
+        .where(Worker.id == worker_id)
+        .values(status=status, reason=reason)
+        .execution_options(synchronize_session=False)
+    )
+    if changed.rowcount == 0:
+        raise NotFoundError(f"There is no worker {worker_id}.")
+    audit_store.record(
+        session, actor, f"worker_{status}", "worker", worker_id, {"reason": reason}
+    )
+
+
+def get_worker(session: Session, worker_id: int) -> Worker:
+    """Returns a worker.
+
+    Raises:
+        NotFoundError: When there is none.
+    """
+    worker = session.get(Worker, worker_id, populate_existing=True)
+    if worker is None:
+        raise NotFoundError(f"There is no worker {worker_id}.")
+    return worker
+
+
+def find_worker_by_name(session: Session, name: str) -> Worker | None:
+    """Returns the worker of a host and slot, or None."""
+    return session.scalar(select(Worker).where(Worker.name == name))
+
+
+def list_workers(session: Session) -> list[Worker]:
+    """Returns all workers by name, those long gone among them."""
+    return list(session.scalars(select(Worker).order_by(Worker.name)))
+
+
+def is_alive(worker: Worker, now: int) -> bool:
+    """Whether the worker was heard of lately; `now` in the database's milliseconds."""
+    return worker.status != GONE and now - worker.seen_at < SEEN_MS
+
+
+def count_idle(session: Session, kind: str) -> int:
+    """Returns how many active workers seen lately do jobs of `kind` and have none."""
+    idle = session.scalars(
+        select(Worker.kinds).where(
+            Worker.status == ACTIVE,
+            Worker.job_id.is_(None),
+            Worker.seen_at > now_ms() - SEEN_MS,
+        )
+    )
+    return sum(kind in kinds for kinds in idle)
+
+
+def count_alive(session: Session) -> int:
+    """Returns how many workers were seen lately."""
+    return session.execute(
+        select(func.count())
+        .select_from(Worker)
+        .where(Worker.status != GONE, Worker.seen_at > now_ms() - SEEN_MS)
+    ).scalar_one()
+
+
+def forget(session: Session, worker_id: int, *, actor: str) -> None:
+    """Removes a worker that will not come back; one that does registers anew."""
+    session.execute(delete(Worker).where(Worker.id == worker_id))
+    audit_store.record(session, actor, "worker_forgotten", "worker", worker_id)

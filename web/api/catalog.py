@@ -1,0 +1,28 @@
+"""`GET /catalog`: presets, base models and the training spec's schema."""
+
+from typing import Any
+
+from shared import base_models
+from shared.training_spec import PRESETS, TrainingSpec
+from web.api.blueprint import blueprint
+from web.api.schemas import BaseModelOut, CatalogOut
+
+
+@blueprint.get("/catalog", responses={"200": CatalogOut})
+def get_catalog() -> dict[str, Any]:
+    """What a job may be made of."""
+    return CatalogOut(
+        presets=list(PRESETS),
+        base_models=[
+            BaseModelOut(
+                name=model.name,
+                family=model.family.name,
+                native_size_px=model.native_size_px,
+                parameters=model.parameters,
+                licence=model.family.licence,
+                works_offline=model.works_offline,
+            )
+            for model in base_models.list_base_models()
+        ],
+        training_spec=TrainingSpec.model_json_schema(),
+    ).model_dump(mode="json")

@@ -1,0 +1,327 @@
+"""What the API takes and gives, as pydantic models: also its documentation."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from shared.job_status import JobKind, JobStatus
+
+
+class Strict(BaseModel):
+    """Refuses unknown keys by name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class PageQuery(Strict):
+    """Which page of a list."""
+
+    page: int = Field(default=1, ge=1, le=1_000_000, description="From 1.")
+    page_size: int = Field(default=50, ge=1, le=500, description="Rows a page.")
+
+
+class DatasetQuery(PageQuery):
+    """Which datasets to list."""
+
+    search: str | None = Field(default=None, description="A part of the name.")
+
+
+class JobQuery(PageQuery):
+    """Which jobs to list."""
+
+    state: JobStatus | None = Field(default=None, description="Only in this state.")
+    kind: JobKind | None = Field(default=None, description="Only of this kind.")
+    dataset_id: int | None = Field(default=None, description="Only on this dataset.")
+    group_key: str | None = Field(default=None, description="Only of this submission.")
+
+
+class UploadQuery(Strict):
+    """How an uploaded archive is called."""
+
+    filename: str | None = Field(
+        default=None, description="The archive's name; its ending says what it is."
+    )
+    name: str | None = Field(
+        default=None, description="The dataset's name. Defaults to the file's."
+    )
+
+
+class DatasetPath(BaseModel):
+    """A dataset."""
+
+    dataset_id: int = Field(description="The dataset's number.")
+
+
+class JobPath(BaseModel):
+    """A job."""
+
+    job_id: int = Field(description="The job's number.")
+
+
+class GroupPath(BaseModel):
+    """A submission."""
+
+    group_key: str = Field(description="The submission's key.")
+
+
+class ModelPath(BaseModel):
+    """A model."""
+
+    name: str = Field(description="The model's name.")
+
+
+class VersionPath(ModelPath):
+    """A model version."""
+
+    version: str = Field(description="A version's number, or `latest`.")
+
+
+class ServerPath(Strict):
+    """A dataset that lies on the server."""
+
+    path: str = Field(description="Absolute path of a folder, CSV or archive.")
+    labels: str | None = Field(default=None, description="Absolute path of a CSV.")
+    name: str | None = Field(default=None, description="Defaults to the path's.")
+
+
+class SpecRequest(Strict):
+    """One way to train."""
+
+    preset: str | None = Field(default=None, description="fast, balanced or best.")
+    overrides: dict[str, Any] = Field(
+        default={}, description="Fields of the training spec on top of the preset."
+    )
+
+
+class JobsRequest(Strict):
+    """Jobs to submit: every dataset with every spec."""
+
+    datasets: list[int | str] = Field(
+        min_length=1, description="Numbers or exact names of datasets."
+    )
+    specs: list[SpecRequest] | None = Field(
+        default=None, description="Ways to train. Defaults to one `fast`."
+    )
+    spec: SpecRequest | None = Field(default=None, description="The only way to train.")
+    model_name: str | None = Field(
+        default=None, description="Publish under this name, not the dataset's."
+    )
+    queue: str = Field(default="default", max_length=64, description="Workers' queue.")
+    priority: int = Field(default=0, ge=-100, le=100, description="Higher goes first.")
+
+    @model_validator(mode="after")
+    def _one_kind_of_spec(self) -> "JobsRequest":
+        if self.spec is not None and self.specs is not None:
+            raise ValueError("give either `spec` or `specs`")
+        return self
+
+
+class RetryRequest(Strict):
+    """How to try again."""
+
+    from_scratch: bool = Field(
+        default=False, description="Forget its checkpoints and begin anew."
+    )
+
+
+class DatasetOut(BaseModel):
+    """A dataset and its newest version."""
+
+    id: int
+    name: str
+    owner: str
+    state: str = Field(description="ready, reading, failed, cancelled or empty.")
+    version: int | None
+    images: int | None
+    classes: list[str]
+    size_bytes: int | None
+    fingerprint: str | None = None
+    created_at: int = Field(description="Milliseconds since 1970.")
+
+
+class DatasetDetail(DatasetOut):
+    """A dataset with the report of its newest version."""
+
+    ingest_job: int | None = Field(description="The newest job that read it.")
+    report: dict[str, Any] | None
+
+
+class DatasetList(BaseModel):
+    """One page of datasets."""
+
+    items: list[DatasetOut]
+    total: int
+    page: int
+    page_size: int
+
+
+class DatasetAdded(BaseModel):
+    """A dataset that is being read."""
+
+    id: int
+    name: str
+    job_id: int = Field(description="The ingest job; follow it.")
+    created: bool = Field(description="False when the same request was made before.")
+
+
+class JobOut(BaseModel):
+    """A job."""
+
+    id: int
+    kind: str
+    title: str
+    state: str
+    desired: str = Field(description="run, pause, finish or cancel: what was asked.")
+    owner: str
+    group_key: str | None
+    dataset_id: int | None
+    model_name: str | None
+    phase: str | None
+    progress_done: int
+    progress_total: int
+    progress_unit: str | None
+    eta_seconds: float | None
+    attempts: int
+    last_step: int
+    priority: int
+    reason: str | None
+    failure_code: str | None
+    result: dict[str, Any] | None
+    published: str | None = Field(description="name:version, when it succeeded.")
+    created_at: int
+    started_at: int | None
+    ended_at: int | None
+
+
+class JobDetail(JobOut):
+    """A job with its spec, attempts, checkpoints and notes."""
+
+    spec: dict[str, Any]
+    attempt_list: list[dict[str, Any]]
+    checkpoints: list[dict[str, Any]]
+    notes: list[dict[str, Any]]
+
+
+class JobList(BaseModel):
+    """One page of jobs."""
+
+    items: list[JobOut]
+    total: int
+    page: int
+    page_size: int
+
+
+class Submitted(BaseModel):
+    """The jobs of one submission."""
+
+    group_key: str
+    created: int = Field(description="How many this very request made.")
+    jobs: list[JobOut]
+
+
+class MetricsOut(BaseModel):
+    """Learning curves, one row an epoch."""
+
+    epochs: list[dict[str, Any]]
+
+
+class EventsOut(BaseModel):
+    """The end of a job's log, as its newest attempt spoke."""
+
+    events: list[dict[str, Any]]
+
+
+class VersionOut(BaseModel):
+    """A model version."""
+
+    name: str
+    version: int
+    job_id: int | None
+    accuracy: float | None
+    interval: list[float] | None
+    sha256: str
+    size_bytes: int
+    created_at: int
+    archive: str = Field(description="Path of the SavedModel archive.")
+
+
+class VersionDetail(VersionOut):
+    """A model version with its evaluation."""
+
+    evaluation: dict[str, Any]
+    files: dict[str, Any]
+
+
+class ModelOut(BaseModel):
+    """A model and its newest version."""
+
+    name: str
+    owner: str
+    versions: int
+    latest: VersionOut | None
+
+
+class ModelDetail(ModelOut):
+    """A model and all its versions."""
+
+    all_versions: list[VersionOut]
+
+
+class ModelList(BaseModel):
+    """One page of models."""
+
+    items: list[ModelOut]
+    total: int
+    page: int
+    page_size: int
+
+
+class WorkerOut(BaseModel):
+    """A worker."""
+
+    id: int
+    name: str
+    host: str
+    slot: str
+    alive: bool
+    status: str
+    reason: str | None
+    kinds: list[str]
+    queues: list[str]
+    job_id: int | None
+    seen_at: int
+
+
+class WorkerList(BaseModel):
+    """All workers."""
+
+    items: list[WorkerOut]
+
+
+class Deleted(BaseModel):
+    """What went, and what stayed."""
+
+    deleted: str
+    went: list[str]
+    stayed: list[str]
+    counts: dict[str, int]
+    size_bytes: int
+
+
+class BaseModelOut(BaseModel):
+    """A pretrained network on offer."""
+
+    name: str
+    family: str
+    native_size_px: int
+    parameters: int
+    licence: str
+    works_offline: bool
+
+
+class CatalogOut(BaseModel):
+    """What a job may be made of."""
+
+    presets: list[str]
+    base_models: list[BaseModelOut]
+    training_spec: dict[str, Any] = Field(description="JSON Schema of a spec.")

@@ -1,0 +1,1 @@
+"""Who may come in: sign-in, links, accounts, API tokens, users."""

@@ -1,0 +1,1 @@
+"""Datasets: adding, seeing and deleting them."""

@@ -1,0 +1,231 @@
+"""Adding datasets: an upload or a place on the server becomes a row and an ingest job.
+
+Trace: bytes on shared storage -> one transaction with the dataset and its ingest job
+-> a ring. A crash before the transaction leaves a file that garbage collection takes.
+"""
+
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from shared import audit_store, dataset_store, job_queries, job_store, queue
+from shared.errors import ConflictError
+from shared.job_status import JobKind
+from web.auth.datastore import Account
+from web.datasets import names, server_path
+from web.datasets.upload import Limits, Readable, receive, shown_name, stored_name
+from web.installation import Installation
+
+MAX_NUMBERED = 1000
+
+
+@dataclass(frozen=True)
+class Added:
+    """A dataset that is now being read.
+
+    Args:
+        dataset_id: Its row.
+        job_id: The ingest job that reads it.
+        name: What it is called.
+        created: False when the same request had already been answered.
+    """
+
+    dataset_id: int
+    job_id: int
+    name: str
+    created: bool
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """An archive on its way in.
+
+    Args:
+        stream: Where the bytes come from.
+        filename: What the user's computer calls it; never trusted.
+        name: The dataset's name; empty means after the file.
+        length_bytes: Announced size, when there is one.
+        key: The request's idempotency key, when there is one.
+        dataset_id: The dataset that gets a new version; null makes a new dataset.
+    """
+
+    stream: Readable
+    filename: str
+    name: str | None = None
+    length_bytes: int | None = None
+    key: str | None = None
+    dataset_id: int | None = None
+
+
+def add_upload(here: Installation, account: Account, incoming: Incoming) -> Added:
+    """Writes the archive to shared storage and queues its ingest.
+
+    Raises:
+        UserError: For a bad name, file kind, size or a broken transfer.
+        ConflictError: When another dataset has the name that was asked for.
+    """
+    key = incoming.key or secrets.token_urlsafe(16)
+    file_name = stored_name(incoming.filename)  # refuses what is no archive, early
+    wish = _wish(incoming)
+    found = _find_earlier(here, account, key)
+    if found:
+        _drain(incoming.stream)
+        return found
+    _refuse_taken(here, wish)
+    target = here.storage.upload(secrets.token_hex(12)) / file_name
+    limits = Limits(here.settings.max_upload_bytes, incoming.length_bytes)
+    receive(incoming.stream, target, limits)
+    source = {
+        "type": "archive",
+        "path": str(target),
+        "name": shown_name(incoming.filename),
+    }
+    try:
+        added = _record(here, account, wish, [source], key)
+    except BaseException:
+        shutil.rmtree(target.parent, ignore_errors=True)
+        raise
+    if not added.created:  # the same request was answered while this one came in
+        shutil.rmtree(target.parent, ignore_errors=True)
+    return added
+
+
+def add_server_path(
+    here: Installation,
+    account: Account,
+    *,
+    path: str,
+    labels: str | None = None,
+    name: str | None = None,
+    key: str | None = None,
+) -> Added:
+    """Queues the ingest of a folder, CSV or archive that lies on the server.
+
+    Args:
+        path: Absolute path under a configured dataset root.
+        labels: Absolute path of a CSV with the labels, when the folders do not say.
+        name: The dataset's name. Defaults to the path's last part.
+        key: The request's idempotency key.
+
+    Raises:
+        UserError: When path or labels may not be read, or the name is no name.
+        ConflictError: When another dataset has the name that was asked for.
+    """
+    key = key or secrets.token_urlsafe(16)
+    source = server_path.find_source(here.settings, path)
+    labels_path: Path | None = None
+    if labels:
+        labels_path = server_path.resolve(here.settings, labels, field="labels")
+    wish = _Wish(
+        name=names.clean_name(name, "dataset") if name else None,
+        fallback=names.name_from_text(source.path.stem or source.path.name),
+    )
+    return _find_earlier(here, account, key) or _record(
+        here, account, wish, [source.as_spec(labels_path)], key
+    )
+
+
+@dataclass(frozen=True)
+class _Wish:
+    name: str | None  # asked for: taken or refused
+    fallback: str  # made from the file: numbered until it is free
+    dataset_id: int | None = None
+
+
+def _wish(incoming: Incoming) -> _Wish:
+    asked = (incoming.name or "").strip()
+    return _Wish(
+        name=names.clean_name(asked, "dataset") if asked else None,
+        fallback=names.name_from_file(incoming.filename),
+        dataset_id=incoming.dataset_id,
+    )
+
+
+def _find_earlier(here: Installation, account: Account, key: str) -> Added | None:
+    with here.database.reading() as session:
+        job = job_queries.find_job_by_key(session, account.id, key)
+        if job is None or job.dataset_id is None:
+            return None
+        return Added(job.dataset_id, job.id, job.title, created=False)
+
+
+def _refuse_taken(here: Installation, wish: _Wish) -> None:
+    if wish.name is None:
+        return
+    with here.database.reading() as session:
+        if dataset_store.find_dataset_by_name(session, wish.name):
+            raise _taken(wish.name)
+
+
+def _record(
+    here: Installation,
+    account: Account,
+    wish: _Wish,
+    sources: list[dict[str, Any]],
+    key: str,
+) -> Added:
+    def write(session: Session) -> Added:
+        earlier = job_queries.find_job_by_key(session, account.id, key)
+        if earlier and earlier.dataset_id:
+            return Added(earlier.dataset_id, earlier.id, earlier.title, created=False)
+        dataset = _dataset_for(session, account, wish)
+        submitted = job_store.submit(
+            session,
+            owner_id=account.id,
+            kind=JobKind.INGEST,
+            title=dataset.name,
+            spec={"sources": sources},
+            idempotency_key=key,
+            dataset_id=dataset.id,
+        )
+        audit_store.record(
+            session, account.actor, "dataset_added", "dataset", str(dataset.id),
+            {"job_id": submitted.job_id},
+        )  # fmt: skip
+        return Added(dataset.id, submitted.job_id, dataset.name, created=True)
+
+    added = here.database.tx(write)
+    if added.created:
+        queue.ring(JobKind.INGEST)
+    return added
+
+
+def _dataset_for(session: Session, account: Account, wish: _Wish):  # noqa: ANN202
+    if wish.dataset_id is not None:
+        return dataset_store.get_dataset(session, wish.dataset_id)
+    if wish.name is not None:
+        if dataset_store.find_dataset_by_name(session, wish.name):
+            raise _taken(wish.name)
+        return dataset_store.create_dataset(
+            session, name=wish.name, owner_id=account.id
+        )
+    return dataset_store.create_dataset(
+        session, name=_free_name(session, wish.fallback), owner_id=account.id
+    )
+
+
+def _free_name(session: Session, base: str) -> str:
+    if dataset_store.find_dataset_by_name(session, base) is None:
+        return base
+    for number in range(2, MAX_NUMBERED):
+        ending = f" {number}"
+        name = base[: names.MAX_CHARACTERS - len(ending)] + ending
+        if dataset_store.find_dataset_by_name(session, name) is None:
+            return name
+    raise _taken(base)
+
+
+def _taken(name: str) -> ConflictError:
+    return ConflictError(
+        f"There is already a dataset called {name!r}. Choose another name.",
+        field="name",
+    )
+
+
+def _drain(stream: Readable) -> None:
+    while stream.read(1 << 20):
+        pass

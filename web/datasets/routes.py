@@ -1,0 +1,247 @@
+"""Pages of datasets: the table, adding, one dataset, deleting."""
+
+import secrets
+from typing import Any
+
+from flask import (
+    Blueprint,
+    Response,
+    flash,
+    jsonify,
+    redirect,
+    render_template,
+    request,
+    send_file,
+    url_for,
+)
+from flask_security.decorators import auth_required
+from werkzeug.wrappers import Response as AnyResponse
+
+from shared import dataset_store
+from shared.errors import NotFoundError, UserError
+from shared.tables import DatasetVersion
+from web import polling
+from web.auth.sign_in import current_account
+from web.datasets import report as reports
+from web.datasets import view
+from web.datasets.add import Incoming, add_server_path, add_upload
+from web.datasets.delete import delete_dataset, plan_deletion
+from web.deleting import show_plan
+from web.error_pages import status_of
+from web.installation import get_database, get_installation
+from web.paging import Pager, asked_page
+from web.permissions import require_change
+
+blueprint = Blueprint("datasets", __name__, url_prefix="/datasets")
+
+DAY_SECONDS = 86400
+
+
+@blueprint.before_request
+@auth_required("session")
+def _require_sign_in() -> None:
+    """Every page here is for people who are signed in."""
+
+
+@blueprint.get("")
+def index() -> str:
+    """The table of datasets."""
+    return render_template("datasets/index.html", **_make_table())
+
+
+@blueprint.get("/table")
+def table() -> Response:
+    """The table alone, for polling."""
+    return polling.fragment("datasets/_table.html", **_make_table())
+
+
+@blueprint.get("/add")
+def add() -> str:
+    """The forms that bring datasets in."""
+    return _show_add(request.args.get("dataset", type=int))
+
+
+@blueprint.post("/upload")
+def upload() -> tuple[Response, int]:
+    """Takes one archive as the raw body of the request (`upload.js` sends these)."""
+    here = get_installation()
+    request.max_content_length = here.settings.max_upload_bytes
+    added = add_upload(
+        here,
+        current_account(),
+        Incoming(
+            stream=request.stream,
+            filename=request.args.get("filename", ""),
+            name=request.args.get("name"),
+            length_bytes=request.content_length,
+            key=request.headers.get("Idempotency-Key"),
+            dataset_id=_own_dataset(request.args.get("dataset_id", type=int)),
+        ),
+    )
+    page = url_for("datasets.show", dataset_id=added.dataset_id)
+    return jsonify(id=added.dataset_id, job_id=added.job_id, page=page), 201
+
+
+@blueprint.post("/upload-form")
+def upload_form() -> AnyResponse | tuple[str, int]:
+    """Takes archives from a plain form, for browsers without script."""
+    here = get_installation()
+    dataset_id = _own_dataset(request.args.get("dataset_id", type=int))
+    added = []
+    try:
+        for file in request.files.getlist("files"):
+            incoming = Incoming(
+                stream=file.stream, filename=file.filename or "", dataset_id=dataset_id
+            )
+            added.append(add_upload(here, current_account(), incoming))
+        if not added:
+            raise UserError("Choose at least one archive.", field="files")
+    except UserError as error:
+        return _show_add(dataset_id, problem=str(error)), status_of(error)
+    if len(added) == 1:
+        return redirect(url_for("datasets.show", dataset_id=added[0].dataset_id))
+    return redirect(url_for("datasets.index"))
+
+
+@blueprint.post("/add-path")
+def add_path() -> AnyResponse | tuple[str, int]:
+    """Adds a folder, CSV or archive that lies on the server."""
+    try:
+        added = add_server_path(
+            get_installation(),
+            current_account(),
+            path=request.form.get("path", ""),
+            labels=request.form.get("labels", "").strip() or None,
+            name=request.form.get("name", "").strip() or None,
+            key=request.form.get("key") or None,
+        )
+    except UserError as error:
+        return _show_add(None, problem=str(error)), status_of(error)
+    return redirect(url_for("datasets.show", dataset_id=added.dataset_id))
+
+
+@blueprint.get("/<int:dataset_id>")
+def show(dataset_id: int) -> str:
+    """One dataset: counts, samples, what was skipped and why, versions, jobs."""
+    return render_template("datasets/show.html", **_make_page(dataset_id))
+
+
+@blueprint.get("/<int:dataset_id>/live")
+def live(dataset_id: int) -> Response:
+    """How far the reading is, for polling."""
+    with get_database().reading() as session:
+        dataset = dataset_store.get_dataset(session, dataset_id)
+        ingest = view.find_ingest(session, dataset_id)
+    response = polling.fragment("datasets/_live.html", ingest=ingest, dataset=dataset)
+    if ingest is None or not ingest.live:
+        response.headers["X-Poll"] = "stop"  # the page reloads once, with its result
+    return response
+
+
+@blueprint.get("/<int:dataset_id>/versions/<int:version>/thumbnails/<name>")
+def thumbnail(dataset_id: int, version: int, name: str) -> Response:
+    """One sample picture, small."""
+    here = get_installation()
+    with here.database.reading() as session:
+        row = _pick_version(dataset_store.list_versions(session, dataset_id), version)
+    if row is None:
+        raise NotFoundError("There is no such version.")
+    path = reports.find_thumbnail(here.storage, row, name)
+    response = send_file(path, max_age=DAY_SECONDS)
+    response.cache_control.private = True
+    return response
+
+
+@blueprint.route("/<int:dataset_id>/delete", methods=["GET", "POST"])
+def delete(dataset_id: int) -> str | AnyResponse:
+    """Says what goes with a dataset; the POST deletes it."""
+    here, account = get_installation(), current_account()
+    if request.method == "POST":
+        plan = delete_dataset(here, account, dataset_id)
+        flash(f"{plan.title} is deleted.", "success")
+        return redirect(url_for("datasets.index"))
+    return show_plan(
+        plan_deletion(here, account, dataset_id),
+        back=url_for("datasets.show", dataset_id=dataset_id),
+        words="the dataset",
+    )
+
+
+def _make_table() -> dict[str, Any]:
+    with get_database().reading() as session:
+        found = dataset_store.list_datasets(
+            session, page=asked_page(), page_size=view.PAGE_SIZE
+        )
+        rows = view.list_rows(session, found.items)
+    pager = Pager(found.page, view.PAGE_SIZE, found.total, "datasets.index")
+    return {"rows": rows, "pager": pager}
+
+
+def _make_page(dataset_id: int) -> dict[str, Any]:
+    here = get_installation()
+    with here.database.reading() as session:
+        dataset = dataset_store.get_dataset(session, dataset_id)
+        versions = dataset_store.list_versions(session, dataset_id)
+        version = _pick_version(versions, request.args.get("version", type=int))
+        values = {
+            "dataset": view.list_rows(session, [dataset])[0],
+            "versions": versions,
+            "version": version,
+            "ingest": view.find_ingest(session, dataset_id),
+            "jobs": view.list_train_jobs(session, dataset_id),
+        }
+    report = reports.read_report(here.storage, version) if version else {}
+    classes = view.count_classes(report)
+    return {
+        **values,
+        "report": report,
+        "classes": classes,
+        "totals": view.total_splits(classes),
+        "samples": reports.list_samples(report),
+        "skipped": _page_skipped(report),
+    }
+
+
+def _pick_version(
+    versions: list[DatasetVersion], number: int | None
+) -> DatasetVersion | None:
+    if number is None:
+        return versions[0] if versions else None
+    return next((v for v in versions if v.version == number), None)
+
+
+def _page_skipped(report: dict[str, Any]) -> dict[str, Any]:
+    skipped = report.get("skipped") or []
+    size = reports.SKIPPED_PAGE_SIZE
+    page = min(asked_page("skipped"), max(1, -(-len(skipped) // size)))
+    return {
+        "rows": skipped[(page - 1) * size : page * size],
+        "total": report.get("skipped_total") or len(skipped),
+        "pager": Pager(page, size, len(skipped)),
+    }
+
+
+def _own_dataset(dataset_id: int | None) -> int | None:
+    if dataset_id is None:
+        return None
+    with get_database().reading() as session:
+        dataset = dataset_store.get_dataset(session, dataset_id)
+    require_change(current_account(), dataset, "dataset")
+    return dataset_id
+
+
+def _show_add(dataset_id: int | None, problem: str | None = None) -> str:
+    settings = get_installation().settings
+    dataset = None
+    if dataset_id is not None:
+        _own_dataset(dataset_id)
+        with get_database().reading() as session:
+            dataset = dataset_store.get_dataset(session, dataset_id)
+    return render_template(
+        "datasets/add.html",
+        dataset=dataset,
+        problem=problem,
+        roots=settings.dataset_roots,
+        max_upload_bytes=settings.max_upload_bytes,
+        key=request.form.get("key") or secrets.token_urlsafe(16),
+    )

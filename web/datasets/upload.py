@@ -1,0 +1,163 @@
+"""Writes an upload to shared storage as it arrives; memory stays flat.
+
+A file exists under its name only when it is whole and on the disk:
+1. bytes go to `.part` beside the name they will have;
+2. the file is synced, renamed and its folder synced;
+3. whatever goes wrong before that removes the `.part`.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from shared.artifacts import fsync_folder
+from shared.errors import UserError
+
+CHUNK_BYTES = 1 << 20
+# Room that is left on the disk for everybody else.
+RESERVE_BYTES = 256 << 20
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+MAX_NAME_CHARACTERS = 100
+
+
+class UploadTooLargeError(UserError):
+    """The upload is over the limit (413)."""
+
+    status = 413
+
+
+class DiskFullError(UserError):
+    """Shared storage has no room for the upload (507)."""
+
+    status = 507
+
+
+class Readable(Protocol):
+    """What an upload is read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Returns up to `size` bytes, none at the end."""
+        ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an upload may measure, bytes; `expected` is null when not announced."""
+
+    most: int
+    expected: int | None
+
+
+def receive(stream: Readable, target: Path, limits: Limits) -> int:
+    """Writes `stream` to `target`, durably and all or nothing.
+
+    Returns:
+        The number of bytes written.
+
+    Raises:
+        UploadTooLargeError: When more than `limits.most` bytes come or are announced.
+        DiskFullError: When they would not fit.
+        UserError: When fewer bytes come than were announced, or none.
+    """
+    _require_room(target, limits)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    try:
+        with part.open("wb") as file:
+            written = _copy(stream, file, limits.most)
+            _require_whole(written, limits.expected)
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(target)
+        fsync_folder(target.parent)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            target.parent.rmdir()
+        raise
+    return written
+
+
+def archive_suffix(filename: str) -> str:
+    """Returns the suffix that says which archive `filename` is.
+
+    Raises:
+        UserError: For names of anything else.
+    """
+    lower = filename.lower().strip()
+    for suffix in ARCHIVE_SUFFIXES:
+        if lower.endswith(suffix) and len(lower) > len(suffix):
+            return suffix
+    raise UserError(
+        f"{shown_name(filename)} is not an archive that can be read. Upload a .zip, "
+        f".tar or .tar.gz with one folder per class, or with a CSV of "
+        f"filename,label.",
+        field="filename",
+    )
+
+
+def shown_name(filename: str) -> str:
+    """Returns `filename` as it may be stored and shown: its last part, no controls.
+
+    A client may send a whole path, or anything at all.
+    """
+    last = re.split(r"[\\/]", filename)[-1]
+    clean = "".join(
+        c
+        for c in unicodedata.normalize("NFC", last)
+        if unicodedata.category(c)[0] != "C"
+    ).strip()
+    return clean[-MAX_NAME_CHARACTERS:] or "upload"
+
+
+def stored_name(filename: str) -> str:
+    """Returns the name an upload has on disk: ASCII, no dots in front, its suffix."""
+    suffix = archive_suffix(filename)
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", shown_name(filename)[: -len(suffix)])
+    return (stem.strip("_")[:60] or "upload") + suffix
+
+
+def _require_room(target: Path, limits: Limits) -> None:
+    if limits.expected is None:
+        return
+    if limits.expected > limits.most:
+        raise _too_large(limits.most)
+    folder = next(p for p in target.parents if p.exists())
+    free = shutil.disk_usage(folder).free
+    if limits.expected + RESERVE_BYTES > free:
+        raise DiskFullError(
+            f"The server has {free >> 20} MiB free; this upload needs "
+            f"{limits.expected >> 20} MiB and {RESERVE_BYTES >> 20} MiB must stay "
+            f"free. Delete datasets or models that are no longer needed."
+        )
+
+
+def _copy(stream: Readable, file, most: int) -> int:  # noqa: ANN001 - a binary file
+    written = 0
+    while chunk := stream.read(CHUNK_BYTES):
+        written += len(chunk)
+        if written > most:
+            raise _too_large(most)
+        file.write(chunk)
+    return written
+
+
+def _require_whole(written: int, expected: int | None) -> None:
+    if written == 0:
+        raise UserError("The upload is empty.", field="file")
+    if expected is not None and written != expected:
+        raise UserError(
+            f"The upload broke off: {written} of {expected} bytes came. Send it again.",
+            field="file",
+        )
+
+
+def _too_large(most: int) -> UploadTooLargeError:
+    return UploadTooLargeError(
+        f"The upload is larger than the {most >> 20} MiB that this server accepts."
+    )

@@ -1,0 +1,153 @@
+"""How values look on pages: sizes, times, shares, states; registered with Jinja."""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, current_app, url_for
+from markupsafe import Markup
+
+from shared.job_status import Desired, JobStatus
+from web.icons import icon
+from web.permissions import may_change
+
+KIBI = 1024
+MINUTE, HOUR, DAY = 60, 3600, 86400
+PHASES = {
+    "prepare": "Preparing",
+    "frozen": "Training the head",
+    "fine_tune": "Fine-tuning",
+    "evaluate": "Evaluating",
+    "export": "Exporting",
+    "unpack": "Unpacking",
+    "verify": "Checking images",
+    "split": "Splitting",
+    "write": "Writing",
+}
+STATE_LOOKS = {  # state as shown -> (Bootstrap colour, icon)
+    "queued": ("secondary", "hourglass-split"),
+    "running": ("primary", "play-fill"),
+    "cancelling": ("warning", "x-octagon"),
+    "pausing": ("warning", "pause-fill"),
+    "finishing": ("info", "flag-fill"),
+    "paused": ("warning", "pause-fill"),
+    "succeeded": ("success", "check-lg"),
+    "failed": ("danger", "exclamation-triangle-fill"),
+    "cancelled": ("secondary", "x-lg"),
+    "active": ("success", "check-lg"),
+    "idle": ("success", "check-lg"),
+    "busy": ("primary", "play-fill"),
+    "draining": ("warning", "pause-fill"),
+    "quarantined": ("danger", "exclamation-triangle-fill"),
+    "away": ("secondary", "question-lg"),
+    "ready": ("success", "check-lg"),
+    "reading": ("primary", "play-fill"),
+    "empty": ("secondary", "dash"),
+}
+
+
+def register(app: Flask) -> None:
+    """Adds the filters and functions to the templates of `app`."""
+    app.jinja_env.filters.update(
+        filesize=size, ago=ago, duration=duration, percent=percent, stamp=stamp,
+        count=count, phase=phase, number=number,
+    )  # fmt: skip
+    app.jinja_env.globals.update(
+        icon=icon,
+        static_url=static_url,
+        state_look=lambda state: STATE_LOOKS.get(state, ("secondary", "dot")),
+        may_change=may_change,
+    )
+    app.jinja_env.trim_blocks = True
+    app.jinja_env.lstrip_blocks = True
+
+
+def static_url(name: str) -> str:
+    """Address of one of our own files; it changes when the file does."""
+    assert current_app.static_folder
+    path = Path(current_app.static_folder) / name
+    return url_for("static", filename=name, v=f"{path.stat().st_mtime_ns:x}"[-9:])
+
+
+def size(count_bytes: float | None) -> str:
+    """`1536` -> `1.5 KiB`."""
+    if count_bytes is None:
+        return "–"
+    value = float(count_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < KIBI:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= KIBI
+    return f"{value:.1f} TiB"
+
+
+def duration(seconds: float | None) -> str:
+    """`200` -> `3 min 20 s`; a dash for None."""
+    if seconds is None:
+        return "–"
+    whole = max(0, round(seconds))
+    if whole < MINUTE:
+        return f"{whole} s"
+    if whole < HOUR:
+        return f"{whole // MINUTE} min {whole % MINUTE} s"
+    if whole < DAY:
+        return f"{whole // HOUR} h {whole % HOUR // MINUTE} min"
+    return f"{whole // DAY} d {whole % DAY // HOUR} h"
+
+
+def ago(at_ms: int | None) -> Markup:
+    """A `<time>` saying how long ago `at_ms` (milliseconds) was, to the minute."""
+    if not at_ms:
+        return Markup("–")
+    then = datetime.fromtimestamp(at_ms / 1000, UTC)
+    seconds = time.time() - at_ms / 1000
+    if seconds < MINUTE:
+        words = "just now"
+    elif seconds < HOUR:
+        words = f"{seconds // MINUTE:.0f} min ago"
+    elif seconds < DAY:
+        words = f"{seconds // HOUR:.0f} h ago"
+    else:
+        words = f"{seconds // DAY:.0f} d ago"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        then.isoformat(timespec="seconds"), f"{then:%Y-%m-%d %H:%M:%S} UTC", words
+    )
+
+
+def stamp(at_ms: int | None) -> str:
+    """`2026-11-24 09:30 UTC`; a dash for None."""
+    if not at_ms:
+        return "–"
+    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """`0.884` -> `88.4 %`; a dash for None."""
+    return "–" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def count(number_: int | None) -> str:
+    """`12345` -> `12,345` (a thin separator would not copy well)."""
+    return "–" if number_ is None else f"{number_:,}"
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """A measured value with few digits; a dash for None."""
+    return "–" if value is None else f"{value:.{digits}g}"
+
+
+def phase(name: str | None) -> str:
+    """The words for a phase."""
+    return PHASES.get(name or "", name or "")
+
+
+def shown_state(state: str, desired: str) -> str:
+    """What the page calls a job's state: a running one may be about to stop."""
+    if state != JobStatus.RUNNING:
+        return state
+    return {
+        Desired.CANCEL: "cancelling",
+        Desired.PAUSE: "pausing",
+        Desired.FINISH: "finishing",
+    }.get(desired, state)  # type: ignore[call-overload]

@@ -1,0 +1,1 @@
+"""Jobs: submitting, watching, stopping and deleting them."""

@@ -1,0 +1,117 @@
+"""What can be asked of a job that exists: which buttons it has, and what they do."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from shared import job_queries, job_store, queue
+from shared.errors import NotFoundError
+from shared.job_status import Desired, JobKind, JobStatus
+from shared.tables import Job
+from web.auth.datastore import Account
+from web.installation import Installation
+from web.permissions import require_change
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One thing that can be asked of a job.
+
+    Args:
+        verb: Its name in addresses.
+        words: What the button says.
+        help: What it does, in a sentence.
+        icon: The button's icon.
+        harsh: Whether work is thrown away.
+        rings: Whether a worker should look at the queue afterwards.
+    """
+
+    verb: str
+    words: str
+    help: str
+    icon: str
+    harsh: bool = False
+    rings: bool = False
+
+
+FINISH = Ask(
+    "finish", "Stop now and keep the best",
+    "Ends training, evaluates the best weights so far and publishes them.", "flag",
+)  # fmt: skip
+PAUSE = Ask(
+    "pause", "Pause", "Saves its state and frees the worker until resumed.", "pause"
+)
+RESUME = Ask(
+    "resume", "Resume", "Puts it back in the queue; it goes on where it was.", "play",
+    rings=True,
+)  # fmt: skip
+CANCEL = Ask("cancel", "Cancel", "Stops it; nothing is published.", "x-lg", harsh=True)
+RETRY = Ask(
+    "retry", "Retry", "Queues it again from its newest checkpoint.", "arrow-clockwise",
+    rings=True,
+)  # fmt: skip
+RESTART = Ask(
+    "restart", "Retry from scratch", "Queues it again from the beginning.",
+    "arrow-counterclockwise", rings=True,
+)  # fmt: skip
+ASKS = {a.verb: a for a in (FINISH, PAUSE, RESUME, CANCEL, RETRY, RESTART)}
+
+
+def list_asks(job: Job) -> list[Ask]:
+    """Returns what makes sense to ask of `job` now, the gentlest first."""
+    if job.state == JobStatus.RUNNING:
+        return _list_running_asks(job)
+    if job.state == JobStatus.QUEUED:
+        return [PAUSE, CANCEL]
+    if job.state == JobStatus.PAUSED:
+        return [RESUME, CANCEL]
+    if job.state in {JobStatus.FAILED, JobStatus.CANCELLED}:
+        return [RETRY, RESTART] if job.kind == JobKind.TRAIN else [RETRY]
+    return []
+
+
+def _list_running_asks(job: Job) -> list[Ask]:
+    if job.desired == Desired.CANCEL:
+        return []
+    if job.desired == Desired.PAUSE:
+        return [RESUME, CANCEL]
+    if job.desired == Desired.FINISH:
+        return [CANCEL]
+    return [FINISH, PAUSE, CANCEL] if job.kind == JobKind.TRAIN else [CANCEL]
+
+
+def ask(here: Installation, account: Account, job_id: int, verb: str) -> str:
+    """Asks `verb` of a job and returns the job's state afterwards.
+
+    Raises:
+        NotFoundError: When there is no such job or verb.
+        NotAllowedError: When the job is somebody else's.
+        ConflictError: When the job's state does not admit it.
+    """
+    if verb not in ASKS:
+        raise NotFoundError(f"A job cannot be asked to {verb!r}.")
+
+    def write(session: Session) -> tuple[str, str]:
+        job = job_queries.get_job(session, job_id)
+        require_change(account, job, "job")
+        return _MOVES[verb](session, job_id, account.actor), job.kind
+
+    state, kind = here.database.tx(write)
+    if ASKS[verb].rings:
+        queue.ring(kind)
+    return state
+
+
+_Move = Callable[[Session, int, str], Any]
+_MOVES: dict[str, _Move] = {
+    "finish": lambda s, i, actor: job_store.finish_now(s, i, actor=actor),
+    "pause": lambda s, i, actor: job_store.pause(s, i, actor=actor),
+    "resume": lambda s, i, actor: job_store.resume(s, i, actor=actor),
+    "cancel": lambda s, i, actor: job_store.cancel(s, i, actor=actor),
+    "retry": lambda s, i, actor: job_store.retry(s, i, actor=actor),
+    "restart": lambda s, i, actor: job_store.retry(
+        s, i, actor=actor, from_scratch=True
+    ),
+}

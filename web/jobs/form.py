@@ -1,0 +1,196 @@
+"""The submit form: its fields, made from the training spec, and what was filled in."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from werkzeug.datastructures import MultiDict
+
+from shared import base_models
+from shared.errors import UserError
+from shared.training_spec import (
+    DEFAULT_PRESET,
+    PRESETS,
+    TrainingSpec,
+    build_training_spec,
+)
+from web.jobs.submit import Recipe, make_recipes
+
+DEFAULT_BASE_MODEL = TrainingSpec().base_model
+PRESET_WORDS = {
+    "fast": "Trains the head alone. Minutes.",
+    "balanced": "Head on augmented views, then fine-tunes the last layers briefly.",
+    "best": "More views, fine-tunes deeper and longer. Takes the longest.",
+}
+GROUPS = {
+    "Pictures": ("image_size_px", "fit", "batch_size"),
+    "Head": ("head.units", "head.dropout"),
+    "Augmentation": (
+        "augmentation.horizontal_flip", "augmentation.vertical_flip",
+        "augmentation.rotation", "augmentation.zoom", "augmentation.shift",
+        "augmentation.brightness", "feature_views",
+    ),
+    "Training": (
+        "frozen_epochs", "frozen_learning_rate", "fine_tune_epochs",
+        "fine_tune_learning_rate", "unfreeze_from", "optimizer", "class_weights",
+        "label_smoothing", "weights",
+    ),
+    "Stopping and checkpoints": (
+        "checkpoint_every.epochs", "checkpoint_every.steps", "monitor",
+        "save_best_only", "early_stopping_patience", "seed", "deterministic",
+    ),
+}  # fmt: skip
+PREFIX = "set."
+
+
+@dataclass(frozen=True)
+class FormField:
+    """One advanced field as the page shows it."""
+
+    name: str
+    words: str
+    help: str
+    placeholder: str
+    inputmode: str = "text"
+    choices: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What the form holds when it is shown: its defaults, or what was sent."""
+
+    datasets: list[int]
+    presets: list[str]
+    base_models: list[str]
+    model_name: str = ""
+    values: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def advanced(self) -> bool:
+        """Whether an advanced field holds something."""
+        return any(self.values.values())
+
+
+def read(values: MultiDict[str, str]) -> Filled:
+    """Returns what was sent; raises nothing, whatever it is."""
+    return Filled(
+        datasets=[int(v) for v in values.getlist("dataset") if v.isdecimal()],
+        presets=values.getlist("preset"),
+        base_models=values.getlist("base_model"),
+        model_name=values.get("model_name", "").strip(),
+        values={
+            key.removeprefix(PREFIX): value.strip()
+            for key, value in values.items()
+            if key.startswith(PREFIX)
+        },
+    )
+
+
+def defaults(dataset_ids: list[int]) -> Filled:
+    """Returns the form as it is first shown."""
+    return Filled(dataset_ids, [DEFAULT_PRESET], [DEFAULT_BASE_MODEL])
+
+
+def build_recipes(filled: Filled) -> list[Recipe]:
+    """Returns every preset with every base model, with the advanced fields on top.
+
+    Raises:
+        UserError: Naming every field that is not valid.
+    """
+    overrides = _overrides(filled.values)
+    specs = [
+        (preset, build_training_spec(preset, {**overrides, "base_model": base}))
+        for preset in filled.presets
+        for base in filled.base_models
+    ]
+    return make_recipes(specs)
+
+
+def list_families() -> list[dict[str, Any]]:
+    """Returns the base models by family, those that work offline first."""
+    families: dict[str, list[base_models.BaseModel]] = {}
+    for model in base_models.list_base_models():
+        families.setdefault(model.family.name, []).append(model)
+    return [{"name": name, "members": members} for name, members in families.items()]
+
+
+def list_presets() -> list[dict[str, str]]:
+    """Returns the presets with a sentence each."""
+    return [{"name": name, "words": PRESET_WORDS.get(name, "")} for name in PRESETS]
+
+
+def list_fields() -> list[dict[str, Any]]:
+    """Returns the advanced fields in groups, as the training spec describes them."""
+    known = _flatten(TrainingSpec.model_json_schema())
+    return [
+        {
+            "title": title,
+            "fields": [
+                _form_field(name, known[name]) for name in names if name in known
+            ],
+        }
+        for title, names in GROUPS.items()
+    ]
+
+
+def _overrides(values: dict[str, str]) -> dict[str, Any]:
+    overrides: dict[str, Any] = {}
+    known = _flatten(TrainingSpec.model_json_schema())
+    for name, text in values.items():
+        if not text:
+            continue
+        if name not in known:
+            raise UserError(f"`{name}` is not a training setting.", field=name)
+        target = overrides
+        *parents, leaf = name.split(".")
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[leaf] = _parse(name, text)
+    return overrides
+
+
+def _parse(name: str, text: str) -> Any:
+    if name == "head.units":
+        parts = [part for part in text.strip("[]").replace(",", " ").split() if part]
+        return [_plain(part) for part in parts]
+    return _plain(text)
+
+
+def _plain(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _flatten(schema: dict[str, Any], prefix: str = "") -> dict[str, dict[str, Any]]:
+    root = schema.get("$defs", {})
+    fields: dict[str, dict[str, Any]] = {}
+
+    def walk(node: dict[str, Any], path: str) -> None:
+        for name, part in node["properties"].items():
+            inner = root.get(part.get("$ref", "").rsplit("/", 1)[-1])
+            if inner and "properties" in inner:
+                walk(inner, f"{path}{name}.")
+            else:
+                fields[path + name] = {**(inner or {}), **part}
+
+    walk(schema, prefix)
+    return fields
+
+
+def _form_field(name: str, part: dict[str, Any]) -> FormField:
+    kinds = {part.get("type")} | {p.get("type") for p in part.get("anyOf", [])}
+    default = part.get("default")
+    choices = [(str(v), str(v)) for v in part.get("enum", [])]
+    if "boolean" in kinds:
+        choices = [("true", "on"), ("false", "off")]
+    numeric = kinds & {"integer", "number"} and "string" not in kinds
+    return FormField(
+        name=name,
+        words=name.rsplit(".", 1)[-1].replace("_", " ").replace(" px", " (px)"),
+        help=part.get("description", ""),
+        placeholder="" if default is None else json.dumps(default).strip('"'),
+        inputmode="decimal" if numeric else "text",
+        choices=choices,
+    )

@@ -1,0 +1,91 @@
+"""One submission: its jobs, and all its models in one download."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Response
+from sqlalchemy.orm import Session
+
+from shared import job_queries
+from shared.errors import ConflictError, NotFoundError
+from shared.tables import Job
+from web.installation import get_database, get_installation
+from web.jobs.view import PAGE_SIZE, JobRow, VersionName, find_version, make_row
+from web.models.archive import archive_name
+from web.paging import Pager, asked_page
+from web.zip_stream import Member, stream_zip
+
+MAX_JOBS = 500
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """A job of a submission and what it has published."""
+
+    job: JobRow
+    version: VersionName | None
+
+
+def make_page(group_key: str) -> dict[str, Any]:
+    """Returns the values of a submission's page.
+
+    Raises:
+        NotFoundError: When no job belongs to it.
+    """
+    with get_database().reading() as session:
+        found = job_queries.list_jobs(
+            session, group_key=group_key, page=asked_page(), page_size=PAGE_SIZE
+        )
+        if not found.total:
+            raise NotFoundError(
+                "There is no such submission, or its jobs were deleted."
+            )
+        rows = [
+            GroupRow(make_row(job), find_version(session, job)) for job in found.items
+        ]
+        archives = _list_versions(session, group_key)
+    return {
+        "group_key": group_key,
+        "rows": rows,
+        "archives": len(archives),
+        "archive_bytes": sum(version.bytes for version in archives),
+        "pager": Pager(found.page, PAGE_SIZE, found.total, "jobs.group_page"),
+    }
+
+
+def send_archive(group_key: str) -> Response:
+    """Answers with all models of a submission as one zip, streamed.
+
+    Raises:
+        NotFoundError: When no job belongs to it, or a file is not there.
+        ConflictError: When nothing was published yet.
+    """
+    here = get_installation()
+    with here.database.reading() as session:
+        if not job_queries.list_jobs(session, group_key=group_key, page_size=1).total:
+            raise NotFoundError(
+                "There is no such submission, or its jobs were deleted."
+            )
+        versions = _list_versions(session, group_key)
+    if not versions:
+        raise ConflictError("None of this submission's jobs has published a model yet.")
+    members = [
+        Member(archive_name(v.name, v.version), here.storage.artifact(v.sha))
+        for v in versions
+    ]
+    missing = next((m.name for m in members if not m.path.is_file()), None)
+    if missing:  # found out before the first byte, while an error can still be told
+        raise NotFoundError(f"{missing} is not on shared storage any more.")
+    response = Response(stream_zip(members), mimetype="application/zip")
+    response.headers["Content-Disposition"] = (
+        f'attachment; filename="trainyard-{group_key[:8]}.zip"'
+    )
+    return response
+
+
+def _list_versions(session: Session, group_key: str) -> list[VersionName]:
+    jobs: list[Job] = job_queries.list_jobs(
+        session, group_key=group_key, page_size=MAX_JOBS
+    ).items
+    found = (find_version(session, job) for job in reversed(jobs))
+    return [version for version in found if version]

@@ -1,0 +1,142 @@
+"""Gathers what the pages of jobs show, each in one short read of the database."""
+
+from typing import Any
+
+from flask import request, url_for
+from flask_login import current_user
+from sqlalchemy.orm import Session
+
+from shared import job_queries, model_store, worker_store
+from shared.job_status import JobKind, JobStatus
+from shared.tables import Job
+from web.installation import get_database, get_installation
+from web.jobs import curves, log_tail
+from web.jobs.asks import list_asks
+from web.jobs.submit import describe_spec
+from web.jobs.view import PAGE_SIZE, find_version, make_attempt, make_row
+from web.models.evaluation import make_evaluation
+from web.paging import Pager, asked_page
+from web.permissions import may_change
+
+KINDS = {JobKind.TRAIN: "Training", JobKind.INGEST: "Reading datasets"}
+MAX_NOTES = 50
+
+
+def make_table() -> dict[str, Any]:
+    """Returns the values of the table of jobs for the filters in the address."""
+    state = request.args.get("state", "")
+    state = state if state in list(JobStatus) else ""
+    kind = request.args.get("kind", JobKind.TRAIN)
+    kind = kind if kind in KINDS else JobKind.TRAIN
+    page = asked_page()
+    with get_database().reading() as session:
+        found = job_queries.list_jobs(
+            session, states=[state] if state else None, kind=kind, page=page,
+            page_size=PAGE_SIZE,
+        )  # fmt: skip
+        counts = job_queries.count_by_state(session, kind=kind)
+        rows = [make_row(job) for job in found.items]
+        workers_seen = any(
+            kind in worker.kinds for worker in worker_store.list_workers(session)
+        )
+    return {
+        "rows": rows,
+        "pager": Pager(page, PAGE_SIZE, found.total, "jobs.index"),
+        "filters": _make_filters(counts, state, kind),
+        "filtered": bool(state) or kind != JobKind.TRAIN,
+        "state_filter": state or None,
+        "kind_filter": kind,
+        "workers_seen": workers_seen,
+        "waiting": counts.get(JobStatus.QUEUED, 0),
+    }
+
+
+def make_page(job_id: int) -> dict[str, Any]:
+    """Returns all values of one job's page."""
+    values = make_live(job_id)
+    job = values["job"]
+    with get_database().reading() as session:
+        found = job_queries.get_job(session, job_id)
+        evaluation = _find_evaluation(session, found)
+        points = job_queries.metrics_curve(session, job_id)
+        spec = found.spec.get("training", found.spec)
+    return {
+        **values,
+        "evaluation": evaluation,
+        "points": curves.collect_epochs(points),
+        "settings": describe_spec(spec) if job.kind == JobKind.TRAIN else [],
+        "lines": read_log(job_id),
+    }
+
+
+def make_live(job_id: int) -> dict[str, Any]:
+    """Returns the values of the part of a job's page that changes."""
+    with get_database().reading() as session:
+        job = job_queries.get_job(session, job_id)
+        return {
+            "job": make_row(job),
+            "allowed": may_change(current_user, job),
+            "asks": list_asks(job),
+            "version": find_version(session, job),
+            "attempts": [
+                make_attempt(a) for a in job_queries.list_attempts(session, job_id)
+            ],
+            "checkpoints": job_queries.list_checkpoints(session, job_id),
+            "notes": job_queries.list_notes(session, job_id)[-MAX_NOTES:],
+        }
+
+
+def read_log(job_id: int) -> list[dict[str, str]]:
+    """Returns the last lines of the newest attempt's log."""
+    here = get_installation()
+    with here.database.reading() as session:
+        attempts = job_queries.list_attempts(session, job_id)
+    if not attempts:
+        return []
+    newest = max(attempts, key=lambda attempt: attempt.fence)
+    folder = here.storage.attempt(job_id, newest.fence, newest.uuid)
+    return log_tail.read_lines(folder)
+
+
+def _make_filters(
+    counts: dict[str, int], state: str, kind: str
+) -> list[dict[str, Any]]:
+    filters = [
+        {
+            "words": KINDS[JobKind(kind)] + ", all",
+            "tally": sum(counts.values()),
+            "current": not state,
+            "address": url_for("jobs.index", kind=_asked(kind)),
+        }
+    ]
+    filters += [
+        {
+            "words": each.value,
+            "tally": counts.get(each, 0),
+            "current": state == each,
+            "address": url_for("jobs.index", state=each.value, kind=_asked(kind)),
+        }
+        for each in JobStatus
+        if counts.get(each, 0) or each in {JobStatus.QUEUED, JobStatus.RUNNING}
+    ]
+    other = JobKind.INGEST if kind == JobKind.TRAIN else JobKind.TRAIN
+    filters.append(
+        {
+            "words": KINDS[other],
+            "tally": None,
+            "current": False,
+            "address": url_for("jobs.index", kind=_asked(other)),
+        }
+    )
+    return filters
+
+
+def _asked(kind: str) -> str | None:
+    return None if kind == JobKind.TRAIN else kind
+
+
+def _find_evaluation(session: Session, job: Job) -> dict[str, Any] | None:
+    if job.state != JobStatus.SUCCEEDED or job.kind != JobKind.TRAIN:
+        return None
+    version = model_store.find_version_of_job(session, job.id)
+    return make_evaluation(version.evaluation) if version else None

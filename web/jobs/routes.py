@@ -1,0 +1,175 @@
+"""Pages of jobs: the table, submitting, one job, one submission."""
+
+import secrets
+from typing import Any
+
+import bokeh
+from flask import (
+    Blueprint,
+    Response,
+    flash,
+    jsonify,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
+from flask_security.decorators import auth_required
+from werkzeug.wrappers import Response as AnyResponse
+
+from shared import job_queries
+from shared.errors import UserError
+from web import polling
+from web.auth.sign_in import current_account
+from web.datasets.view import list_trainable
+from web.deleting import show_plan
+from web.error_pages import status_of
+from web.installation import get_database, get_installation
+from web.jobs import curves, form, group, pages
+from web.jobs.asks import ASKS
+from web.jobs.asks import ask as ask_job
+from web.jobs.delete import delete_job, plan_deletion
+from web.jobs.submit import MAX_JOBS, Request, submit
+
+blueprint = Blueprint("jobs", __name__)
+
+
+@blueprint.before_request
+@auth_required("session")
+def _require_sign_in() -> None:
+    """Every page here is for people who are signed in."""
+
+
+@blueprint.get("/jobs")
+def index() -> str:
+    """The table of jobs."""
+    return render_template("jobs/index.html", **pages.make_table())
+
+
+@blueprint.get("/jobs/table")
+def table() -> Response:
+    """The table alone, for polling."""
+    return polling.fragment("jobs/_table.html", **pages.make_table())
+
+
+@blueprint.route("/jobs/new", methods=["GET", "POST"])
+def new() -> str | tuple[str, int] | AnyResponse:
+    """The submit form, and what it sends."""
+    if request.method == "GET":
+        wanted = [int(v) for v in request.args.getlist("dataset") if v.isdecimal()]
+        return _show_form(form.defaults(wanted))
+    filled = form.read(request.form)
+    try:
+        submission = submit(
+            get_installation(),
+            current_account(),
+            Request(
+                dataset_ids=filled.datasets,
+                recipes=form.build_recipes(filled),
+                model_name=filled.model_name or None,
+                key=request.form.get("key") or None,
+            ),
+        )
+    except UserError as error:
+        return _show_form(filled, problem=str(error)), status_of(error)
+    if len(submission.job_ids) == 1:
+        return redirect(url_for("jobs.show", job_id=submission.job_ids[0]))
+    return redirect(url_for("jobs.group_page", group_key=submission.group_key))
+
+
+@blueprint.get("/jobs/<int:job_id>")
+def show(job_id: int) -> str:
+    """One job: its progress, curves, attempts, checkpoints, log and result."""
+    return render_template(
+        "jobs/show.html", bokeh_version=bokeh.__version__, **pages.make_page(job_id)
+    )
+
+
+@blueprint.get("/jobs/<int:job_id>/live")
+def live(job_id: int) -> Response:
+    """The part of a job's page that changes, for polling."""
+    values = pages.make_live(job_id)
+    response = polling.fragment("jobs/_live.html", **values)
+    if values["job"].terminal:
+        response.headers["X-Poll"] = "stop"  # the page reloads once, with its result
+    return response
+
+
+@blueprint.get("/jobs/<int:job_id>/log")
+def log(job_id: int) -> Response:
+    """The end of the log, for polling."""
+    return polling.fragment("jobs/_log.html", lines=pages.read_log(job_id))
+
+
+@blueprint.get("/jobs/<int:job_id>/charts.json")
+def charts(job_id: int) -> Response:
+    """Both charts as BokehJS reads them, without data."""
+    with get_database().reading() as session:
+        job_queries.get_job(session, job_id)
+    return jsonify(curves.build_charts())
+
+
+@blueprint.get("/jobs/<int:job_id>/points.json")
+def points(job_id: int) -> Response:
+    """The data of charts and table, for polling."""
+    with get_database().reading() as session:
+        job_queries.get_job(session, job_id)
+        rows = curves.collect_epochs(job_queries.metrics_curve(session, job_id))
+    return polling.data(curves.as_json(rows))
+
+
+@blueprint.post("/jobs/<int:job_id>/ask/<verb>")
+def ask(job_id: int, verb: str) -> AnyResponse:
+    """Asks something of a job: cancel, pause, resume, finish, retry, restart."""
+    state = ask_job(get_installation(), current_account(), job_id, verb)
+    flash(f"{ASKS[verb].words}: asked. The job is {state}.", "success")
+    return redirect(url_for("jobs.show", job_id=job_id))
+
+
+@blueprint.route("/jobs/<int:job_id>/delete", methods=["GET", "POST"])
+def delete(job_id: int) -> str | AnyResponse:
+    """Says what goes with a job; the POST deletes it."""
+    here, account = get_installation(), current_account()
+    if request.method == "POST":
+        plan = delete_job(here, account, job_id)
+        flash(f"{plan.title} is deleted.", "success")
+        return redirect(url_for("jobs.index"))
+    return show_plan(
+        plan_deletion(here, account, job_id),
+        back=url_for("jobs.show", job_id=job_id),
+        words="the job",
+    )
+
+
+@blueprint.get("/groups/<group_key>")
+def group_page(group_key: str) -> str:
+    """All jobs of one submission."""
+    return render_template("jobs/group.html", **group.make_page(group_key))
+
+
+@blueprint.get("/groups/<group_key>/table")
+def group_table(group_key: str) -> Response:
+    """The table of a submission, for polling."""
+    return polling.fragment("jobs/_group_table.html", **group.make_page(group_key))
+
+
+@blueprint.get("/groups/<group_key>/archive")
+def group_archive(group_key: str) -> Response:
+    """All models of one submission as one zip, streamed."""
+    return group.send_archive(group_key)
+
+
+def _show_form(filled: form.Filled, problem: str | None = None) -> str:
+    with get_database().reading() as session:
+        datasets = list_trainable(session)
+    values: dict[str, Any] = {
+        "datasets": datasets,
+        "presets": form.list_presets(),
+        "families": form.list_families(),
+        "advanced": form.list_fields(),
+        "chosen": filled,
+        "key": request.form.get("key") or secrets.token_urlsafe(16),
+        "most": MAX_JOBS,
+        "problem": problem,
+    }
+    return render_template("jobs/new.html", **values)

@@ -1,0 +1,231 @@
+"""Submitting: datasets x specs becomes that many job rows, in one transaction.
+
+One request has one idempotency key; job number i of it has `KEY#i`. The same request
+twice therefore makes no second job, whoever repeats it: a double click, a proxy or an
+impatient client.
+"""
+
+import hashlib
+import json
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from shared import (
+    audit_store,
+    base_models,
+    dataset_store,
+    job_store,
+    model_store,
+    queue,
+)
+from shared.errors import ConflictError, UserError
+from shared.job_status import JobKind
+from shared.tables import Dataset, DatasetVersion
+from shared.training_spec import TrainingSpec
+from web.auth.datastore import Account
+from web.datasets.names import clean_name
+from web.installation import Installation
+
+MAX_JOBS = 500
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to train: a validated spec and what it is called.
+
+    Args:
+        label: What tells it from the other recipes of its submission.
+        spec: The validated training spec.
+        preset: The preset it was made from.
+    """
+
+    label: str
+    spec: TrainingSpec
+    preset: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for in one submission.
+
+    Args:
+        dataset_ids: Datasets to train on, each with its newest version.
+        recipes: Ways to train; every one is used on every dataset.
+        model_name: Name to publish under; null means each dataset's own.
+        key: The idempotency key; null makes one, so that nothing is repeated.
+        queue: Name of the queue that workers must serve.
+        priority: Higher goes first.
+        parent_id: The job that this one trains again.
+    """
+
+    dataset_ids: list[int]
+    recipes: list[Recipe]
+    model_name: str | None = None
+    key: str | None = None
+    queue: str = "default"
+    priority: int = 0
+    parent_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The jobs of one submission, in order.
+
+    Args:
+        group_key: The submission's name in addresses.
+        job_ids: Its jobs, datasets outermost.
+        created: How many were made by this very request.
+    """
+
+    group_key: str
+    job_ids: list[int]
+    created: int = field(default=0)
+
+
+def submit(here: Installation, account: Account, request: Request) -> Submission:
+    """Records all jobs of `request` or none, then rings.
+
+    Raises:
+        UserError: When nothing or too much is asked for, or a spec cannot be trained.
+        NotFoundError: When a dataset is not there.
+        ConflictError: When a dataset has no version yet, or the key was used for
+            something else.
+    """
+    _validate(request)
+    key = request.key or secrets.token_urlsafe(16)
+    group_key = hashlib.sha256(f"{account.id}:{key}".encode()).hexdigest()[:20]
+
+    def write(session: Session) -> Submission:
+        job_ids, created = [], 0
+        pairs = [(d, r) for d in request.dataset_ids for r in request.recipes]
+        for index, (dataset_id, recipe) in enumerate(pairs):
+            submitted = _submit_one(
+                session, account, request, dataset_id, recipe,
+                key=f"{key}#{index}", group_key=group_key,
+            )  # fmt: skip
+            job_ids.append(submitted.job_id)
+            created += submitted.created
+        if created:
+            audit_store.record(
+                session, account.actor, "jobs_submitted", "group", group_key,
+                {"jobs": created},
+            )  # fmt: skip
+        return Submission(group_key, job_ids, created)
+
+    submission = here.database.tx(write)
+    if submission.created:
+        queue.ring(JobKind.TRAIN)
+    return submission
+
+
+def _validate(request: Request) -> None:
+    if not request.dataset_ids:
+        raise UserError("Choose at least one dataset.", field="datasets")
+    if len(set(request.dataset_ids)) != len(request.dataset_ids):
+        raise UserError("A dataset is named twice.", field="datasets")
+    if not request.recipes:
+        raise UserError("Choose at least one preset and base model.", field="specs")
+    jobs = len(request.dataset_ids) * len(request.recipes)
+    if jobs > MAX_JOBS:
+        raise UserError(
+            f"One submission makes at most {MAX_JOBS} jobs. Received: {jobs}.",
+            field="specs",
+        )
+    for recipe in request.recipes:
+        base_models.resolve_image_size_px(
+            recipe.spec.base_model, recipe.spec.image_size_px
+        )
+
+
+def _submit_one(
+    session: Session,
+    account: Account,
+    request: Request,
+    dataset_id: int,
+    recipe: Recipe,
+    *,
+    key: str,
+    group_key: str,
+) -> job_store.Submitted:
+    dataset = dataset_store.get_dataset(session, dataset_id)
+    version = _version_to_train(session, dataset, account, key)
+    name = clean_name(request.model_name or dataset.name, "model")
+    model = model_store.find_or_create_model(session, name, account.id)
+    return job_store.submit(
+        session,
+        owner_id=account.id,
+        kind=JobKind.TRAIN,
+        title=f"{dataset.name} · {recipe.label}",
+        spec={
+            "training": recipe.spec.model_dump(mode="json"),
+            "preset": recipe.preset,
+            "model_name": name,
+        },
+        idempotency_key=key,
+        dataset_id=dataset.id,
+        dataset_version_id=version.id,
+        model_id=model.id,
+        group_key=group_key,
+        queue=request.queue,
+        priority=request.priority,
+        parent_id=request.parent_id,
+    )
+
+
+def _version_to_train(
+    session: Session, dataset: Dataset, account: Account, key: str
+) -> DatasetVersion:
+    del account, key
+    version = dataset_store.latest_version(session, dataset.id)
+    if version is None or dataset.deleting:
+        raise ConflictError(
+            f"Dataset {dataset.name!r} has no version to train on: it is still being "
+            f"read, or could not be. See its page.",
+            field="datasets",
+        )
+    return version
+
+
+def make_recipes(specs: list[tuple[str, TrainingSpec]]) -> list[Recipe]:
+    """Names each (preset, spec) so that recipes of one submission differ visibly.
+
+    Raises:
+        UserError: When two of them are the same.
+    """
+    seen: set[str] = set()
+    recipes = []
+    for preset, spec in specs:
+        content = json.dumps(spec.model_dump(mode="json"), sort_keys=True)
+        if content in seen:
+            raise UserError(
+                f"Two of the asked-for trainings are the same: {spec.base_model}, "
+                f"{preset}.",
+                field="specs",
+            )
+        seen.add(content)
+        recipes.append(Recipe(f"{spec.base_model} · {preset}", spec, preset))
+    return recipes
+
+
+def describe_spec(spec: dict[str, Any]) -> list[tuple[str, str]]:
+    """Returns a stored training spec as lines of a table: setting, value."""
+    lines: list[tuple[str, str]] = []
+    for key, value in spec.items():
+        if isinstance(value, dict):
+            lines.extend((f"{key}.{inner}", _shown(v)) for inner, v in value.items())
+        else:
+            lines.append((key, _shown(value)))
+    return lines
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "automatic"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)

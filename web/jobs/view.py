@@ -1,0 +1,123 @@
+"""What pages show of jobs: rows copied out of the database into plain values."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from shared import job_queries, model_store
+from shared.job_status import TERMINAL, JobStatus
+from shared.tables import Attempt, Job
+from web.display import shown_state
+
+PAGE_SIZE = 50
+
+
+@dataclass(frozen=True)
+class VersionName:
+    """Name and number of a published model version."""
+
+    name: str
+    version: int
+    bytes: int
+    sha: str
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """A job as tables and pages show it."""
+
+    id: int
+    kind: str
+    title: str
+    state: str
+    shown: str  # the state in words: a running job may be about to stop
+    owner_id: int
+    owner: str
+    group_key: str | None
+    dataset: Any
+    model_name: str | None
+    phase: str | None
+    done: int
+    total: int
+    unit: str | None
+    eta_seconds: float | None
+    accuracy: float | None
+    reason: str | None
+    waits_ms: float
+    created_at: int
+
+    @property
+    def terminal(self) -> bool:
+        """Whether only a retry can move it on."""
+        return self.state in TERMINAL
+
+    @property
+    def live(self) -> bool:
+        """Whether its page should look again by itself."""
+        return not self.terminal
+
+
+def make_row(job: Job) -> JobRow:
+    """Copies a job, read with its owner, dataset and model."""
+    return JobRow(
+        id=job.id,
+        kind=job.kind,
+        title=job.title,
+        state=job.state,
+        shown=shown_state(job.state, job.desired),
+        owner_id=job.owner_id,
+        owner=job.owner.email,
+        group_key=job.group_key,
+        dataset=job.dataset,
+        model_name=job.model.name if job.model else None,
+        phase=job.phase,
+        done=job.progress_done,
+        total=job.progress_total,
+        unit=job.progress_unit,
+        eta_seconds=job.eta_seconds,
+        accuracy=_accuracy(job),
+        reason=job.reason,
+        waits_ms=job.not_before - time.time() * 1000,
+        created_at=job.created_at,
+    )
+
+
+def find_version(session: Session, job: Job) -> VersionName | None:
+    """Returns what a job has published, when it has and it was not deleted."""
+    if job.state != JobStatus.SUCCEEDED or job.model is None:
+        return None
+    version = model_store.find_version_of_job(session, job.id)
+    if version is None or version.deleted_at is not None:
+        return None
+    return VersionName(
+        job.model.name, version.version, version.artifact_bytes, version.artifact_sha
+    )
+
+
+def make_attempt(attempt: Attempt) -> dict[str, Any]:
+    """Copies an attempt, with how long it took so far, in seconds."""
+    ended = attempt.ended_at or time.time() * 1000
+    return {
+        "fence": attempt.fence,
+        "host": attempt.host,
+        "slot": attempt.slot,
+        "outcome": attempt.outcome,
+        "oom": attempt.oom,
+        "signal": attempt.signal,
+        "exit_code": attempt.exit_code,
+        "start_step": attempt.start_step,
+        "started_at": attempt.started_at,
+        "seconds": max(0.0, (ended - attempt.started_at) / 1000),
+    }
+
+
+def _accuracy(job: Job) -> float | None:
+    value = (job.result or {}).get("accuracy")
+    return value if isinstance(value, int | float) else None
+
+
+def list_filters(session: Session) -> dict[str, int]:
+    """Returns how many jobs are in each state."""
+    return job_queries.count_by_state(session)

@@ -1,0 +1,79 @@
+// What every page needs: the theme button, back links, parts that refresh themselves.
+(() => {
+  const root = document.documentElement;
+  const button = document.getElementById("theme");
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    root.dataset.bsTheme = root.dataset.bsTheme === "dark" ? "light" : "dark";
+    try { localStorage.setItem("theme", root.dataset.bsTheme); } catch { /* private mode */ }
+    document.dispatchEvent(new CustomEvent("themechange"));
+  });
+  for (const link of document.querySelectorAll("[data-back]")) {
+    if (!document.referrer.startsWith(location.origin)) continue;
+    link.hidden = false;
+    link.addEventListener("click", (event) => { event.preventDefault(); history.back(); });
+  }
+  // A second click on a button that sends a form does nothing.
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (event.defaultPrevented) return;
+    if (form.dataset.sent) { event.preventDefault(); return; }
+    form.dataset.sent = "1";
+    setTimeout(() => { delete form.dataset.sent; }, 4000);
+  });
+  addEventListener("pageshow", () => {
+    for (const form of document.forms) delete form.dataset.sent;
+  });
+
+  // <div data-poll="/address" data-seconds="2">: replaced part by part when it changed.
+  // Parts with an id are replaced only when they differ, so that the keyboard's focus,
+  // the selection and the scroll position of the others stay.
+  const replace = (container, html) => {
+    const fresh = document.createElement("template");
+    fresh.innerHTML = html;
+    const parts = fresh.content.querySelectorAll("[data-part]");
+    const same = parts.length === container.querySelectorAll("[data-part]").length &&
+      [...parts].every((part) => document.getElementById(part.id));
+    const focused = document.activeElement && container.contains(document.activeElement)
+      ? document.activeElement.id || document.activeElement.getAttribute("href") : null;
+    if (same && parts.length) {
+      for (const part of parts) {
+        const old = document.getElementById(part.id);
+        if (old.outerHTML !== part.outerHTML) old.replaceWith(part);
+      }
+    } else {
+      container.replaceChildren(fresh.content);
+    }
+    if (focused && !container.contains(document.activeElement)) {
+      const again = document.getElementById(focused) ||
+        container.querySelector(`[href="${CSS.escape(focused)}"]`);
+      if (again) again.focus({ preventScroll: true });
+    }
+  };
+  const poll = async (container) => {
+    const seconds = Number(container.dataset.seconds || 2);
+    let failures = 0;
+    for (;;) {
+      await new Promise((done) => setTimeout(done, seconds * 1000 * Math.min(8, 1 + failures)));
+      if (document.hidden) continue;
+      try {
+        const answer = await fetch(container.dataset.poll, { cache: "no-cache", redirect: "manual" });
+        if (answer.type === "opaqueredirect" || answer.status === 401) { location.reload(); return; }
+        if (answer.status === 404) return;
+        if (!answer.ok) throw new Error(answer.status);
+        failures = 0;
+        const text = await answer.text();
+        if (text !== container.lastText) {
+          container.lastText = text;
+          replace(container, text);
+          document.dispatchEvent(new CustomEvent("polled", { detail: container }));
+        }
+        if (answer.headers.get("X-Poll") === "stop") {
+          if (container.dataset.reload === "yes") location.reload();
+          return;
+        }
+      } catch { failures += 1; }
+    }
+  };
+  for (const container of document.querySelectorAll("[data-poll]")) poll(container);
+})();

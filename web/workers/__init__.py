@@ -1,0 +1,1 @@
+"""Workers: who is there and what each does."""

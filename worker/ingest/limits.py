@@ -1,0 +1,169 @@
+"""How much one upload may cost, and the counter that holds it to that.
+
+Sizes are counted from the bytes that really come out: what an archive declares about
+itself is a claim of whoever made it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from shared.errors import UserError
+
+_FILES_PER_FOLDER = 1000
+MIB = 2**20
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one ingest; every one ends in a sentence, never in a full disk.
+
+    Args:
+        max_files: Most files over all sources.
+        max_unpacked_bytes: Most bytes over all sources, unpacked.
+        max_file_bytes: Largest single file, bytes.
+        max_ratio: Largest growth of a file or archive in unpacking, checked beyond
+            16 MiB. Deflate reaches 1,032; real pictures stay below 10, and blank
+            bitmaps are the only honest ones above 200.
+        max_pixels: Largest picture, pixels. The largest phone cameras of 2026 make
+            200 million.
+        image_seconds: Time one picture may take to be proved.
+        image_memory_bytes: Memory a proving process may take beyond what it has at
+            its start.
+    """
+
+    max_files: int = 2_000_000
+    max_unpacked_bytes: int = 256 * GIB
+    max_file_bytes: int = 1 * GIB
+    max_ratio: int = 200
+    max_pixels: int = 210_000_000
+    image_seconds: float = 60
+    image_memory_bytes: int = 4 * GIB
+
+
+def parse_limits(wishes: dict[str, Any]) -> Limits:
+    """Makes limits from SPEC.json's `limits`.
+
+    Raises:
+        UserError: Naming a limit that does not exist or is not above 0.
+    """
+    known = {field.name for field in fields(Limits)}
+    for name, value in wishes.items():
+        if name not in known:
+            raise UserError(f"`limits.{name}` is not a limit of ingest.", field=name)
+        if not isinstance(value, int | float) or value <= 0:
+            raise UserError(
+                f"`limits.{name}` must be above 0. Received: {name}={value!r}.",
+                field=name,
+            )
+    return Limits(**wishes)
+
+
+class MemberFaultError(Exception):
+    """One file of a source cannot be had; the others can.
+
+    Args:
+        code: Static word for programs.
+        reason: Sentence for people.
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class Basket:
+    """Writes files of an upload under names of ours and counts what they cost.
+
+    No name from outside ever reaches the file system, so none can escape from the
+    folder, collide or be too long.
+    """
+
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        self._folder = folder
+        self._limits = limits
+        self.files = 0
+        self.size_bytes = 0
+
+    def save(self, pieces: Iterable[bytes], *, packed_bytes: int | None) -> Path:
+        """Writes one file and returns where it lies.
+
+        Args:
+            pieces: Its content, unpacked piece by piece.
+            packed_bytes: Its size in the archive; None when nobody knows.
+
+        Raises:
+            MemberFaultError: The file breaks a limit of single files, or `pieces`
+                raised it; nothing of it stays on disk.
+            UserError: The upload as a whole is too much.
+            OSError: The disk is full.
+        """
+        self.count_file()
+        place = self._folder / f"{self.files // _FILES_PER_FOLDER:05d}"
+        place.mkdir(parents=True, exist_ok=True)
+        path = place / f"{self.files:08d}"
+        try:
+            with path.open("wb") as stream:
+                for piece in self._counted(pieces, packed_bytes):
+                    stream.write(piece)
+        except MemberFaultError:
+            path.unlink()
+            raise
+        return path
+
+    def count_file(self, size_bytes: int = 0) -> None:
+        """Counts one more file; raises `UserError` when it is one too many."""
+        self.files += 1
+        if self.files > self._limits.max_files:
+            raise UserError(
+                f"The upload holds more than {self._limits.max_files:,} files, the "
+                "most that this installation takes in one dataset."
+            )
+        self._count_bytes(size_bytes)
+
+    def _count_bytes(self, count: int) -> None:
+        self.size_bytes += count
+        if self.size_bytes > self._limits.max_unpacked_bytes:
+            raise UserError(
+                "Unpacked, the upload is larger than "
+                f"{show_bytes(self._limits.max_unpacked_bytes)}, the most that this "
+                "installation takes in one dataset."
+            )
+
+    def _counted(
+        self, pieces: Iterable[bytes], packed_bytes: int | None
+    ) -> Iterable[bytes]:
+        size = 0
+        for piece in pieces:
+            size += len(piece)
+            self._count_bytes(len(piece))
+            if size > self._limits.max_file_bytes:
+                raise MemberFaultError(
+                    "too_large",
+                    f"It is larger than {show_bytes(self._limits.max_file_bytes)}.",
+                )
+            if packed_bytes is not None:
+                self.check_ratio(size, packed_bytes)
+            yield piece
+
+    def check_ratio(self, size: int, packed_bytes: int) -> None:
+        """Raises `MemberFaultError` when unpacking grows like a bomb."""
+        if size > 16 * MIB and size > self._limits.max_ratio * packed_bytes:
+            raise MemberFaultError(
+                "bomb",
+                f"It grows more than {self._limits.max_ratio}-fold in unpacking, "
+                "as no picture does.",
+            )
+
+
+def show_bytes(size: int) -> str:
+    """Writes a size for people: `4.2 GiB`."""
+    value = float(size)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if value < 1024:  # noqa: PLR2004 - the binary step
+            return f"{value:,.0f} {unit}" if value >= 10 else f"{value:.2g} {unit}"  # noqa: PLR2004
+        value /= 1024
+    return f"{value:,.1f} TiB"

@@ -1,0 +1,291 @@
+"""Proves one picture, in a child process that may die of it.
+
+A picture is good when the function that packs and the exported model use decodes it.
+JPEG and PNG are decoded by that function alone, so what training sees of them is what
+serving sees, to the bit; the other kinds go through Pillow and become PNG. Whatever is
+not an upright 8-bit RGB or grey JPEG or PNG is written anew as one.
+"""
+
+import hashlib
+import io
+import warnings
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pillow_heif
+import tensorflow as tf
+from PIL import Image, ImageOps
+
+from worker.decode import decode_upright, read_orientation, resize_image
+from worker.ingest.file_kinds import (
+    HEAD_BYTES,
+    JPEG,
+    PNG,
+    READABLE,
+    FileKind,
+    identify,
+)
+from worker.ingest.limits import MemberFaultError, show_bytes
+
+# Any size proves that a picture can be brought to a square; a small one costs little.
+_PROOF_SIZE_PX = 64
+_THUMBNAIL_PX = 256
+_EXIF_ORIENTATION = 0x0112
+_PLAIN_MODES = ("RGB", "L")
+_ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
+_DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
+_MODE_WORDS = {
+    "I": "whole numbers of 32 bits",
+    "F": "floating-point numbers",
+    "LAB": "Lab colours",
+}
+_PNG_GREY, _PNG_RGB = 0, 2
+_SIXTEEN_TO_EIGHT = 257  # 65535 becomes 255
+
+
+@dataclass(slots=True)
+class Proof:
+    """A picture that is good.
+
+    Args:
+        sha256: Of the original bytes.
+        size_bytes: Of the original.
+        suffix: Ending that fits the original's kind.
+        width_px: Upright width.
+        height_px: Upright height.
+        rewritten: Whether an upright PNG was written beside it.
+        remarks: What was done to it, as codes of `verify.REMARKS`.
+    """
+
+    sha256: str
+    size_bytes: int
+    suffix: str
+    width_px: int
+    height_px: int
+    rewritten: bool = False
+    remarks: list[str] = field(default_factory=list)
+
+
+def prepare() -> None:
+    """Makes the process ready; the first picture then takes no longer than others."""
+    tf.config.set_visible_devices([], "GPU")
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    pillow_heif.register_heif_opener()
+    warnings.simplefilter("ignore")
+    _decode_graph(tf.constant(_encode_png(np.zeros((2, 2, 3), np.uint8))))
+
+
+def prove(path: str, rewritten: str, max_pixels: int) -> dict[str, Any]:
+    """Proves the picture at `path`.
+
+    Args:
+        path: The untouched file.
+        rewritten: Where its upright PNG goes if it needs one.
+        max_pixels: Largest picture accepted.
+
+    Returns:
+        A `Proof` as mapping.
+
+    Raises:
+        MemberFaultError: Saying why it is left out.
+    """
+    data = Path(path).read_bytes()
+    if not data:
+        raise MemberFaultError("empty_file", "The file is empty (0 bytes).")
+    kind = identify(data[:HEAD_BYTES])
+    if kind.decoder is None:
+        raise MemberFaultError(
+            "not_an_image", f"It is {kind.words}. Trainyard reads {READABLE}."
+        )
+    proof = Proof(hashlib.sha256(data).hexdigest(), len(data), kind.suffix, 0, 0)
+    try:
+        pixels = _upright_pixels(data, kind, proof, max_pixels)
+    except MemoryError as error:
+        raise MemberFaultError("out_of_memory", _MEMORY_REASON) from error
+    proof.height_px, proof.width_px = pixels.shape[:2]
+    if proof.rewritten:
+        Path(rewritten).write_bytes(_encode_png(pixels))
+    return asdict(proof)
+
+
+_MEMORY_REASON = "Decoding it takes more memory than one picture may."
+
+
+def thumbnail(path: str, target: str) -> None:
+    """Writes a small JPEG of an upright picture, at most 256 px wide or high."""
+    with Image.open(path, formats=("JPEG", "PNG")) as image:
+        image.draft("RGB", (_THUMBNAIL_PX, _THUMBNAIL_PX))
+        image.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
+        image.convert("RGB").save(target, "JPEG", quality=80)
+
+
+def _upright_pixels(
+    data: bytes, kind: FileKind, proof: Proof, max_pixels: int
+) -> np.ndarray:
+    header = _open_header(data, kind, max_pixels)
+    if kind in (JPEG, PNG):
+        _remark_header(data, kind, header, proof)
+        pixels = _decode(data)
+    else:
+        proof.remarks.append("other_format")
+        pixels = _through_pillow(header, kind, proof)
+        if not np.array_equal(_decode(_encode_png(pixels)), _as_rgb(pixels)):
+            raise MemberFaultError("damaged", _damaged(data, kind))
+    proof.rewritten = bool(set(proof.remarks) - {"more_frames_kept"})
+    return pixels
+
+
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+def _decode_graph(encoded: tf.Tensor) -> tf.Tensor:
+    pixels = decode_upright(encoded)
+    with tf.control_dependencies([resize_image(pixels, _PROOF_SIZE_PX)]):
+        return tf.identity(pixels)
+
+
+def _decode(data: bytes) -> np.ndarray:
+    try:
+        return _decode_graph(tf.constant(data)).numpy()
+    except tf.errors.ResourceExhaustedError as error:
+        raise MemoryError from error
+    except tf.errors.InvalidArgumentError as error:
+        kind = identify(data[:HEAD_BYTES])
+        raise MemberFaultError("damaged", _damaged(data, kind)) from error
+
+
+def _open_header(data: bytes, kind: FileKind, max_pixels: int) -> Image.Image:
+    """Reads size and mode without decoding, so that a bomb is refused unexploded."""
+    Image.MAX_IMAGE_PIXELS = None  # the limit is ours and comes right below
+    try:
+        formats = (kind.decoder, "DIB") if kind.decoder == "BMP" else (kind.decoder,)
+        header = Image.open(io.BytesIO(data), formats=formats)
+    except Exception as error:  # Pillow's decoders raise whatever Python does
+        raise MemberFaultError("damaged", _damaged(data, kind)) from error
+    if header.width * header.height > max_pixels:
+        raise MemberFaultError(
+            "too_many_pixels",
+            f"It claims {header.width:,} x {header.height:,} pixels in "
+            f"{show_bytes(len(data))}; at most {max_pixels:,} pixels are read.",
+        )
+    return header
+
+
+def _remark_header(
+    data: bytes, kind: FileKind, header: Image.Image, proof: Proof
+) -> None:
+    """Notes what is not plain about a JPEG or PNG."""
+    add = proof.remarks.append
+    if int(read_orientation(tf.constant(data))) != 1:
+        add("turned")
+    if getattr(header, "n_frames", 1) > 1:
+        add("more_frames_kept" if kind is JPEG else "more_frames")
+    if kind is JPEG and header.mode not in _PLAIN_MODES:
+        add("cmyk")
+    if kind is PNG:
+        bits, colour_type = data[24], data[25]
+        if bits > 8:  # noqa: PLR2004 - bits a channel
+            add("deep")
+        if colour_type not in (_PNG_GREY, _PNG_RGB) or "transparency" in header.info:
+            is_palette = header.mode == "P" and "transparency" not in header.info
+            add("palette" if is_palette else "alpha")
+        elif bits < 8:  # noqa: PLR2004
+            add("palette")
+
+
+def _through_pillow(header: Image.Image, kind: FileKind, proof: Proof) -> np.ndarray:
+    """Decodes the first frame into upright 8-bit RGB or grey pixels."""
+    try:
+        if getattr(header, "n_frames", 1) > 1:
+            proof.remarks.append("more_frames")
+        header.seek(0)
+        header.load()
+        image = _to_plain_mode(_turn_upright(header, proof), proof)
+        return np.asarray(image)
+    except (MemberFaultError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever Python does
+        reason = _damaged(b"", kind)
+        raise MemberFaultError("damaged", f"{reason} ({_brief(error)})") from error
+
+
+def _turn_upright(image: Image.Image, proof: Proof) -> Image.Image:
+    """Obeys EXIF; TIFF and HEIC come upright from their decoders."""
+    block = image.info.get("exif")
+    if not block or image.format not in ("WEBP", "AVIF"):
+        return image
+    exif = Image.Exif()
+    exif.load(block)
+    orientation = exif.get(_EXIF_ORIENTATION, 1)
+    method = _TRANSPOSITIONS.get(orientation)
+    if method is None:
+        return image
+    proof.remarks.append("turned")
+    return image.transpose(method)
+
+
+_TRANSPOSITIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _to_plain_mode(image: Image.Image, proof: Proof) -> Image.Image:
+    mode = image.mode
+    if mode in _MODE_WORDS:
+        raise MemberFaultError(
+            "unsupported_mode",
+            f"Its pixels are {_MODE_WORDS[mode]}, which have no fixed range of "
+            "brightness; save it with 8 bits a channel.",
+        )
+    if mode in _DEEP_MODES:
+        proof.remarks.append("deep")
+        values = np.asarray(image).astype(np.uint32)
+        return Image.fromarray((values // _SIXTEEN_TO_EIGHT).astype(np.uint8))
+    if mode in _ALPHA_MODES or "transparency" in image.info:
+        proof.remarks.append("alpha")
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    if mode == "CMYK":
+        proof.remarks.append("cmyk")
+    if mode in _PLAIN_MODES:
+        return image
+    return image.convert("L" if mode == "1" else "RGB")
+
+
+def _as_rgb(pixels: np.ndarray) -> np.ndarray:
+    return np.dstack([pixels] * 3) if pixels.ndim == 2 else pixels  # noqa: PLR2004
+
+
+def _encode_png(pixels: np.ndarray) -> bytes:
+    """Encodes as grey where the three channels agree, else as RGB."""
+    if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():  # noqa: PLR2004
+        pixels = pixels[..., 0]
+    buffer = io.BytesIO()
+    # Level 1 is four times as fast as the default and some 10 % larger.
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def _damaged(data: bytes, kind: FileKind) -> str:
+    """The sentence for a picture that will not decode."""
+    # What follows the last end mark of a whole file is a few stray bytes at most; an
+    # embedded thumbnail has an end mark too, but far from the end.
+    marks = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+    mark = marks.get(kind.decoder or "")
+    what = kind.words.removeprefix("an ").removeprefix("a ")
+    if mark and data.rfind(mark) < len(data) * 0.9:
+        return f"The {what} is cut off: its end is missing."
+    return f"The {what} is damaged and cannot be decoded."
+
+
+def _brief(error: Exception) -> str:
+    text = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    return (text or type(error).__name__)[:120]

@@ -1,0 +1,264 @@
+"""The members of a zip, whole or cut off, one after another.
+
+A whole zip is read by its directory at the end. One without it (an upload that broke
+off) is walked from the front: every member has a header of its own, and what lies
+before the cut is as good as ever.
+"""
+
+import lzma
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from worker.ingest.limits import Basket, MemberFaultError
+
+PIECE_BYTES = 256 * 1024
+_PACKED_BYTES = 16 * 1024  # unpacks to 16 MiB at the very most
+_LOCAL_HEADER = struct.Struct("<4s5H3L2H")
+_LOCAL_MAGIC = b"PK\x03\x04"
+_DESCRIPTOR_MAGIC = b"PK\x07\x08"
+_IS_ENCRYPTED, _HAS_DESCRIPTOR, _IS_UTF8 = 0x1, 0x8, 0x800
+_UNKNOWN_32 = 0xFFFFFFFF
+_BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError)
+
+
+@dataclass(slots=True)
+class Member:
+    """One entry of an archive.
+
+    Args:
+        name: Its name as bytes, in an encoding still to be found.
+        path: Where its content lies now; None for folders and faults.
+        fault: Why its content could not be had.
+        is_utf8: Whether the archive vouches for UTF-8.
+        is_folder: Whether it is the entry of a folder.
+    """
+
+    name: bytes
+    path: Path | None = None
+    fault: MemberFaultError | None = None
+    is_utf8: bool = False
+    is_folder: bool = False
+
+
+class CutOffError(Exception):
+    """The archive ended before its end; what came before it is good."""
+
+
+def read_zip(path: Path, basket: Basket) -> Iterator[Member]:
+    """Yields the members of a zip, their content in `basket`.
+
+    Raises:
+        CutOffError: After the last member that could be had, when the zip is cut off
+            or its directory is damaged.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except (*_BROKEN, NotImplementedError, struct.error):
+        yield from _salvage(path, basket)
+        raise CutOffError from None
+    with archive:
+        for entry in archive.infolist():
+            yield _read_entry(archive, entry, basket)
+
+
+def _read_entry(
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, basket: Basket
+) -> Member:
+    is_utf8 = bool(entry.flag_bits & _IS_UTF8)
+    # `orig_filename` is what the zip says; zipfile reads it as code page 437 unless
+    # the archive vouches for UTF-8, so this gives the bytes back.
+    name = entry.orig_filename.encode("utf-8" if is_utf8 else "cp437")
+    member = Member(name, is_utf8=is_utf8)
+    member.is_folder = entry.is_dir() or name.endswith(b"\\")
+    if member.is_folder:
+        return member
+    try:
+        _refuse_special(entry.flag_bits, entry.external_attr >> 16)
+        pieces = _guarded(lambda: _pieces(archive, entry))
+        member.path = basket.save(pieces, packed_bytes=entry.compress_size)
+    except MemberFaultError as fault:
+        member.fault = fault
+    return member
+
+
+def _refuse_special(flags: int, mode: int) -> None:
+    if flags & _IS_ENCRYPTED:
+        raise MemberFaultError(
+            "encrypted", "It is encrypted; pack it again without a password."
+        )
+    kind = stat.S_IFMT(mode)
+    if kind == stat.S_IFLNK:
+        raise MemberFaultError("link", LINK_REASON)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise MemberFaultError("special_file", SPECIAL_REASON)
+
+
+LINK_REASON = "It is a link to another place, and links are never followed."
+SPECIAL_REASON = "It is a device or another special file, not a picture."
+
+
+def _pieces(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
+    with archive.open(entry) as stream:
+        while piece := stream.read(PIECE_BYTES):
+            yield piece
+
+
+def _guarded(pieces: Callable[[], Iterator[bytes]]) -> Iterator[bytes]:
+    """Turns what decompressors raise on damaged data into a `MemberFaultError`."""
+    try:
+        yield from pieces()
+    except (NotImplementedError, RuntimeError) as error:
+        raise MemberFaultError(
+            "unsupported_compression",
+            "It is compressed in a way that Trainyard cannot read; pack it again as "
+            "an ordinary zip.",
+        ) from error
+    except _BROKEN as error:
+        raise MemberFaultError("damaged", DAMAGED_REASON) from error
+    except OSError as error:
+        if error.errno is not None:  # the disk, not the data
+            raise
+        raise MemberFaultError("damaged", DAMAGED_REASON) from error
+
+
+DAMAGED_REASON = "Its data in the archive is damaged; pack it again."
+_CUT_REASON = "The archive ends in the middle of it."
+
+
+def _salvage(path: Path, basket: Basket) -> Iterator[Member]:
+    with path.open("rb") as stream:
+        while True:
+            member = _salvage_one(stream, basket)
+            if member is None:
+                return
+            yield member
+            if member.fault is not None and member.fault.code == "cut_off":
+                return
+
+
+@dataclass(slots=True)
+class _Header:
+    flags: int
+    method: int
+    crc: int
+    packed: int
+    size: int
+    name: bytes
+
+
+def _salvage_one(stream: BinaryIO, basket: Basket) -> Member | None:
+    header = _read_header(stream)
+    if header is None:
+        return None
+    member = Member(header.name, is_utf8=bool(header.flags & _IS_UTF8))
+    member.is_folder = header.name.endswith(b"/")
+    start = stream.tell()
+    # With a descriptor behind the data its size is unknown until it is unpacked.
+    knows_size = not header.flags & _HAS_DESCRIPTOR or header.packed > 0
+    try:
+        _refuse_special(header.flags, 0)
+        content = _unpack_here(stream, header, knows_size=knows_size)
+        packed = header.packed if knows_size else None
+        member.path = basket.save(_guarded(lambda: content), packed_bytes=packed)
+    except MemberFaultError as fault:
+        member.fault = fault
+        if not knows_size:  # nothing says where the next one begins
+            fault.code = "cut_off"
+        else:
+            stream.seek(start + header.packed)
+    if member.is_folder:
+        member.path = None
+    return member
+
+
+def _read_header(stream: BinaryIO) -> _Header | None:
+    raw = stream.read(_LOCAL_HEADER.size)
+    if len(raw) < _LOCAL_HEADER.size or not raw.startswith(_LOCAL_MAGIC):
+        return None
+    _, _, flags, method, _, _, crc, packed, size, name_size, extra_size = (
+        _LOCAL_HEADER.unpack(raw)
+    )
+    name, extra = stream.read(name_size), stream.read(extra_size)
+    if len(extra) < extra_size or len(name) < name_size:
+        return None
+    if _UNKNOWN_32 in (packed, size):
+        size, packed = _zip64_sizes(extra, size, packed)
+    return _Header(flags, method, crc, packed, size, name)
+
+
+def _zip64_sizes(extra: bytes, size: int, packed: int) -> tuple[int, int]:
+    at = 0
+    while at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<HH", extra, at)
+        if kind == 1 and length >= 16 and at + 20 <= len(extra):  # noqa: PLR2004
+            size, packed = struct.unpack_from("<QQ", extra, at + 4)
+        at += 4 + length
+    return size, packed
+
+
+def _unpack_here(
+    stream: BinaryIO, header: _Header, *, knows_size: bool
+) -> Iterator[bytes]:
+    """Yields the content at the stream's place, its checksum compared at the end."""
+    crc = 0
+    source = _stored if header.method == zipfile.ZIP_STORED else _inflated
+    if source is _stored and not knows_size:
+        raise MemberFaultError(
+            "cut_off", "Its size stood in the part of the archive that is missing."
+        )
+    for piece in source(stream, header, knows_size=knows_size):
+        crc = zlib.crc32(piece, crc)
+        yield piece
+    expected = header.crc if knows_size else _read_descriptor(stream)
+    if crc != expected:
+        raise MemberFaultError("damaged", DAMAGED_REASON)
+
+
+def _stored(stream: BinaryIO, header: _Header, *, knows_size: bool) -> Iterator[bytes]:
+    left = header.packed if knows_size else 0
+    while left:
+        piece = stream.read(min(left, PIECE_BYTES))
+        if not piece:
+            raise MemberFaultError("cut_off", _CUT_REASON)
+        left -= len(piece)
+        yield piece
+
+
+def _inflated(
+    stream: BinaryIO, header: _Header, *, knows_size: bool
+) -> Iterator[bytes]:
+    if header.method != zipfile.ZIP_DEFLATED:
+        raise NotImplementedError
+    engine = zlib.decompressobj(-zlib.MAX_WBITS)
+    left = header.packed if knows_size else None
+    while not engine.eof:
+        wanted = _PACKED_BYTES if left is None else min(left, _PACKED_BYTES)
+        piece = stream.read(wanted)
+        if not piece:
+            raise MemberFaultError("cut_off", _CUT_REASON)
+        left = None if left is None else left - len(piece)
+        yield engine.decompress(piece)
+    stream.seek(-len(engine.unused_data), 1)
+
+
+def _read_descriptor(stream: BinaryIO) -> int:
+    """Reads the checksum behind the data and stops at the next member."""
+    start = stream.tell()
+    raw = stream.read(24)
+    skip = 4 if raw.startswith(_DESCRIPTOR_MAGIC) else 0
+    if len(raw) < skip + 12:
+        raise MemberFaultError("cut_off", _CUT_REASON)
+    # Two sizes follow, of four bytes each, or of eight in the large format.
+    for length in (12, 20):
+        stream.seek(start + skip + length)
+        following = stream.read(2)
+        if following in (b"PK", b""):
+            break
+    stream.seek(start + skip + length)
+    return struct.unpack_from("<L", raw, skip)[0]

@@ -1,0 +1,177 @@
+"""What a worker does with its slot: claim, supervise, again, until nothing waits.
+
+Whoever hears of work calls `run_until_idle`: the Celery task, when a message rings, or
+the worker's own look at the table, when none does. Only one of them is at work at a
+time, and only while it holds the slot's lock.
+"""
+
+import random
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from shared import attempt_store
+from shared.attempt_store import Claim
+from shared.errors import RetryableError
+from worker import slots
+from worker.slots import SlotBusyError, SlotLock
+from worker.supervisor import Workplace, supervise
+
+log = structlog.get_logger()
+
+CLAIM_PATIENCE_SECONDS = 5.0  # the next look comes soon anyway
+
+
+class Presence(Protocol):
+    """What the loop needs of the worker's row."""
+
+    worker_id: int | None
+
+    def show_job(self, job_id: int | None) -> None:
+        """Says which job is being done, None for none."""
+        ...
+
+
+class SlotLoop:
+    """Claims and supervises jobs on one slot, one after the other.
+
+    Args:
+        workplace: The slot and what it needs.
+        presence: The worker's row; nothing is claimed before it exists.
+        queues: Values of `jobs.queue` that this worker serves.
+    """
+
+    def __init__(
+        self, workplace: Workplace, presence: Presence, queues: list[str]
+    ) -> None:
+        self._place = workplace
+        self._presence = presence
+        self._queues = queues
+        self._at_work = threading.Lock()
+        self._rests_until = 0.0
+
+    def run_until_idle(self) -> int:
+        """Does what can be claimed, and returns how many attempts were made.
+
+        Returns at once when another thread is at it, when the worker is being shut
+        down, or when the slot is not to be had.
+        """
+        if not self._at_work.acquire(blocking=False):
+            return 0
+        try:
+            return self._run()
+        finally:
+            self._at_work.release()
+
+    def clear_orphans(self) -> None:
+        """Ends what a killed predecessor left running, before any work is looked for.
+
+        A slot that another live worker holds is not an error: that worker may be
+        about to leave, and every later claim asks again.
+        """
+        lock = self._acquire()
+        if lock:
+            lock.release()
+
+    def _run(self) -> int:
+        if self._must_not_claim() or (lock := self._acquire()) is None:
+            return 0
+        attempts = 0
+        try:
+            while not self._must_not_claim() and (claim := self._claim()):
+                self._do(claim, lock)
+                attempts += 1
+        finally:
+            lock.release()
+        return attempts
+
+    def _must_not_claim(self) -> bool:
+        return (
+            self._place.should_stop()
+            or self._presence.worker_id is None
+            or time.monotonic() < self._rests_until
+        )
+
+    def _acquire(self) -> SlotLock | None:
+        try:
+            return slots.acquire(
+                self._place.settings.runtime,
+                self._place.slot,
+                grace_seconds=self._place.settings.stop_grace_seconds,
+                should_stop=self._place.should_stop,
+            )
+        except SlotBusyError as error:
+            log.warning("slot_busy", why=str(error))
+            return None
+
+    def _claim(self) -> Claim | None:
+        attempt_uuid = uuid.uuid4().hex  # made before the first try: a claim whose
+        # answer got lost is found again, not made twice
+        try:
+            return self._place.database.tx(
+                lambda session: attempt_store.claim(
+                    session,
+                    attempt_uuid=attempt_uuid,
+                    worker_id=self._presence.worker_id or 0,
+                    host=socket.gethostname(),
+                    slot=self._place.slot.name,
+                    kinds=list(self._place.slot.kinds),
+                    queues=self._queues,
+                    gpu_mem_mb=self._place.slot.gpu_mem_mb,
+                    lease_ms=int(self._place.settings.lease_seconds * 1000),
+                ),
+                patience_seconds=CLAIM_PATIENCE_SECONDS,
+            )
+        except RetryableError as error:
+            log.warning("claim_failed", error=str(error)[:300])
+            return None
+
+    def _do(self, claim: Claim, lock: SlotLock) -> None:
+        self._presence.show_job(claim.job_id)
+        try:
+            rest_seconds = supervise(self._place, claim, lock)
+        finally:
+            self._presence.show_job(None)
+        if rest_seconds:
+            log.error("slot_rests", seconds=rest_seconds)
+            self._rests_until = time.monotonic() + rest_seconds
+
+
+class IdlePoll:
+    """A worker's own look at the table, so that jobs start without any message.
+
+    Args:
+        look: Does what there is to do; `SlotLoop.run_until_idle`.
+        seconds: Mean time between looks; each wait differs by up to a fifth, so that
+            many workers do not look at the same moment.
+    """
+
+    def __init__(self, look: Callable[[], int], seconds: float) -> None:
+        self._look = look
+        self._seconds = seconds
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="idle-poll", daemon=True)
+
+    def start(self) -> None:
+        """Looks at once, and then again and again."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Returns once the last look, and the job it may have found, has ended."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            try:
+                self._look()
+            except BaseException:  # as in the Celery task: whatever it was, the worker
+                # must look again, or it would stand idle unnoticed.
+                log.exception("look_failed")
+            self._ended.wait(self._seconds * random.uniform(0.8, 1.2))  # noqa: S311

@@ -1,0 +1,43 @@
+"""Reloads an exported SavedModel as a stranger would, and predicts the golden images.
+
+Run as a script in an isolated interpreter (`python -I check_export.py FOLDER`): it
+imports TensorFlow and NumPy and nothing of ours, on purpose, so that what works here
+works on a user's machine.
+
+FOLDER holds `saved_model/`, `golden.npz` (`pixels`) and `golden/0000` and so on;
+`answers.npz` is written beside them.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+# The limits are those of float32 on a CPU; a GPU rounds more coarsely.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+import numpy as np
+import tensorflow as tf
+
+
+def main(folder: Path) -> None:
+    """Writes what both signatures of the reloaded model say about the golden images."""
+    model = tf.saved_model.load(str(folder / "saved_model"))
+    pixels = np.load(folder / "golden.npz")["pixels"]
+    files = sorted((folder / "golden").iterdir())
+    encoded = tf.constant([file.read_bytes() for file in files])
+    by_pixels = model.signatures["pixels"](pixels=tf.constant(pixels))
+    by_bytes = model.signatures["serving_default"](image_bytes=encoded)
+    np.savez(
+        folder / "answers.npz",
+        pixels_probabilities=by_pixels["probabilities"].numpy(),
+        pixels_labels=np.array([t.decode() for t in by_pixels["label"].numpy()]),
+        bytes_probabilities=by_bytes["probabilities"].numpy(),
+        bytes_labels=np.array([t.decode() for t in by_bytes["label"].numpy()]),
+        bytes_confidence=by_bytes["confidence"].numpy(),
+        tensorflow=np.array(tf.__version__),
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,236 @@
+"""Judges the finished model on the test split, which nothing has seen before.
+
+Called once per published model, after training has ended and the weights are chosen:
+a test split that helps to choose anything measures nothing.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shared.artifacts import write_atomically
+from shared.training_spec import TrainingSpec
+from worker.training.pack import Pack
+
+# The normal quantile of a two-sided 95 % interval.
+_Z_95 = 1.959963984540054
+_CALIBRATION_BINS = 15
+_SMALLEST_PROBABILITY = 1e-7  # as in Keras's own cross-entropy
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the test split says.
+
+    Args:
+        summary: The content of evaluation.json: accuracy with its Wilson interval,
+            loss, per class, confusion, calibration, baseline, splits.
+        predictions: One row per test image.
+    """
+
+    summary: dict[str, Any]
+    predictions: pa.Table
+
+    def write(self, folder: Path, **more: Any) -> None:
+        """Writes evaluation.json and predictions.parquet into `folder`.
+
+        Args:
+            folder: Is there already.
+            more: Further entries of evaluation.json (`parity`, `seconds`).
+        """
+        with write_atomically(folder / "evaluation.json") as path:
+            path.write_text(json.dumps(self.summary | more, indent=1))
+        with write_atomically(folder / "predictions.parquet") as path:
+            pq.write_table(self.predictions, path)
+
+
+def evaluate(
+    model: keras.Model,
+    pack: Pack,
+    spec: TrainingSpec,
+    report: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Evaluation:
+    """Predicts every test image and measures the model by it.
+
+    Args:
+        model: From pixels to probabilities.
+        pack: Its `test` split is read.
+        spec: Names the batch size.
+        report: Called with finished and all images.
+    """
+    rows = np.asarray(pack.splits["test"])
+    probabilities = _predict(model, pack, rows, spec.batch_size, report)
+    labels = np.asarray(pack.labels)
+    summary = measure(
+        probabilities,
+        labels[rows],
+        pack.classes,
+        train_labels=labels[pack.splits["train"]],
+    )
+    summary["splits"] = {name: len(split) for name, split in pack.splits.items()}
+    return Evaluation(summary, _build_table(pack, rows, probabilities))
+
+
+def measure(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    classes: list[str],
+    *,
+    train_labels: np.ndarray,
+) -> dict[str, Any]:
+    """Returns every number of evaluation.json that predictions decide.
+
+    Args:
+        probabilities: What the model says.
+        labels: What is true.
+        classes: Class names by number.
+        train_labels: Their most frequent class is what the baseline always says.
+
+    Shapes:
+        probabilities: (n, classes) float32, rows summing to 1.
+        labels: (n,) integers.
+    """
+    predicted = np.argmax(probabilities, axis=1)
+    hits = int(np.sum(predicted == labels))
+    truths = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    majority = np.argmax(np.bincount(train_labels, minlength=len(classes)))
+    confusion = count_confusion(labels, predicted, len(classes))
+    return {
+        "classes": list(classes),
+        "images": len(labels),
+        "accuracy": hits / len(labels),
+        "interval": list(wilson_interval(hits, len(labels))),
+        "loss": float(np.mean(-np.log(np.maximum(truths, _SMALLEST_PROBABILITY)))),
+        "per_class": measure_classes(confusion, classes),
+        "confusion": confusion.tolist(),
+        "calibration": measure_calibration(probabilities, labels),
+        "baseline_majority": float(np.mean(labels == majority)),
+    }
+
+
+def wilson_interval(hits: int, images: int) -> tuple[float, float]:
+    """Returns the 95 % confidence interval of a share of `hits` in `images`.
+
+    Unlike the plain normal interval it stays within 0 and 1 and holds for few images.
+    Source: Wilson, "Probable inference", J. Am. Stat. Assoc. 22 (1927).
+    """
+    share, z_squared = hits / images, _Z_95**2
+    scale = 1 + z_squared / images
+    centre = (share + z_squared / (2 * images)) / scale
+    spread = share * (1 - share) / images + z_squared / (4 * images**2)
+    half = _Z_95 * math.sqrt(spread) / scale
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def count_confusion(
+    labels: np.ndarray, predicted: np.ndarray, classes: int
+) -> np.ndarray:
+    """Returns how often each true class (row) was called each class (column)."""
+    pairs = np.bincount(labels * classes + predicted, minlength=classes * classes)
+    return pairs.reshape(classes, classes)
+
+
+def measure_classes(confusion: np.ndarray, classes: list[str]) -> list[dict[str, Any]]:
+    """Returns precision, recall and F1 of each class; 0 where nothing was said."""
+    rows = []
+    for number, label in enumerate(classes):
+        hits = int(confusion[number, number])
+        called, images = int(confusion[:, number].sum()), int(confusion[number].sum())
+        rows.append(
+            {
+                "label": label,
+                "precision": hits / called if called else 0.0,
+                "recall": hits / images if images else 0.0,
+                "f1": 2 * hits / (called + images) if called + images else 0.0,
+                "images": images,
+            }
+        )
+    return rows
+
+
+def measure_calibration(
+    probabilities: np.ndarray, labels: np.ndarray
+) -> dict[str, Any]:
+    """Compares how sure the model is with how often it is right.
+
+    Returns:
+        `ece`, the expected calibration error over 15 equal bins of confidence
+        (Guo et al., arXiv:1706.04599), and the bins that hold any image.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    is_right = np.argmax(probabilities, axis=1) == labels
+    edges = np.linspace(0, 1, _CALIBRATION_BINS + 1)
+    places = np.clip(np.digitize(confidence, edges) - 1, 0, _CALIBRATION_BINS - 1)
+    bins, error = [], 0.0
+    for place in np.unique(places):
+        here = places == place
+        sure, right = float(confidence[here].mean()), float(is_right[here].mean())
+        error += float(here.mean()) * abs(sure - right)
+        bins.append(
+            {
+                "lo": float(edges[place]),
+                "hi": float(edges[place + 1]),
+                "images": int(here.sum()),
+                "confidence": sure,
+                "accuracy": right,
+            }
+        )
+    return {"ece": error, "bins": bins}
+
+
+def _predict(
+    model: keras.Model,
+    pack: Pack,
+    rows: np.ndarray,
+    batch_size: int,
+    report: Callable[[int, int], None],
+) -> np.ndarray:
+    """Predicts in batches of one size, so that nothing is compiled twice."""
+    size = min(batch_size, len(rows))
+    probabilities = np.empty((len(rows), len(pack.classes)), np.float32)
+    for at in range(0, len(rows), size):
+        pixels = np.asarray(pack.pixels[rows[at : at + size]])
+        missing = size - len(pixels)
+        padded = np.pad(pixels, ((0, missing), (0, 0), (0, 0), (0, 0)))
+        guesses = model.predict_on_batch(padded.astype(np.float32))
+        probabilities[at : at + len(pixels)] = np.asarray(guesses)[: len(pixels)]
+        report(at + len(pixels), len(rows))
+    return probabilities
+
+
+def _build_table(pack: Pack, rows: np.ndarray, probabilities: np.ndarray) -> pa.Table:
+    images, predicted = pack.dataset, np.argmax(probabilities, axis=1)
+    root = _find_root(images.paths[0])
+    paths = [
+        images.paths[row].relative_to(root).as_posix() if root else images.names[row]
+        for row in rows
+    ]
+    columns = {
+        "path": pa.array(paths, pa.string()),
+        "source_name": pa.array([images.names[row] for row in rows], pa.string()),
+        "sha256": pa.array([images.sha256[row] for row in rows], pa.string()),
+        "label": pa.array([pack.classes[n] for n in pack.labels[rows]], pa.string()),
+        "predicted": pa.array([pack.classes[n] for n in predicted], pa.string()),
+        "confidence": pa.array(probabilities.max(axis=1), pa.float32()),
+        "probabilities": pa.array(list(probabilities), pa.list_(pa.float32())),
+    }
+    # The order of the probabilities is the order of the classes.
+    return pa.table(columns).replace_schema_metadata(
+        {"classes": json.dumps(list(pack.classes))}
+    )
+
+
+def _find_root(path: Path) -> Path | None:
+    """The folder of the dataset version, whose manifest names paths relative to it."""
+    for folder in path.parents:
+        if (folder / "manifest.parquet").is_file():
+            return folder
+    return None

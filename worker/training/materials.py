@@ -1,0 +1,133 @@
+"""Gets everything ready that training is made from: pixels, features, facts."""
+
+import platform
+from typing import Any
+
+import cv2
+import keras
+import numpy as np
+
+from shared.base_models import resolve_image_size_px
+from shared.errors import UserError
+from worker import events
+from worker.training import build_model, determinism, features, pack
+from worker.training.checkpoint import CheckpointWriter
+from worker.training.phase_setup import Material
+from worker.training.request import Request
+from worker.training.stop_requests import StopRequests
+from worker.training.training_state import TrainingState
+
+_MOST_MAKERS = 8
+
+
+def prepare(request: Request, state: TrainingState) -> Material:
+    """Fixes randomness and opens the dataset at the spec's image size.
+
+    Args:
+        request: What was asked for.
+        state: A resumed one names the thread count to repeat.
+
+    Raises:
+        UserError: When there is nothing to train on.
+    """
+    spec = request.training
+    cores = determinism.count_cores()
+    threads = state.facts.get("threads") or request.threads or cores
+    state.facts["deterministic"] = determinism.fix_randomness(
+        threads=threads, deterministic=spec.deterministic
+    )
+    state.facts["threads"] = threads
+    images = pack.read_dataset(request.dataset)
+    for split in ("train", "val", "test"):
+        if len(images.splits[split]) == 0:
+            raise UserError(
+                f"The dataset has no images in its {split} split.", field="dataset"
+            )
+    opened = pack.open_or_build_pack(
+        images,
+        image_size_px=resolve_image_size_px(spec.base_model, spec.image_size_px),
+        fit=spec.fit,
+        caches=request.caches,
+        report=_durable("pack", "images"),
+    )
+    makers = max(1, min(_MOST_MAKERS, cores // 2))
+    return Material(spec, opened, request.weights_dirs, makers)
+
+
+def is_same_dataset(material: Material, state: TrainingState) -> bool:
+    """Whether a resumed state was trained on this very dataset; says so if not."""
+    if state.facts.get("fingerprint") == material.pack.fingerprint:
+        return True
+    events.note(
+        "warning",
+        "The dataset has changed since the checkpoint was written, so training "
+        "starts from the beginning.",
+    )
+    return False
+
+
+def note_facts(material: Material, state: TrainingState) -> None:
+    """Writes into the state which dataset it is trained on."""
+    state.facts["fingerprint"] = material.pack.fingerprint
+
+
+def open_views(
+    request: Request, material: Material, state: TrainingState, stops: StopRequests
+) -> list[np.ndarray]:
+    """Returns the cached features of every view, computing what is missing.
+
+    The first checkpoint carries which engine computed them, and a later attempt asks
+    for the same, because two engines differ in the last bits.
+    """
+    base = build_model.build_base(request.training, request.weights_dirs)
+    computed = features.open_or_compute_features(
+        material.pack,
+        base,
+        request.training,
+        request.caches,
+        _durable("features", "shards"),
+        lambda: stops.stop,
+        engine=state.facts.get("engine"),
+    )
+    known = state.facts.get("features")
+    if known not in (None, computed.digest):
+        events.note(
+            "warning",
+            "This machine computes features differently from the one that began this "
+            "training; the result is as good, but not the same to the bit.",
+        )
+    state.facts["engine"] = computed.engine
+    state.facts["features"] = computed.digest
+    return computed.views
+
+
+def build_writer(request: Request) -> CheckpointWriter:
+    """Returns what writes this attempt's checkpoints."""
+    facts = {
+        "spec_sha": request.spec_sha,
+        "fence": request.job.get("fence"),
+        "versions": list_versions(),
+    }
+    folder = request.workdir / "ckpt"
+    return CheckpointWriter(folder, facts, prune=request.runs_alone)
+
+
+def list_versions() -> dict[str, str]:
+    """Returns the versions of all that decides the numbers."""
+    backend = keras.backend.backend()
+    return {
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+        backend: __import__(backend).__version__,
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "machine": platform.machine(),
+    }
+
+
+def _durable(what: str, unit: str) -> Any:
+    def report(done: int, total: int) -> None:
+        events.emit("durable", what=what, done=done, total=total)
+        events.progress("prepare", done, total, unit)
+
+    return report

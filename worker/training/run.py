@@ -1,0 +1,121 @@
+"""Trains one model: `python -m worker.training.run SPEC.json WORKDIR`.
+
+The child process of a training attempt, and the whole engine when run by hand. It
+knows no database and no broker: SPEC.json goes in, events come out (`worker/events.py`),
+and `WORKDIR/final` holds the result. Killed at any moment and started again, it goes on
+where its last checkpoint stands and ends with the same weights to the bit.
+
+Exit codes: 0 done; 75 stopped as asked, state saved; 64 the spec or the data cannot be
+used; 70 an exception; 71 the device's memory is too small; 74 a file failed.
+"""
+
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from worker import events
+from worker.training import checkpoint, determinism, failures
+from worker.training.best_weights import BestWeights
+from worker.training.request import Request, load_request
+from worker.training.stop_requests import STOPPED_EXIT_CODE, Stopped, StopRequests
+from worker.training.training_state import (
+    EVALUATE,
+    FINE_TUNE,
+    FROZEN,
+    Stopwatch,
+    TrainingState,
+)
+
+_USAGE = "usage: python -m worker.training.run SPEC.json WORKDIR"
+
+
+def main(arguments: list[str]) -> int:
+    """Runs one attempt and returns its exit code."""
+    started = time.monotonic()
+    if len(arguments) != 2:  # noqa: PLR2004 - the spec and the folder
+        sys.stderr.write(_USAGE + "\n")
+        return 64
+    events.take_over_stdout()
+    stops = StopRequests()
+    stops.install()
+    determinism.prepare_environment()
+    spec_path, workdir = map(Path, arguments)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        train(load_request(spec_path, workdir), stops, started=started)
+    except Stopped:
+        return STOPPED_EXIT_CODE
+    except Exception as error:  # noqa: BLE001 - every failure gets its exit code
+        traceback.print_exc()
+        failure = failures.explain(error)
+        events.emit(
+            "failed",
+            code=failure.code,
+            message=failure.message,
+            permanent=failure.permanent,
+        )
+        return failure.exit_code
+    return 0
+
+
+def train(request: Request, stops: StopRequests, *, started: float) -> None:
+    """The story of one training, from the dataset to the published result.
+
+    Args:
+        request: What was asked for.
+        stops: What signals ask for meanwhile.
+        started: When the process began, on the monotonic clock.
+    """
+    # Importing the frameworks takes seconds: signals are obeyed before that.
+    from worker.training import materials, phase_setup, publish  # noqa: PLC0415
+    from worker.training.phases import Trainer  # noqa: PLC0415
+
+    events.phase("prepare")
+    if publish.find_published(request):
+        return
+    stored = checkpoint.find_newest(request)
+    state = stored.state if stored else _new_state(request)
+    stopwatch = Stopwatch(state.seconds, "prepare", started=started)
+    material = materials.prepare(request, state)
+    if stored and not materials.is_same_dataset(material, state):
+        stored, state = None, _new_state(request)
+        stopwatch = Stopwatch(state.seconds, "prepare", started=started)
+    materials.note_facts(material, state)
+    if stored:
+        events.emit(
+            "resumed", step=state.step, path=str(stored.path), phase=state.phase
+        )
+    arrays = stored.arrays if stored else {}
+    best = BestWeights(request.training, state, arrays.pop("best", []))
+    writer = materials.build_writer(request, material)
+    trainer = Trainer(
+        request.training,
+        state,
+        best=best,
+        checkpoints=writer,
+        stops=stops,
+        stopwatch=stopwatch,
+    )
+    if state.phase == FROZEN:
+        views = materials.open_views(request, material, state, stops)
+        stopwatch.switch(FROZEN)
+        events.phase(FROZEN)
+        trainer.train(phase_setup.build_frozen(material, views), arrays)
+        arrays = {}
+    if state.phase == FINE_TUNE:
+        stopwatch.switch(FINE_TUNE)
+        events.phase(FINE_TUNE)
+        trainer.train(phase_setup.build_fine_tune(material, state, best), arrays)
+    stopwatch.switch(EVALUATE)
+    publish.tell_which_phase_won(request.training, state)
+    model = phase_setup.build_best(material, state, best)
+    publish.publish(request, material, model, state, stopwatch)
+
+
+def _new_state(request: Request) -> TrainingState:
+    return TrainingState(phase=FROZEN if request.training.frozen_epochs else FINE_TUNE)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,120 +1,119 @@
-"""The platform's HTTP API, as the commands use it.
+"""What the commands ask of the platform's API, by name."""
 
-A refusal arrives as a problem document and leaves as an error with its sentence. What
-can be repeated without harm (reading, and requests with an Idempotency-Key) is repeated
-when the server does not answer, as it does not for a moment while it is restarted.
-"""
-
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
-
-import httpx
+from urllib.parse import quote
 
 from cli import up
-from shared.errors import (
-    ConflictError,
-    InternalError,
-    NotFoundError,
-    RetryableError,
-    UserError,
-)
+from cli.http_client import HttpClient
+from shared.errors import NotFoundError, UserError
 from shared.settings import Settings, get_settings
 
-API = "/api/v1"
-TRIES = 6
-FIRST_WAIT_SECONDS = 0.5
-LONGEST_WAIT_SECONDS = 5.0
-SERVER_AWAY = (httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE)
+PAGE_SIZE = 500
 
 
-class ApiClient:
-    """Speaks to one installation with one token.
+class ApiClient(HttpClient):
+    """One installation, as one user."""
 
-    Args:
-        url: Its address.
-        token: The bearer token.
-    """
+    def find_dataset(self, wanted: str) -> dict[str, Any]:
+        """Returns the dataset of that exact name, else of that number.
 
-    def __init__(self, url: str, token: str) -> None:
-        self.url = url.rstrip("/")
-        self.http = httpx.Client(
-            base_url=self.url + API,
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=httpx.Timeout(60, connect=5),
+        Raises:
+            NotFoundError: When there is neither.
+        """
+        for row in self.get("/datasets", search=wanted, page_size=PAGE_SIZE)["items"]:
+            if row["name"] == wanted:
+                return row
+        if wanted.isdecimal():
+            return self.get(f"/datasets/{wanted}")
+        raise NotFoundError(
+            f"There is no dataset {wanted!r}: `trainyard dataset list` shows all.",
+            field="dataset",
         )
 
-    def get(self, path: str, **query: Any) -> Any:
-        """Returns what lies at `path`, as JSON."""
-        wanted = {name: value for name, value in query.items() if value is not None}
-        answer = self._repeat(lambda: self.http.get(path, params=wanted))
-        return answer.json()
+    def list_datasets(self) -> list[dict[str, Any]]:
+        """Returns every dataset, the newest first."""
+        return self._all("/datasets")
 
-    def post(self, path: str, body: Any = None, *, key: str | None = None) -> Any:
-        """Sends `body` to `path`; repeats when `key` makes that harmless."""
-        headers = {"Idempotency-Key": key} if key else {}
-        repeat = self._repeat if key else self._once
-        answer = repeat(lambda: self.http.post(path, json=body, headers=headers))
-        return answer.json() if answer.content else None
-
-    def delete(self, path: str) -> Any:
-        """Deletes what lies at `path`."""
-        answer = self._once(lambda: self.http.delete(path))
-        return answer.json() if answer.content else None
-
-    def upload(
+    def upload_dataset(
         self,
-        path: str,
-        content: Iterator[bytes],
         *,
-        query: dict[str, str],
+        filename: str,
+        name: str | None,
+        content: Iterator[bytes],
         length_bytes: int,
         key: str,
-    ) -> Any:
-        """Streams `content` to `path`; memory stays flat. Tried once."""
-        headers = {
-            "Content-Type": "application/octet-stream",
-            "Content-Length": str(length_bytes),
-            "Idempotency-Key": key,
-        }
-        # Writing may wait as long as the server's disk does.
-        patience = httpx.Timeout(600, connect=5)
-        answer = self._once(
-            lambda: self.http.post(
-                path, content=content, params=query, headers=headers, timeout=patience
-            )
+    ) -> dict[str, Any]:
+        """Streams an archive; returns the dataset and the job that reads it."""
+        query = {"filename": filename} | ({"name": name} if name else {})
+        return self.upload(
+            "/datasets", content, query=query, length_bytes=length_bytes, key=key
         )
-        return answer.json()
 
-    @contextmanager
-    def stream(self, path: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
-        """Opens `path` for reading piece by piece."""
-        with (
-            _explained(self.url),
-            self.http.stream("GET", path, headers=headers) as answer,
-        ):
-            if answer.is_error:
-                answer.read()
-                _raise_for(answer)
-            yield answer
+    def add_server_path(
+        self, path: str, *, name: str | None, labels: Path | None, key: str
+    ) -> dict[str, Any]:
+        """Adds what lies at an absolute path of the server."""
+        body = {"path": path} | ({"name": name} if name else {})
+        if labels is not None:
+            body["labels"] = str(labels)
+        return self.post("/datasets", body, key=key)
 
-    def _repeat(self, send: Callable[[], httpx.Response]) -> httpx.Response:
-        wait_seconds = FIRST_WAIT_SECONDS
-        for _ in range(TRIES - 1):
-            try:
-                return self._once(send)
-            except RetryableError:
-                time.sleep(wait_seconds)
-                wait_seconds = min(2 * wait_seconds, LONGEST_WAIT_SECONDS)
-        return self._once(send)
+    def submit(
+        self,
+        *,
+        datasets: list[int],
+        specs: list[dict[str, Any]],
+        model_name: str | None,
+        key: str,
+    ) -> dict[str, Any]:
+        """Submits every dataset with every spec; returns the jobs."""
+        body: dict[str, Any] = {"datasets": datasets, "specs": specs}
+        if model_name is not None:
+            body["model_name"] = model_name
+        return self.post("/jobs", body, key=key)
 
-    def _once(self, send: Callable[[], httpx.Response]) -> httpx.Response:
-        with _explained(self.url):
-            answer = send()
-        if answer.is_error:
-            _raise_for(answer)
-        return answer
+    def list_jobs(self, **query: Any) -> dict[str, Any]:
+        """Returns one page of jobs, the newest first."""
+        return self.get("/jobs", **query)
+
+    def get_job(self, number: int) -> dict[str, Any]:
+        """Returns one job."""
+        return self.get(f"/jobs/{number}")
+
+    def ask(self, number: int, verb: str, **body: Any) -> dict[str, Any]:
+        """Asks a job to cancel, pause, resume, finish or retry; returns it."""
+        return self.post(f"/jobs/{number}/{verb}", body or None)
+
+    def list_models(self) -> list[dict[str, Any]]:
+        """Returns every model with its newest version."""
+        return self._all("/models")
+
+    def get_model_version(self, name: str, version: int | None) -> dict[str, Any]:
+        """Returns one version with its evaluation; None means the newest."""
+        return self.get(
+            f"/models/{quote(name, safe='')}/versions/{version or 'latest'}"
+        )
+
+    def list_workers(self) -> list[dict[str, Any]]:
+        """Returns the workers, those not heard of lately among them."""
+        return self.get("/workers")["items"]
+
+    def _all(self, path: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        page = 0
+        while True:
+            page += 1
+            answer = self.get(path, page=page, page_size=PAGE_SIZE)
+            rows += answer["items"]
+            if not answer["items"] or len(rows) >= answer["total"]:
+                return rows
+
+
+def version_path(version: dict[str, Any]) -> str:
+    """Returns where a model version lies in the API."""
+    return f"/models/{quote(version['name'], safe='')}/versions/{version['version']}"
 
 
 def connect(settings: Settings | None = None) -> ApiClient:
@@ -134,7 +133,7 @@ def connect(settings: Settings | None = None) -> ApiClient:
     return ApiClient(url, settings.token or _local_token(settings))
 
 
-def local_token_path(settings: Settings):  # noqa: ANN201 - a path
+def local_token_path(settings: Settings) -> Path:
     """Returns the file in which `up` leaves a token for this machine's commands."""
     return settings.data_dir / "local_token"
 
@@ -149,34 +148,3 @@ def _local_token(settings: Settings) -> str:
             "set TRAINYARD_URL and TRAINYARD_TOKEN.",
             field="token",
         ) from error
-
-
-@contextmanager
-def _explained(url: str) -> Iterator[None]:
-    try:
-        yield
-    except httpx.HTTPError as error:
-        raise RetryableError(
-            f"Trainyard does not answer at {url} ({error or type(error).__name__}): "
-            "start it with `trainyard up`, or name another with TRAINYARD_URL."
-        ) from error
-
-
-def _raise_for(answer: httpx.Response) -> None:
-    try:
-        problem = answer.json()
-        detail, field = problem.get("detail"), problem.get("field")
-    except (ValueError, AttributeError):
-        detail, field = None, None
-    sentence = detail or f"{answer.request.url.path} answered {answer.status_code}."
-    if answer.status_code == httpx.codes.UNAUTHORIZED:
-        raise UserError(f"The API token is not accepted: {sentence}", field="token")
-    if answer.status_code == httpx.codes.NOT_FOUND:
-        raise NotFoundError(sentence, field=field)
-    if answer.status_code == httpx.codes.CONFLICT:
-        raise ConflictError(sentence, field=field)
-    if answer.status_code in SERVER_AWAY:
-        raise RetryableError(sentence)
-    if answer.is_server_error:
-        raise InternalError(sentence)
-    raise UserError(sentence, field=field)

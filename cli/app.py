@@ -2,7 +2,14 @@
 
 import typer
 
-from cli import platform_commands
+from cli import (
+    account_commands,
+    dataset_commands,
+    doctor_command,
+    job_commands,
+    model_commands,
+    platform_commands,
+)
 
 app = typer.Typer(
     name="trainyard",
@@ -12,5 +19,12 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (platform_commands,):
+for module in (
+    platform_commands,
+    dataset_commands,
+    job_commands,
+    model_commands,
+    account_commands,
+    doctor_command,
+):
     app.add_typer(module.app)

@@ -1,5 +1,6 @@
 """`dataset add`, `list`, `show`, `delete`."""
 
+import secrets
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,7 +45,9 @@ def add(
         raise UserError("`--name` goes with one PATH.", field="name")
     client = connect()
     added = [
-        client.add_server_path(path, name=name, labels=labels)
+        client.add_server_path(
+            path, name=name, labels=labels, key=secrets.token_urlsafe(16)
+        )
         if on_server
         else uploads.add_local(client, Path(path), name=name, labels=labels)
         for path in paths

@@ -48,14 +48,14 @@ def download(
 ) -> None:
     """Download a SavedModel; goes on where it was cut off, and checks the SHA-256."""
     from cli import downloads
-    from cli.api_client import connect
+    from cli.api_client import connect, version_path
 
     client = connect()
     name, version = parse_reference(model)
     found = client.get_model_version(name, version)
     target = choose_target(output, f"{name}-v{found['version']}.zip")
     size_bytes = downloads.download(
-        client, client.archive_path(found), target, sha256=found["sha256"]
+        client, f"{version_path(found)}/archive", target, sha256=found["sha256"]
     )
     if as_json:
         print_json(
@@ -105,7 +105,7 @@ def choose_target(output: Path | None, default_name: str) -> Path:
 @app.command("delete-model")
 def delete_model(model: str, yes: Yes = False, as_json: Json = False) -> None:
     """Delete a model version and its files; its number is never given again."""
-    from cli.api_client import connect
+    from cli.api_client import connect, version_path
 
     client = connect()
     name, version = parse_reference(model)
@@ -113,7 +113,7 @@ def delete_model(model: str, yes: Yes = False, as_json: Json = False) -> None:
     label = f"{name}:{found['version']}"
     if not yes:
         typer.confirm(f"Delete model version {label} and its files?", abort=True)
-    client.delete(client.version_path(found))
+    client.delete(version_path(found))
     if as_json:
         print_json({"deleted": label})
     else:

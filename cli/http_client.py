@@ -1,0 +1,146 @@
+"""Requests to the platform's API, with errors as sentences.
+
+A refusal arrives as a problem document and leaves as an error with its sentence. What
+can be repeated without harm (reading, and requests with an Idempotency-Key) is repeated
+when the server does not answer, as it does not for a moment while it is restarted.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from shared.errors import (
+    ConflictError,
+    InternalError,
+    NotFoundError,
+    RetryableError,
+    UserError,
+)
+
+API = "/api/v1"
+TRIES = 6
+FIRST_WAIT_SECONDS = 0.5
+LONGEST_WAIT_SECONDS = 5.0
+SERVER_AWAY = (httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE)
+
+
+class HttpClient:
+    """Speaks to one installation with one token.
+
+    Args:
+        url: Its address.
+        token: The bearer token.
+    """
+
+    def __init__(self, url: str, token: str) -> None:
+        self.url = url.rstrip("/")
+        self.http = httpx.Client(
+            base_url=self.url + API,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=httpx.Timeout(60, connect=5),
+        )
+
+    def get(self, path: str, **query: Any) -> Any:
+        """Returns what lies at `path`, as JSON."""
+        wanted = {name: value for name, value in query.items() if value is not None}
+        answer = self._repeat(lambda: self.http.get(path, params=wanted))
+        return answer.json()
+
+    def post(self, path: str, body: Any = None, *, key: str | None = None) -> Any:
+        """Sends `body` to `path`; repeats when `key` makes that harmless."""
+        headers = {"Idempotency-Key": key} if key else {}
+        repeat = self._repeat if key else self._once
+        answer = repeat(lambda: self.http.post(path, json=body, headers=headers))
+        return answer.json() if answer.content else None
+
+    def delete(self, path: str) -> Any:
+        """Deletes what lies at `path`."""
+        answer = self._once(lambda: self.http.delete(path))
+        return answer.json() if answer.content else None
+
+    def upload(
+        self,
+        path: str,
+        content: Iterator[bytes],
+        *,
+        query: dict[str, str],
+        length_bytes: int,
+        key: str,
+    ) -> Any:
+        """Streams `content` to `path`; memory stays flat. Tried once."""
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(length_bytes),
+            "Idempotency-Key": key,
+        }
+        # Writing may wait as long as the server's disk does.
+        patience = httpx.Timeout(600, connect=5)
+        answer = self._once(
+            lambda: self.http.post(
+                path, content=content, params=query, headers=headers, timeout=patience
+            )
+        )
+        return answer.json()
+
+    @contextmanager
+    def stream(self, path: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
+        """Opens `path` for reading piece by piece."""
+        with (
+            _explained(self.url),
+            self.http.stream("GET", path, headers=headers) as answer,
+        ):
+            if answer.is_error:
+                answer.read()
+                _raise_for(answer)
+            yield answer
+
+    def _repeat(self, send: Callable[[], httpx.Response]) -> httpx.Response:
+        wait_seconds = FIRST_WAIT_SECONDS
+        for _ in range(TRIES - 1):
+            try:
+                return self._once(send)
+            except RetryableError:
+                time.sleep(wait_seconds)
+                wait_seconds = min(2 * wait_seconds, LONGEST_WAIT_SECONDS)
+        return self._once(send)
+
+    def _once(self, send: Callable[[], httpx.Response]) -> httpx.Response:
+        with _explained(self.url):
+            answer = send()
+        if answer.is_error:
+            _raise_for(answer)
+        return answer
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise RetryableError(
+            f"Trainyard does not answer at {url} ({error or type(error).__name__}): "
+            "start it with `trainyard up`, or name another with TRAINYARD_URL."
+        ) from error
+
+
+def _raise_for(answer: httpx.Response) -> None:
+    try:
+        problem = answer.json()
+        detail, field = problem.get("detail"), problem.get("field")
+    except (ValueError, AttributeError):
+        detail, field = None, None
+    sentence = detail or f"{answer.request.url.path} answered {answer.status_code}."
+    if answer.status_code == httpx.codes.UNAUTHORIZED:
+        raise UserError(f"The API token is not accepted: {sentence}", field="token")
+    if answer.status_code == httpx.codes.NOT_FOUND:
+        raise NotFoundError(sentence, field=field)
+    if answer.status_code == httpx.codes.CONFLICT:
+        raise ConflictError(sentence, field=field)
+    if answer.status_code in SERVER_AWAY:
+        raise RetryableError(sentence)
+    if answer.is_server_error:
+        raise InternalError(sentence)
+    raise UserError(sentence, field=field)

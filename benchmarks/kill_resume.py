@@ -10,16 +10,19 @@ trained again. Prints a table and the seed; exits 1 when any of it does not hold
 """
 
 import argparse
+import hashlib
 import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,7 +106,7 @@ class Platform:
         return self.http.get(f"/jobs/{job_id}").raise_for_status().json()
 
 
-def wait_for(condition, seconds: float, what: str) -> None:
+def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
     """Polls `condition` until it holds; raises `TimeoutError` naming `what`."""
     end = time.monotonic() + seconds
     while not condition():
@@ -142,6 +145,12 @@ def draw_plans(jobs: int, rng: random.Random) -> list[Plan]:
         ("evaluate", rng.random()),
     ]
     return [*plans, Plan("five in a row", five)]
+
+
+def forget_caches(platform: Platform) -> None:
+    """Removes the packs and features that earlier jobs left."""
+    for cache in ("packs", "features"):
+        shutil.rmtree(platform.folder / "storage" / cache, ignore_errors=True)
 
 
 def attempt_logs(platform: Platform, job_id: int) -> list[Path]:
@@ -232,9 +241,14 @@ def steps_redone(logs: list[Path]) -> list[int]:
 
 
 def weights_sha(platform: Platform, job: dict) -> str:
-    """The digest of the published weights that the evaluation carries."""
-    version = job["result"]
-    return version["weights_sha256"]
+    """SHA-256 over the variables of the SavedModel that a user downloads."""
+    answer = platform.http.get(f"/models/{job['model']}/versions/1/archive")
+    digest = hashlib.sha256()
+    with zipfile.ZipFile(io.BytesIO(answer.raise_for_status().content)) as archive:
+        for name in sorted(archive.namelist()):
+            if "/variables/variables.data" in name:
+                digest.update(archive.read(name))
+    return digest.hexdigest()
 
 
 def submit(platform: Platform, dataset_id: int, model_name: str) -> int:
@@ -274,8 +288,8 @@ def run(seed: int, jobs: int, folder: Path) -> dict:
         reference = Plan("uninterrupted", [])
         plans = [reference, *draw_plans(jobs, random.Random(seed))]
         for number, plan in enumerate(plans):
+            forget_caches(platform)  # so that the prepare phase has work to lose
             plan.job_id = submit(platform, dataset_id, f"kill-{number}")
-            # Each job builds its own features, so that the prepare phase is hit too.
             drive(platform, plan)
             print(row_of(platform, plan), file=sys.stderr, flush=True)
         return summarise(platform, plans, seed)

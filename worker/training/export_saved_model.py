@@ -42,7 +42,8 @@ _ERROR_TAIL = 2000
 # The earliest time that a zip can tell: equal files give an equal archive.
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
-LOAD_EXAMPLE = '''"""Says what pictures show: python load_example.py photo.jpg another.png"""
+LOAD_EXAMPLE = '''\
+"""Says what pictures show: python load_example.py photo.jpg another.png"""
 import sys
 from pathlib import Path
 
@@ -67,8 +68,9 @@ class Export:
 
     Args:
         archive: The zip file.
-        parity: `pixels_max_abs_diff`, `serving_labels_equal`, `golden_images` and
-            `tensorflow`, the version that reloaded it.
+        parity: `pixels_max_abs_diff`, `serving_labels_equal`,
+            `serving_max_abs_diff`, `golden_images` and `tensorflow`, the version that
+            reloaded it.
     """
 
     archive: Path
@@ -190,6 +192,7 @@ def check_in_clean_process(
         difference = np.abs(answers["pixels_probabilities"] - golden.probabilities)
         largest = float(difference.max())
         named = answers["bytes_labels"].tolist()
+        by_bytes = np.abs(answers["bytes_probabilities"] - golden.probabilities)
         version = str(answers["tensorflow"])
     if not largest <= PIXELS_LIMIT:
         raise ExportMismatch(
@@ -206,6 +209,7 @@ def check_in_clean_process(
     return {
         "pixels_max_abs_diff": largest,
         "serving_labels_equal": True,
+        "serving_max_abs_diff": float(by_bytes.max()),
         "golden_images": len(named),
         "tensorflow": version,
     }

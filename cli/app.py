@@ -5,6 +5,7 @@ import typer
 from cli import (
     account_commands,
     dataset_commands,
+    demo_command,
     doctor_command,
     job_commands,
     model_commands,
@@ -20,6 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for module in (
+    demo_command,
     platform_commands,
     dataset_commands,
     job_commands,

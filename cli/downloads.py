@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 
 from cli.api_client import ApiClient
+from cli.http_client import RangeNotThereError
 from cli.output import transfer_progress
 from shared.errors import RetryableError, UserError
 
@@ -69,9 +70,7 @@ def _fetch_rest(client: ApiClient, path: str, part: Path, show) -> None:  # noqa
                     show(have, total)
                 file.flush()
                 os.fsync(file.fileno())
-    except UserError as error:
-        if not have or "416" not in str(error):
-            raise
+    except RangeNotThereError:
         return  # nothing is left to ask for: the digest decides
     if total is not None and have < total:
         raise RetryableError(f"{path} was cut off after {have} of {total} bytes.")

@@ -27,6 +27,10 @@ LONGEST_WAIT_SECONDS = 5.0
 SERVER_AWAY = (httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE)
 
 
+class RangeNotThereError(UserError):
+    """The asked-for part of a file does not exist (416): all of it came already."""
+
+
 class HttpClient:
     """Speaks to one installation with one token.
 
@@ -139,6 +143,8 @@ def _raise_for(answer: httpx.Response) -> None:
         raise NotFoundError(sentence, field=field)
     if answer.status_code == httpx.codes.CONFLICT:
         raise ConflictError(sentence, field=field)
+    if answer.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+        raise RangeNotThereError(sentence)
     if answer.status_code in SERVER_AWAY:
         raise RetryableError(sentence)
     if answer.is_server_error:

@@ -13,6 +13,7 @@ from web.icons import icon
 from web.permissions import may_change
 
 KIBI = 1024
+DASH = "\N{EN DASH}"  # stands for what is not known
 MINUTE, HOUR, DAY = 60, 3600, 86400
 PHASES = {
     "prepare": "Preparing",
@@ -73,7 +74,7 @@ def static_url(name: str) -> str:
 def size(count_bytes: float | None) -> str:
     """`1536` -> `1.5 KiB`."""
     if count_bytes is None:
-        return "–"
+        return DASH
     value = float(count_bytes)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < KIBI:
@@ -85,7 +86,7 @@ def size(count_bytes: float | None) -> str:
 def duration(seconds: float | None) -> str:
     """`200` -> `3 min 20 s`; a dash for None."""
     if seconds is None:
-        return "–"
+        return DASH
     whole = max(0, round(seconds))
     if whole < MINUTE:
         return f"{whole} s"
@@ -99,7 +100,7 @@ def duration(seconds: float | None) -> str:
 def ago(at_ms: int | None) -> Markup:
     """A `<time>` saying how long ago `at_ms` (milliseconds) was, to the minute."""
     if not at_ms:
-        return Markup("–")
+        return Markup(DASH)  # noqa: S704 - a constant
     then = datetime.fromtimestamp(at_ms / 1000, UTC)
     seconds = time.time() - at_ms / 1000
     if seconds < MINUTE:
@@ -118,23 +119,23 @@ def ago(at_ms: int | None) -> Markup:
 def stamp(at_ms: int | None) -> str:
     """`2026-11-24 09:30 UTC`; a dash for None."""
     if not at_ms:
-        return "–"
+        return DASH
     return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def percent(share: float | None, digits: int = 1) -> str:
     """`0.884` -> `88.4 %`; a dash for None."""
-    return "–" if share is None else f"{100 * share:.{digits}f} %"
+    return DASH if share is None else f"{100 * share:.{digits}f} %"
 
 
 def count(number_: int | None) -> str:
     """`12345` -> `12,345` (a thin separator would not copy well)."""
-    return "–" if number_ is None else f"{number_:,}"
+    return DASH if number_ is None else f"{number_:,}"
 
 
 def number(value: Any, digits: int = 4) -> str:
     """A measured value with few digits; a dash for None."""
-    return "–" if value is None else f"{value:.{digits}g}"
+    return DASH if value is None else f"{value:.{digits}g}"
 
 
 def phase(name: str | None) -> str:

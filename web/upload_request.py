@@ -8,12 +8,34 @@ import tempfile
 from typing import IO, Any
 
 from flask import Request
+from flask_login import current_user
 
 from web.installation import get_installation
+
+FORM_UPLOADS = frozenset({"datasets.upload", "datasets.upload_form"})
+API_UPLOADS = frozenset({"api.add_dataset"})
 
 
 class UploadRequest(Request):
     """A request whose file parts are written to shared storage as they arrive."""
+
+    @property
+    def max_content_length(self) -> int | None:
+        """Most bytes of a body: few for forms, many where archives are taken.
+
+        Looking for a form token reads the body before any view is asked, so only
+        those who are signed in may make the server read a long one. The API looks at
+        its token before it reads anything.
+        """
+        if self.endpoint in API_UPLOADS or (
+            self.endpoint in FORM_UPLOADS and current_user.is_authenticated
+        ):
+            return get_installation().settings.max_upload_bytes
+        return super().max_content_length
+
+    @max_content_length.setter
+    def max_content_length(self, value: int | None) -> None:
+        Request.max_content_length.fset(self, value)  # type: ignore[attr-defined]
 
     def _get_file_stream(
         self,

@@ -102,7 +102,6 @@ def add_dataset(query: UploadQuery, header: IdempotencyHeader) -> Any:
             "Send the archive as application/octet-stream, or JSON naming a path."
         )
     here = get_installation()
-    request.max_content_length = here.settings.max_upload_bytes
     incoming = Incoming(
         stream=request.stream,
         filename=query.filename or "",

@@ -56,8 +56,7 @@ def change_password() -> Response:
     """Changes one's password after the present one was given."""
     account = current_account()
     try:
-        if not passwords.is_right(account, request.form.get("current", "")):
-            raise UserError("The current password is not right.", field="current")
+        passwords.require_right(account, request.form.get("current", ""))
         new_hash = passwords.make_hash(
             request.form.get("password", ""), request.form.get("again", "")
         )

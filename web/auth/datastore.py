@@ -30,7 +30,7 @@ class Role(RoleMixin):
         return set()
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Account(UserMixin):
     """A user as the web sees one during a request."""
 
@@ -38,7 +38,7 @@ class Account(UserMixin):
     email: str
     password: str | None  # the hash
     active: bool
-    fs_uniquifier: str
+    fs_uniquifier: str = ""  # the key of the user's sessions
     role: str
     roles: list[RoleMixin] = field(default_factory=list)
 

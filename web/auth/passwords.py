@@ -23,11 +23,11 @@ def make_hash(password: str, again: str) -> str:
     return hash_password(_security.password_util.normalize(password))
 
 
-def is_right(account: Account, password: str) -> bool:
-    """Whether `password` is the account's present one."""
-    return account.verify_and_update_password(
-        _security.password_util.normalize(password)
-    )
+def require_right(account: Account, password: str) -> None:
+    """Passes the account's present password; raises `UserError` for any other."""
+    normal = _security.password_util.normalize(password)
+    if not account.verify_and_update_password(normal):
+        raise UserError("The current password is not right.", field="current")
 
 
 def begin_session(account: Account) -> None:

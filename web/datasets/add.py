@@ -106,6 +106,8 @@ def add_server_path(
     """Queues the ingest of a folder, CSV or archive that lies on the server.
 
     Args:
+        here: The installation.
+        account: Who adds it.
         path: Absolute path under a configured dataset root.
         labels: Absolute path of a CSV with the labels, when the folders do not say.
         name: The dataset's name. Defaults to the path's last part.

@@ -11,14 +11,14 @@ _FORBIDDEN = re.compile(r"[/\\?#%:\x00-\x1f\x7f]")
 
 
 def clean_name(text: str, what: str) -> str:
-    """Returns `text` as a name: composed, single blanks, no controls or separators.
+    r"""Returns `text` as a name: composed, single blanks, no controls or separators.
 
     Args:
         text: What a person typed or a file was called.
         what: `dataset` or `model`, for the message.
 
     Raises:
-        UserError: When it is empty, too long, or holds / \\ ? # % or : .
+        UserError: When it is empty, too long, or holds / \ ? # % or : .
     """
     composed = unicodedata.normalize("NFC", text)
     visible = "".join(c for c in composed if unicodedata.category(c)[0] != "C")

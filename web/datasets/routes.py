@@ -24,7 +24,7 @@ from web import polling
 from web.auth.sign_in import current_account
 from web.datasets import report as reports
 from web.datasets import view
-from web.datasets.add import Incoming, add_server_path, add_upload
+from web.datasets.add import Added, Incoming, add_server_path, add_upload
 from web.datasets.delete import delete_dataset, plan_deletion
 from web.deleting import show_plan
 from web.error_pages import status_of
@@ -65,7 +65,6 @@ def add() -> str:
 def upload() -> tuple[Response, int]:
     """Takes one archive as the raw body of the request (`upload.js` sends these)."""
     here = get_installation()
-    request.max_content_length = here.settings.max_upload_bytes
     added = add_upload(
         here,
         current_account(),
@@ -85,17 +84,9 @@ def upload() -> tuple[Response, int]:
 @blueprint.post("/upload-form")
 def upload_form() -> AnyResponse | tuple[str, int]:
     """Takes archives from a plain form, for browsers without script."""
-    here = get_installation()
     dataset_id = _own_dataset(request.args.get("dataset_id", type=int))
-    added = []
     try:
-        for file in request.files.getlist("files"):
-            incoming = Incoming(
-                stream=file.stream, filename=file.filename or "", dataset_id=dataset_id
-            )
-            added.append(add_upload(here, current_account(), incoming))
-        if not added:
-            raise UserError("Choose at least one archive.", field="files")
+        added = _add_files(dataset_id)
     except UserError as error:
         return _show_add(dataset_id, problem=str(error)), status_of(error)
     if len(added) == 1:
@@ -219,6 +210,23 @@ def _page_skipped(report: dict[str, Any]) -> dict[str, Any]:
         "total": report.get("skipped_total") or len(skipped),
         "pager": Pager(page, size, len(skipped)),
     }
+
+
+def _add_files(dataset_id: int | None) -> list[Added]:
+    here, account = get_installation(), current_account()
+    files = [file for file in request.files.getlist("files") if file.filename]
+    if not files:
+        raise UserError("Choose at least one archive.", field="files")
+    return [
+        add_upload(
+            here,
+            account,
+            Incoming(
+                stream=file.stream, filename=file.filename or "", dataset_id=dataset_id
+            ),
+        )
+        for file in files
+    ]
 
 
 def _own_dataset(dataset_id: int | None) -> int | None:

@@ -41,7 +41,7 @@ def make_table() -> dict[str, Any]:
         )
     return {
         "rows": rows,
-        "pager": Pager(page, PAGE_SIZE, found.total, "jobs.index"),
+        "pager": Pager(found.page, PAGE_SIZE, found.total, "jobs.index"),
         "filters": _make_filters(counts, state, kind),
         "filtered": bool(state) or kind != JobKind.TRAIN,
         "state_filter": state or None,
@@ -82,7 +82,7 @@ def make_live(job_id: int) -> dict[str, Any]:
                 make_attempt(a) for a in job_queries.list_attempts(session, job_id)
             ],
             "checkpoints": job_queries.list_checkpoints(session, job_id),
-            "notes": job_queries.list_notes(session, job_id)[-MAX_NOTES:],
+            "notes": job_queries.list_notes(session, job_id)[:MAX_NOTES],
         }
 
 

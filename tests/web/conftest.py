@@ -1,0 +1,148 @@
+"""A real app on a real database, people signed in, and API clients."""
+
+import re
+import secrets
+
+import pytest
+from flask.testing import FlaskClient
+from tests.web.rows import PASSWORD, Rows
+
+from shared.artifacts import Storage
+from shared.database import Database
+from shared.settings import Settings, get_settings
+from web.app import create_app
+
+
+@pytest.fixture(autouse=True)
+def private_data(tmp_path, monkeypatch):
+    """Keeps the doorbell of every test away from a real installation's broker."""
+    monkeypatch.setenv("TRAINYARD_DATA_DIR", str(tmp_path / "data"))
+    get_settings.cache_clear()
+    yield
+    get_settings.cache_clear()
+
+
+@pytest.fixture
+def roots(tmp_path):
+    """The folder from which datasets may be added by name."""
+    root = tmp_path / "roots"
+    root.mkdir()
+    return root
+
+
+@pytest.fixture
+def settings(tmp_path, sqlite_url, roots):
+    """Settings of an installation of this test's own."""
+    return Settings(
+        data_dir=tmp_path / "data",
+        database_url=sqlite_url,
+        secret_key=secrets.token_hex(32),
+        dataset_roots=[roots],
+        max_upload_bytes=64 * 2**20,
+    )
+
+
+@pytest.fixture
+def app(settings):
+    """The app; nothing runs beside it."""
+    settings.storage.mkdir(parents=True)
+    database = Database(settings.database_address)
+    app = create_app(settings, database)
+    app.testing = True
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+    yield app
+    database.dispose()
+
+
+@pytest.fixture
+def rows(app):
+    """Makes rows and files."""
+    here = app.extensions["trainyard"]
+    return Rows(here.database, Storage(here.settings.storage))
+
+
+class Person(FlaskClient):
+    """A browser: sends the form token that its last page showed."""
+
+    def token(self, page="/sign-in"):
+        """The form token of a page."""
+        html = self.get(page).text
+        return re.search(r'name="csrf-token" content="([^"]+)"', html)[1]
+
+    def send(self, path, page="/account", **values):
+        """Posts a form with a valid token."""
+        data = {"csrf_token": self.token(page), **values}
+        return self.post(path, data=data)
+
+    def sign_in(self, email, password=PASSWORD):
+        """Fills in the sign-in page."""
+        return self.send("/sign-in", "/sign-in", email=email, password=password)
+
+
+@pytest.fixture
+def person(app):
+    """A browser in which nobody is signed in."""
+    app.test_client_class = Person
+    return app.test_client()
+
+
+@pytest.fixture
+def make_user(app, rows):
+    """Makes users who can sign in."""
+
+    def make(email, role="member"):
+        from flask_security.utils import hash_password
+
+        with app.test_request_context():
+            return rows.user(email, role, hash_password(PASSWORD))
+
+    return make
+
+
+@pytest.fixture
+def ana(app, make_user):
+    """Ana, a member, signed in."""
+    return _enter(app, make_user, "ana@example.org", "member")
+
+
+@pytest.fixture
+def bob(app, make_user):
+    """Bob, another member, signed in."""
+    return _enter(app, make_user, "bob@example.org", "member")
+
+
+@pytest.fixture
+def root(app, make_user):
+    """An admin, signed in."""
+    return _enter(app, make_user, "root@example.org", "admin")
+
+
+def _enter(app, make_user, email, role):
+    app.test_client_class = Person
+    client = app.test_client()
+    client.user_id = make_user(email, role)
+    answer = client.sign_in(email)
+    assert answer.status_code == 302, answer.text
+    return client
+
+
+class Api:
+    """An API client of one user."""
+
+    def __init__(self, app, token):
+        self.client = app.test_client()
+        self.headers = {"Authorization": f"Bearer {token}"}
+
+    def __call__(self, method, path, *, headers=None, **more):
+        return self.client.open(
+            f"/api/v1{path}",
+            method=method,
+            headers={**self.headers, **(headers or {})},
+            **more,
+        )
+
+
+@pytest.fixture
+def api(app, rows):
+    """Makes API clients: `api(user_id)`."""
+    return lambda user_id: Api(app, rows.token(user_id))

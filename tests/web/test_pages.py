@@ -1,0 +1,51 @@
+"""Every page answers, with rows and without."""
+
+import pytest
+
+PAGES = (
+    "/jobs",
+    "/jobs/new",
+    "/datasets",
+    "/datasets/add",
+    "/models",
+    "/workers",
+    "/account",
+)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_without_rows_answers(ana, path):
+    assert ana.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_sends_strangers_to_the_sign_in(person, path):
+    answer = person.get(path)
+
+    assert answer.status_code == 302
+    assert "/sign-in" in answer.location
+
+
+def test_every_page_of_a_finished_job_answers(ana, rows):
+    dataset_id = rows.dataset(ana.user_id)
+    job_id = rows.job(ana.user_id, dataset_id, group_key="g1")
+    rows.publish(job_id)
+
+    for path in (
+        "/jobs",
+        f"/jobs/{job_id}",
+        f"/jobs/{job_id}/live",
+        f"/jobs/{job_id}/log",
+        f"/jobs/{job_id}/charts.json",
+        f"/jobs/{job_id}/points.json",
+        f"/jobs/{job_id}/delete",
+        "/groups/g1",
+        f"/datasets/{dataset_id}",
+        f"/datasets/{dataset_id}/delete",
+        "/models",
+        "/models/cells",
+        "/models/cells/1",
+        "/models/cells/1/delete",
+    ):
+        answer = ana.get(path)
+        assert answer.status_code == 200, (path, answer.text)

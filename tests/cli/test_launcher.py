@@ -141,6 +141,19 @@ def test_a_half_finished_installation_is_done_again(checkout):
     assert json.loads(again.stdout)["probe"] == "1.0"
 
 
+def test_an_environment_that_only_lacks_pip_keeps_what_it_holds(checkout):
+    folder = checkout.folder / ".venv"
+    made = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
+    subprocess.run(made, check=True)
+    kept = folder / "lib" / "kept-by-its-owner"
+    kept.touch()
+
+    start = checkout.run("jobs")
+
+    assert json.loads(start.stdout)["probe"] == "1.0"
+    assert kept.exists()
+
+
 def test_two_starts_at_once_install_once(checkout):
     command = [sys.executable, str(checkout.folder / "trainyard"), "jobs"]
     starts = [

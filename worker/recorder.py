@@ -26,6 +26,8 @@ from worker.results import Result
 
 log = structlog.get_logger()
 
+# What an event with a missing key, another type or an impossible path may raise.
+UNUSABLE = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, OSError)
 FLUSH_SECONDS = 1.0
 PATIENCE_SECONDS = 0.5  # of one flush: the supervisor's loop has other duties
 RETRY_SECONDS = 3.0  # between tries while the database is away
@@ -100,7 +102,7 @@ class Recorder:
             return
         try:
             moved = take(event)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except UNUSABLE as error:
             log.warning("event_unusable", name=event["event"], error=repr(error)[:300])
             self._files.log(event | {"unusable": True})
             return

@@ -11,7 +11,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from typing import Protocol
 
 import structlog
 
@@ -19,22 +18,13 @@ from shared import attempt_store
 from shared.attempt_store import Claim
 from shared.errors import RetryableError
 from worker import slots
+from worker.presence import Presence
 from worker.slots import SlotBusyError, SlotLock
 from worker.supervisor import Workplace, supervise
 
 log = structlog.get_logger()
 
 CLAIM_PATIENCE_SECONDS = 5.0  # the next look comes soon anyway
-
-
-class Presence(Protocol):
-    """What the loop needs of the worker's row."""
-
-    worker_id: int | None
-
-    def show_job(self, job_id: int | None) -> None:
-        """Says which job is being done, None for none."""
-        ...
 
 
 class SlotLoop:
@@ -59,7 +49,8 @@ class SlotLoop:
         """Does what can be claimed, and returns how many attempts were made.
 
         Returns at once when another thread is at it, when the worker is being shut
-        down, or when the slot is not to be had.
+        down, or when the slot is not to be had. The first look of a process also ends
+        what a killed predecessor left running on the slot.
         """
         if not self._at_work.acquire(blocking=False):
             return 0
@@ -67,16 +58,6 @@ class SlotLoop:
             return self._run()
         finally:
             self._at_work.release()
-
-    def clear_orphans(self) -> None:
-        """Ends what a killed predecessor left running, before any work is looked for.
-
-        A slot that another live worker holds is not an error: that worker may be
-        about to leave, and every later claim asks again.
-        """
-        lock = self._acquire()
-        if lock:
-            lock.release()
 
     def _run(self) -> int:
         if self._must_not_claim() or (lock := self._acquire()) is None:
@@ -91,11 +72,7 @@ class SlotLoop:
         return attempts
 
     def _must_not_claim(self) -> bool:
-        return (
-            self._place.should_stop()
-            or self._presence.worker_id is None
-            or time.monotonic() < self._rests_until
-        )
+        return self._place.should_stop() or time.monotonic() < self._rests_until
 
     def _acquire(self) -> SlotLock | None:
         try:
@@ -110,6 +87,9 @@ class SlotLoop:
             return None
 
     def _claim(self) -> Claim | None:
+        worker_id = self._presence.worker_id
+        if worker_id is None:
+            return None
         attempt_uuid = uuid.uuid4().hex  # made before the first try: a claim whose
         # answer got lost is found again, not made twice
         try:
@@ -117,7 +97,7 @@ class SlotLoop:
                 lambda session: attempt_store.claim(
                     session,
                     attempt_uuid=attempt_uuid,
-                    worker_id=self._presence.worker_id or 0,
+                    worker_id=worker_id,
                     host=socket.gethostname(),
                     slot=self._place.slot.name,
                     kinds=list(self._place.slot.kinds),
@@ -146,32 +126,44 @@ class IdlePoll:
     """A worker's own look at the table, so that jobs start without any message.
 
     Args:
-        look: Does what there is to do; `SlotLoop.run_until_idle`.
         seconds: Mean time between looks; each wait differs by up to a fifth, so that
             many workers do not look at the same moment.
     """
 
-    def __init__(self, look: Callable[[], int], seconds: float) -> None:
-        self._look = look
+    def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="idle-poll", daemon=True)
+        self._due = threading.Event()
+        self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Looks at once, and then again and again."""
+    def start(self, look: Callable[[], int]) -> None:
+        """Looks at once, and then again and again.
+
+        Args:
+            look: Does what there is to do: `SlotLoop.run_until_idle`.
+        """
+        self._thread = threading.Thread(
+            target=self._run, args=(look,), name="idle-poll", daemon=True
+        )
         self._thread.start()
+
+    def wake(self) -> None:
+        """Makes the next look come now."""
+        self._due.set()
 
     def stop(self) -> None:
         """Returns once the last look, and the job it may have found, has ended."""
         self._ended.set()
-        if self._thread.is_alive():
+        self._due.set()
+        if self._thread:
             self._thread.join()
 
-    def _run(self) -> None:
+    def _run(self, look: Callable[[], int]) -> None:
         while not self._ended.is_set():
+            self._due.clear()
             try:
-                self._look()
+                look()
             except BaseException:  # as in the Celery task: whatever it was, the worker
                 # must look again, or it would stand idle unnoticed.
                 log.exception("look_failed")
-            self._ended.wait(self._seconds * random.uniform(0.8, 1.2))  # noqa: S311
+            self._due.wait(self._seconds * random.uniform(0.8, 1.2))  # noqa: S311

@@ -19,7 +19,7 @@ def make_kick(app: Celery, look: Callable[[], int]) -> Task:
         look: Claims and supervises until nothing waits.
     """
 
-    @app.task(name=KICK, typing=False)
+    @app.task(name=KICK, typing=False, shared=False)
     def kick(*arguments: Any, **options: Any) -> None:
         """Looks in the table.
 

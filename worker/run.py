@@ -1,0 +1,156 @@
+"""One worker process: `python -m worker.run --slot cpu|gpu-N|ingest`.
+
+It owns one slot, registers itself, and does jobs one after the other until it is told
+to stop by SIGTERM, SIGINT or SIGQUIT; then the running job is saved and given back.
+It runs on without a broker (it looks in the table by itself) and without a database
+(a training goes on; what it did is recorded afterwards).
+"""
+
+import argparse
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from shared.artifacts import Storage
+from shared.database import Database
+from shared.errors import UserError
+from shared.log import configure_logging
+from shared.queue import queue_of
+from shared.settings import Settings, get_settings
+from worker.celery_app import build_app, is_shutting_down
+from worker.presence import Presence
+from worker.slot_loop import IdlePoll, SlotLoop
+from worker.slots import Slot, get_slot, list_gpus
+from worker.supervisor import COMMANDS, Workplace
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What one worker process consists of.
+
+    Args:
+        presence: Its row.
+        loop: What it does with its slot.
+        poll: Its own looks at the table.
+        stopping: Set once it drains.
+    """
+
+    presence: Presence
+    loop: SlotLoop
+    poll: IdlePoll
+    stopping: threading.Event
+
+    def begin(self) -> None:
+        """Starts everything that needs no broker."""
+        self.presence.start()
+        self.poll.start(self.loop.run_until_idle)
+
+    def drain(self) -> None:
+        """Returns once this process's own looks have ended, a job of theirs saved."""
+        self.stopping.set()
+        self.poll.stop()
+
+
+def main(
+    arguments: list[str], commands: Mapping[str, tuple[str, ...]] = COMMANDS
+) -> int:
+    """Runs a worker until it is told to stop.
+
+    Args:
+        arguments: Of the command line.
+        commands: The program of each kind of job.
+    """
+    options = _parse(arguments)
+    try:
+        settings = get_settings()
+        slot = get_slot(options.slot, list_gpus())
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    configure_logging(settings)
+    return run(settings, slot, options.queues.split(","), commands)
+
+
+def run(
+    settings: Settings,
+    slot: Slot,
+    queues: list[str],
+    commands: Mapping[str, tuple[str, ...]],
+) -> int:
+    """Returns Celery's exit code once the worker has drained."""
+    database = Database(settings.database_address)
+    parts = _build_parts(settings, database, slot, queues, commands)
+    app = build_app(
+        settings.broker_address,
+        look=parts.loop.run_until_idle,
+        begin=parts.begin,
+        drain=parts.drain,
+    )
+    worker = app.Worker(
+        hostname=f"{slot.name}@%h",
+        queues=[queue_of(slot.kinds[0])],
+        loglevel=settings.log_level,
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    log.info("worker_started", slot=slot.name, queues=queues)
+    try:
+        worker.start()
+    finally:
+        parts.drain()
+        parts.presence.stop()
+        database.dispose()
+    log.info("worker_stopped", slot=slot.name)
+    return int(worker.exitcode or 0)
+
+
+def _build_parts(
+    settings: Settings,
+    database: Database,
+    slot: Slot,
+    queues: list[str],
+    commands: Mapping[str, tuple[str, ...]],
+) -> Parts:
+    stopping = threading.Event()
+    poll = IdlePoll(settings.idle_poll_seconds)
+    presence = Presence(
+        database,
+        slot,
+        queues,
+        heartbeat_seconds=settings.heartbeat_seconds,
+        on_registered=poll.wake,
+    )
+    place = Workplace(
+        database,
+        settings,
+        Storage(settings.storage),
+        slot,
+        should_stop=lambda: stopping.is_set() or is_shutting_down(),
+        commands=commands,
+    )
+    loop = SlotLoop(place, presence, queues)
+    return Parts(presence, loop, poll, stopping)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="worker.run", description=__doc__)
+    parser.add_argument(
+        "--slot", required=True, help="cpu, ingest, gpu-<index> or gpu-<uuid>"
+    )
+    parser.add_argument(
+        "--queues",
+        default="default",
+        help="names of the job queues this worker serves, separated by commas",
+    )
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

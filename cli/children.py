@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -147,7 +148,8 @@ def write_record(children: Iterable[Child], path: Path) -> None:
             continue
         with suppress(psutil.NoSuchProcess):
             created = psutil.Process(child.process.pid).create_time()
-            rows.append({"pid": child.process.pid, "created": created})
+            pid = child.process.pid
+            rows.append({"name": child.name, "pid": pid, "created": created})
     new = path.with_name(f"{path.name}.new")
     new.write_text(json.dumps(rows))
     new.replace(path)
@@ -172,14 +174,14 @@ def stop_leftovers(path: Path, *, within_seconds: float) -> int:
     return len(left)
 
 
-def _read_record(path: Path) -> list[dict[str, float]]:
+def _read_record(path: Path) -> list[dict[str, Any]]:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
         return []
 
 
-def _find(row: dict[str, float]) -> psutil.Process | None:
+def _find(row: dict[str, Any]) -> psutil.Process | None:
     try:
         process = psutil.Process(int(row["pid"]))
         same = abs(process.create_time() - row["created"]) < 1

@@ -23,7 +23,7 @@ from typing import Any
 from cli import downloads, sample, try_model, up, uploads, watch
 from cli.api_client import ApiClient, connect, version_path
 from cli.machine import find_free_port, port_free
-from cli.output import step_progress
+from cli.output import step_progress, waiting
 from shared.errors import ConflictError, NotFoundError
 from shared.settings import Settings
 
@@ -193,8 +193,7 @@ def _try(archive: Path, held_out: list[sample.Cell]) -> list[dict[str, Any]]:
     tried: list[sample.Cell] = []
     for label in sample.LABELS:
         tried += [cell for cell in held_out if cell.label == label][:TRIED_PER_LABEL]
-    with step_progress() as progress:
-        progress.add_task("Loading the model in a fresh process", total=None)
+    with waiting("Loading the model in a fresh process"):
         answers = try_model.classify(archive, [cell.path for cell in tried])
     return [
         {

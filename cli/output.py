@@ -72,6 +72,18 @@ def step_progress() -> Progress:
     )
 
 
+def waiting(text: str) -> Progress:
+    """Makes a spinner with a clock, for a step that cannot be counted."""
+    progress = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=err,
+    )
+    progress.add_task(text, total=None)
+    return progress
+
+
 def format_size(size_bytes: float) -> str:
     """Returns `size_bytes` as people write it, such as `17.2 MB`."""
     units = iter(("B", "kB", "MB", "GB", "TB"))

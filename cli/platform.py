@@ -6,8 +6,7 @@ The order of a start, each step proven before the next:
 2. the embedded broker, unless `TRAINYARD_REDIS_URL` names another;
 3. the tables are brought up to date;
 4. the first administrator, the local token and the one-time link;
-5. web, until it answers;
-6. reconciler and workers.
+5. web, reconciler and workers together, until web answers.
 
 The order of a stop: workers first, while everything they report to still runs, then web
 and reconciler, then the broker; 30 seconds in all.
@@ -131,10 +130,7 @@ class Platform:
             token, sign_in = first_user.prepare(database, settings)
         finally:
             database.dispose()
-        self._start_web(f"http://{settings.host}:{settings.port}")
-        for child in [*self._servers[1:], *self._workers]:
-            child.start()
-        self._write_record()
+        self._start_rest(f"http://{settings.host}:{settings.port}")
         return Address(url=url, sign_in=f"{url}{sign_in}", token=token)
 
     def _start_broker(self) -> None:
@@ -159,9 +155,10 @@ class Platform:
             last = "\n".join((run.stdout + run.stderr).strip().splitlines()[-8:])
             raise UserError(f"The database could not be brought up to date:\n{last}")
 
-    def _start_web(self, url: str) -> None:
-        self.say("Starting the web server")
-        self._web.start()
+    def _start_rest(self, url: str) -> None:
+        self.say("Starting web, reconciler and workers")
+        for child in [*self._servers, *self._workers]:
+            child.start()
         self._write_record()
         with httpx.Client(base_url=url, timeout=5) as client:
             self._wait(

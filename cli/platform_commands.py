@@ -12,7 +12,7 @@ import typer
 from cli import up
 from cli.machine import list_training_slots
 from cli.options import DataDir, Json, Port, settings_with
-from cli.output import out, print_json, say, step_progress
+from cli.output import out, print_json, say, waiting
 from shared.errors import UserError
 from shared.settings import Settings, child_environment, get_settings
 
@@ -61,17 +61,13 @@ def run_up(
 
 def start_platform(settings: Settings, slots: list[str] | None) -> dict[str, Any]:
     """Starts the platform in the background with a progress bar."""
-    with step_progress() as progress:
-        task = progress.add_task("Starting the platform", total=None)
-        return up.start_in_background(
-            settings, slots, wait=lambda: progress.advance(task, 0)
-        )
+    with waiting("Starting the platform"):
+        return up.start_in_background(settings, slots)
 
 
 def stop_platform(settings: Settings, *, as_json: bool) -> None:
     """Stops the platform of a data folder and says whether one ran."""
-    with step_progress() as progress:
-        progress.add_task("Stopping the platform", total=None)
+    with waiting("Stopping the platform"):
         stopped = up.stop_running(settings)
     if as_json:
         print_json({"stopped": stopped})

@@ -69,15 +69,12 @@ def run_in_front(
             state_path(settings).unlink(missing_ok=True)
 
 
-def start_in_background(
-    settings: Settings, slots: list[str] | None, *, wait: Callable[[], None]
-) -> dict[str, Any]:
+def start_in_background(settings: Settings, slots: list[str] | None) -> dict[str, Any]:
     """Starts an `up` of its own session and returns its state once it is ready.
 
     Args:
         settings: With the port to listen on.
         slots: Number of training workers follows from it; None means the default.
-        wait: Called while waiting, for a progress bar.
 
     Raises:
         UserError: With the log's last lines, when it did not come up.
@@ -104,7 +101,6 @@ def start_in_background(
             return state
         if process.poll() is not None:
             break
-        wait()
         time.sleep(POLL_SECONDS)
     else:
         process.terminate()

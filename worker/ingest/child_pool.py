@@ -129,3 +129,103 @@ def run_in_children(
     finally:
         for child in children:
             child.end()
+
+
+def _look_after(
+    child: _Child,
+    work: Work,
+    tried: set[int],
+    again: list[tuple[int, tuple[Any, ...]]],
+) -> Iterator[Outcome]:
+    """Yields what a child has to say; ends one that is late or dead."""
+    news = _receive(child)
+    if news is not None:
+        kind, *rest = news
+        child.is_ready = True
+        child.deadline = float("inf")
+        task, child.task = child.task, None
+        if task is not None and kind == "done":
+            yield Outcome(task[0], result=rest[0])
+        elif task is not None:
+            yield Outcome(task[0], fault=MemberFaultError(*rest))
+        return
+    is_late = time.monotonic() > child.deadline
+    if not is_late and child.process.is_alive():
+        return
+    exit_code = child.end()
+    if not child.is_ready:
+        raise InternalError(
+            f"A process that proves pictures could not start (exit code {exit_code})."
+        )
+    if child.task is None:
+        return
+    key = child.task[0]
+    if is_late:
+        reason = f"Decoding it took longer than {work.seconds:g} seconds."
+        yield Outcome(key, fault=MemberFaultError("timeout", reason))
+    elif key not in tried:
+        tried.add(key)  # the crash may have been another file's doing
+        again.append(child.task)
+    else:
+        reason = f"Decoding it ended the decoder ({_name_end(exit_code)})."
+        yield Outcome(key, fault=MemberFaultError("crashed", reason))
+
+
+def _receive(child: _Child) -> tuple[Any, ...] | None:
+    try:
+        return child.connection.recv() if child.connection.poll() else None
+    except (EOFError, OSError):
+        return None
+
+
+def _name_end(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        return signal.Signals(-exit_code).name
+    return f"exit code {exit_code}"
+
+
+def _wait_for_news(children: list[_Child]) -> None:
+    """Returns when a child says something, dies, or runs out of time."""
+    waited_for = [c for c in children if not c.connection.closed]
+    handles = [c.connection for c in waited_for] + [
+        c.process.sentinel for c in waited_for
+    ]
+    soonest = min((c.deadline for c in waited_for), default=0.0)
+    if any(c.is_ready and c.task is None for c in waited_for):
+        soonest = min(soonest, time.monotonic() + 0.05)
+    seconds = max(0.0, min(soonest - time.monotonic(), 1.0))
+    wait(handles, timeout=seconds)
+
+
+def _serve(
+    connection: Connection, module: str, function: str, memory_bytes: int
+) -> None:
+    """What a child does: proves one picture after the other until told to end."""
+    # The fork server ends with the process that started it, and so do its children.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    loaded = importlib.import_module(module)
+    loaded.prepare()
+    _limit_memory(memory_bytes)
+    connection.send(("ready",))
+    work = getattr(loaded, function)
+    while True:
+        try:
+            arguments = connection.recv()
+        except EOFError:
+            return
+        try:
+            answer = ("done", work(*arguments))
+        except MemberFaultError as fault:
+            answer = ("fault", fault.code, fault.reason)
+        except Exception as error:  # noqa: BLE001 - a decoder raises whatever it likes
+            text = f"It cannot be decoded: {str(error)[:200] or type(error).__name__}."
+            answer = ("fault", "damaged", text)
+        connection.send(answer)
+
+
+def _limit_memory(memory_bytes: int) -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + memory_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

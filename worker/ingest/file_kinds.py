@@ -118,7 +118,11 @@ def _identify_text(head: bytes) -> FileKind:
         return FileKind("an SVG drawing")
     try:
         # A character may be cut at the end of the piece read.
-        text = head.decode("utf-8", "strict") if len(head) < HEAD_BYTES else head.decode("utf-8", "ignore")
+        text = (
+            head.decode("utf-8", "strict")
+            if len(head) < HEAD_BYTES
+            else head.decode("utf-8", "ignore")
+        )
     except UnicodeDecodeError:
         return _UNKNOWN
     is_text = all(sign.isprintable() or sign in "\t\r\n\f" for sign in text)

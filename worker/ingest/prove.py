@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pillow_heif
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import Image
 
 from worker.decode import decode_upright, read_orientation, resize_image
 from worker.ingest.file_kinds import (

@@ -180,7 +180,7 @@ def _version_to_train(
 ) -> DatasetVersion:
     del account, key
     version = dataset_store.latest_version(session, dataset.id)
-    if version is None or dataset.deleting:
+    if version is None:
         raise ConflictError(
             f"Dataset {dataset.name!r} has no version to train on: it is still being "
             f"read, or could not be. See its page.",

@@ -6,7 +6,7 @@ whether the try is charged (`worker/endings.py`).
 
 from dataclasses import dataclass
 
-from shared.errors import UserError
+from shared.errors import RetryableError, UserError
 
 _REJECTED, _ERROR, _DEVICE_MEMORY, _FILES = 64, 70, 71, 74
 _LONGEST_MESSAGE = 500
@@ -56,6 +56,8 @@ def explain(error: Exception) -> Failure:
         return Failure(
             "files", f"A file failed: {error.strerror or error}{where}.", _FILES
         )
+    if isinstance(error, RetryableError):
+        return Failure("interrupted", str(error), _ERROR)
     text = f"{type(error).__name__}: {error}"
     return Failure("exception", text[:_LONGEST_MESSAGE], _ERROR)
 
@@ -63,5 +65,7 @@ def explain(error: Exception) -> Failure:
 def _is_device_memory(error: Exception) -> bool:
     # By name: the class is another one in each framework, and importing them to
     # compare is what this module must not do.
+    if isinstance(error, RetryableError):
+        return Failure("interrupted", str(error), _ERROR)
     text = f"{type(error).__name__} {str(error)[:200]}"
     return any(word in text for word in _DEVICE_MEMORY_WORDS)

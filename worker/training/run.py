@@ -1,9 +1,9 @@
 """Trains one model: `python -m worker.training.run SPEC.json WORKDIR`.
 
 The child process of a training attempt, and the whole engine when run by hand. It
-knows no database and no broker: SPEC.json goes in, events come out (`worker/events.py`),
-and `WORKDIR/final` holds the result. Killed at any moment and started again, it goes on
-where its last checkpoint stands and ends with the same weights to the bit.
+knows no database and no broker: SPEC.json goes in, events come out, and `WORKDIR/final`
+holds the result. Killed at any moment and started again, it goes on where its last
+checkpoint stands and ends with the same weights to the bit.
 
 Exit codes: 0 done; 75 stopped as asked, state saved; 64 the spec or the data cannot be
 used; 70 an exception; 71 the device's memory is too small; 74 a file failed.
@@ -88,7 +88,7 @@ def train(request: Request, stops: StopRequests, *, started: float) -> None:
         )
     arrays = stored.arrays if stored else {}
     best = BestWeights(request.training, state, arrays.pop("best", []))
-    writer = materials.build_writer(request, material)
+    writer = materials.build_writer(request)
     trainer = Trainer(
         request.training,
         state,

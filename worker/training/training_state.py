@@ -11,6 +11,7 @@ from typing import Any
 FROZEN = "frozen"
 FINE_TUNE = "fine_tune"
 EVALUATE = "evaluate"
+EXPORT = "export"
 
 
 @dataclass

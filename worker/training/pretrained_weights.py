@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import os
 import urllib.request
+import warnings
 from pathlib import Path
 
 import keras
@@ -56,8 +57,11 @@ def load_base_weights(
         assign_torch_weights(model, load_torch_tensors(path))
         return path
     try:
-        model.load_weights(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        with warnings.catch_warnings():
+            # Keras only warns when it leaves layers with their random weights.
+            warnings.simplefilter("error", UserWarning)
+            model.load_weights(path)
+    except (OSError, ValueError, KeyError, TypeError, UserWarning) as error:
         raise UserError(
             f"The weights file {path.name} is damaged or does not belong to "
             f"{base_model.name} without its top: {error}",

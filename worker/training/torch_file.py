@@ -27,6 +27,18 @@ _DTYPES = {
     "IntStorage": np.dtype("<i4"),
 }
 
+# What Python's unpickler raises on bytes that are no pickle, according to its page.
+_DAMAGE = (
+    pickle.UnpicklingError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+
 
 def load_torch_tensors(path: Path) -> dict[str, np.ndarray]:
     """Returns the named tensors of the state dictionary in `path`.
@@ -38,7 +50,7 @@ def load_torch_tensors(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as file:
             return _read(file)
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError) as error:
+    except _DAMAGE as error:
         raise UserError(
             f"The weights file {path.name} cannot be read as a legacy torch file of "
             f"tensors: {error}."
@@ -93,8 +105,10 @@ def _read(file: BinaryIO) -> dict[str, np.ndarray]:
     for _protocol_then_system in range(2):
         _TensorUnpickler(file).load()
     tensors = _TensorUnpickler(file).load()
-    if not isinstance(tensors, dict):
-        raise pickle.UnpicklingError("it holds no dictionary of tensors")
+    if not isinstance(tensors, dict) or not all(
+        isinstance(tensor, _Tensor) for tensor in tensors.values()
+    ):
+        raise pickle.UnpicklingError("it holds something else than tensors")
     dtypes = {t.storage.key: t.storage.dtype for t in tensors.values()}
     values: dict[str, np.ndarray] = {}
     for key in _TensorUnpickler(file).load():

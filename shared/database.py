@@ -216,7 +216,11 @@ def migrate(url: str) -> None:
     """
     from shared.migrations import upgrade  # noqa: PLC0415 - Alembic only where used
 
-    upgrade(Database(url))
+    database = Database(url)
+    try:
+        upgrade(database)
+    finally:
+        database.dispose()  # a connection left open forbids cloning this database
 
 
 def wal_is_safe(version: tuple[int, ...]) -> bool:

@@ -27,7 +27,7 @@ from worker.results import Result
 log = structlog.get_logger()
 
 # What an event with a missing key, another type or an impossible path may raise.
-UNUSABLE = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, OSError)
+UNUSABLE = (AttributeError, KeyError, TypeError, ValueError, OverflowError, OSError)
 FLUSH_SECONDS = 1.0
 PATIENCE_SECONDS = 0.5  # of one flush: the supervisor's loop has other duties
 RETRY_SECONDS = 3.0  # between tries while the database is away

@@ -1,0 +1,403 @@
+"""Whole worker processes with a real broker: kill anything, and the job goes on.
+
+Every worker here is `python -m worker.run` in all but its two child programs; the
+reconciler is the real one, swept by the test. Timers are short: a lease of 2 s, a
+heartbeat of 0.3 s, an own look at the table every half second.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from celery import Celery
+
+from shared import attempt_store, job_store, queue, worker_store
+from shared.database import Database
+from shared.errors import LostLease
+from shared.reconciler import Reconciler
+from shared.settings import child_environment
+from tests.services import Broker
+from tests.worker.processes import ROOT, is_running, wait_until
+from tests.worker.workshop import TIMERS, Workshop
+
+SLOW = {"steps": 2000, "step_seconds": 0.02}
+
+
+class Fleet:
+    """A workshop with a broker, real workers and a reconciler swept on demand."""
+
+    def __init__(self, database, folder, broker, **timers):
+        self.shop = Workshop(database, folder, **timers)
+        self.broker = broker
+        self.timers = TIMERS | timers
+        self.reconciler = Reconciler(database, self.shop.settings)
+        self.workers = []
+
+    def start_worker(self, host="one", slot="cpu"):
+        """Starts a worker; each `host` has slot locks of its own, as machines do."""
+        settings = self.shop.settings.model_copy(
+            update={"runtime_dir": self.shop.settings.data_dir / f"run-{host}"}
+        )
+        variables = {f"TRAINYARD_{k.upper()}": str(v) for k, v in self.timers.items()}
+        environment = child_environment(
+            settings,
+            **variables,
+            TRAINYARD_DATABASE_URL=settings.database_url,
+            TRAINYARD_REDIS_URL=self.broker.url,
+        )
+        with (settings.data_dir / f"worker-{host}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tests.worker.toy_worker", "--slot", slot],
+                cwd=ROOT,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.workers.append(process)
+        return process
+
+    def trainers(self):
+        """The trainers that run now, whoever's children they are."""
+        folder = str(self.shop.storage.root)
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                line = " ".join(process.cmdline())
+                if "worker.guardian" in line:
+                    continue
+                if "toy_trainer" in line and folder in line:
+                    found.append(process.pid)
+        return found
+
+    def trainer(self):
+        (pid,) = wait_until(self.trainers, 30, "a trainer")
+        return pid
+
+    def wait_for_metrics(self, job_id):
+        wait_until(lambda: self.shop.metrics(job_id), 30, "the first metrics")
+
+    def wait_for_step(self, job_id, step=10, timeout=30):
+        wait_until(
+            lambda: self.shop.job(job_id).last_step >= step, timeout, f"step {step}"
+        )
+
+    def wait_for_state(self, job_id, state, timeout=40, *, sweep=False):
+        def is_there():
+            if sweep:
+                self.reconciler.sweep()
+            return self.shop.job(job_id).state == state
+
+        wait_until(is_there, timeout, f"job {job_id} {state}")
+
+    def close(self):
+        for process in self.workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGCONT)
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        wait_until(lambda: not self.trainers(), what="trainers to be gone")
+
+
+@pytest.fixture
+def make_fleet(sqlite_url, tmp_path):
+    broker = Broker()
+    database = Database(sqlite_url)
+    fleets = []
+
+    def make(*, use_database=database, **timers):
+        fleets.append(Fleet(use_database, tmp_path / "data", broker, **timers))
+        return fleets[-1]
+
+    yield make
+    for each in fleets:
+        each.close()
+    database.dispose()
+    broker.close()
+
+
+@pytest.fixture
+def fleet(make_fleet):
+    return make_fleet()
+
+
+def straight_run(fleet, **training):
+    """Digest of an uninterrupted run's weights."""
+    job_id = fleet.shop.submit(**(training | {"step_seconds": 0}))
+    fleet.shop.run_one()
+    return fleet.shop.weights(job_id)
+
+
+class TestKills:
+    def test_kill_of_the_trainer_costs_nothing_but_the_last_steps(self, fleet):
+        expected = straight_run(fleet, steps=60)
+        job_id = fleet.shop.submit(steps=60)
+        fleet.start_worker()
+        fleet.wait_for_step(job_id)
+        os.kill(fleet.trainer(), signal.SIGKILL)
+        fleet.wait_for_state(job_id, "succeeded")
+
+        first, second = fleet.shop.attempts(job_id)
+        assert (first.outcome, first.charged) == ("killed", False)
+        assert second.start_step >= 10
+        assert fleet.shop.weights(job_id) == expected
+
+    def test_kill_of_the_guardian_ends_the_trainer_at_once(self, fleet):
+        job_id = fleet.shop.submit(**SLOW)
+        fleet.start_worker()
+        fleet.wait_for_step(job_id)
+        trainer = fleet.trainer()
+        os.kill(psutil.Process(trainer).ppid(), signal.SIGKILL)
+
+        wait_until(lambda: not is_running(trainer), 1)
+        wait_until(lambda: len(fleet.shop.attempts(job_id)) == 2)
+        assert fleet.shop.attempts(job_id)[0].outcome == "killed"
+
+    def test_restarted_worker_ends_the_orphan_and_the_job_goes_on(self, fleet):
+        expected = straight_run(fleet, steps=60)
+        stubborn = {"step": 12, "do": "hang_hard", "fences": [1]}
+        job_id = fleet.shop.submit(steps=60, faults=[stubborn])
+        worker = fleet.start_worker()
+        fleet.wait_for_step(job_id)
+        orphan = fleet.trainer()
+        worker.kill()
+        other = fleet.shop.submit(steps=5)
+        fleet.start_worker()
+        fleet.wait_for_state(other, "succeeded")
+
+        assert not is_running(orphan)
+        fleet.wait_for_state(job_id, "succeeded", sweep=True)
+        first, second = fleet.shop.attempts(job_id)
+        assert (first.outcome, first.charged) == ("lost", False)
+        assert second.start_step == 10
+        assert fleet.shop.weights(job_id) == expected
+
+
+class TestBroker:
+    def test_kick_starts_a_job_without_waiting_for_the_next_look(self, make_fleet):
+        fleet = make_fleet(idle_poll_seconds=60)
+        fleet.start_worker()
+        self.wait_for_worker(fleet)
+        job_id = fleet.shop.submit(steps=5)
+        self.ring(fleet)
+
+        fleet.wait_for_state(job_id, "succeeded", timeout=20)
+
+    def test_hundred_kicks_and_two_workers_make_one_attempt_of_each_job(
+        self, make_fleet
+    ):
+        fleet = make_fleet(idle_poll_seconds=60)
+        jobs = [fleet.shop.submit(steps=20) for _ in range(3)]
+        for _ in range(100):
+            self.ring(fleet)
+        fleet.start_worker("one")
+        fleet.start_worker("two")
+        for job_id in jobs:
+            fleet.wait_for_state(job_id, "succeeded")
+        wait_until(lambda: not self.length(fleet), what="the kicks to be heard")
+
+        assert [len(fleet.shop.attempts(job_id)) for job_id in jobs] == [1, 1, 1]
+        versions = [v.version for j in jobs for v in fleet.shop.versions(j)]
+        assert sorted(versions) == [1, 2, 3]
+
+    def test_killed_broker_that_comes_back_empty_loses_no_job(self, fleet):
+        running = fleet.shop.submit(steps=100)
+        fleet.start_worker()
+        fleet.wait_for_step(running)
+        waiting = fleet.shop.submit(steps=5)
+        self.ring(fleet)
+        fleet.broker.kill()
+        time.sleep(0.5)
+        fleet.broker.start()
+
+        fleet.wait_for_state(running, "succeeded")
+        fleet.wait_for_state(waiting, "succeeded")
+        assert len(fleet.shop.attempts(running)) == 1
+
+    def test_jobs_start_and_workers_drain_without_any_broker(self, fleet):
+        fleet.broker.kill()
+        worker = fleet.start_worker()
+        job_id = fleet.shop.submit(steps=5)
+        fleet.wait_for_state(job_id, "succeeded")
+        began = time.monotonic()
+        worker.terminate()
+
+        assert worker.wait(15) == 0
+        assert time.monotonic() - began < 5
+
+    def test_garbage_in_the_queue_costs_no_job(self, fleet):
+        fleet.start_worker()
+        self.wait_for_worker(fleet)
+        fleet.broker.client().lpush("trainyard:trainyard.train", b"{not json")
+        job_id = fleet.shop.submit(steps=5)
+        wait_until(
+            lambda: fleet.workers[0].poll() is not None or self.done(fleet, job_id)
+        )
+        fleet.start_worker()
+
+        fleet.wait_for_state(job_id, "succeeded", sweep=True)
+
+    def ring(self, fleet):
+        app = Celery("bell", broker=fleet.broker.url, set_as_current=False)
+        app.conf.broker_transport_options = {"global_keyprefix": queue.KEY_PREFIX}
+        app.send_task(
+            queue.KICK,
+            args=[queue.TRAIN_QUEUE],
+            queue=queue.TRAIN_QUEUE,
+            ignore_result=True,
+        )
+
+    def length(self, fleet):
+        return fleet.broker.client().llen("trainyard:trainyard.train")
+
+    def wait_for_worker(self, fleet):
+        """Returns once a worker is registered and listens to the broker."""
+
+        def is_there():
+            with fleet.shop.database.reading() as session:
+                rows = worker_store.list_workers(session)
+            clients = fleet.broker.client().client_list()
+            listening = any(client["cmd"] == "brpop" for client in clients)
+            return listening and any(row.status == "active" for row in rows)
+
+        wait_until(is_there, 30, "an idle worker")
+
+    def done(self, fleet, job_id):
+        return fleet.shop.job(job_id).state == "succeeded"
+
+
+class TestDrain:
+    def test_drained_job_goes_back_uncharged_and_resumes_where_it_was_saved(
+        self, fleet
+    ):
+        expected = straight_run(fleet, steps=100)
+        job_id = fleet.shop.submit(steps=100, checkpoint_every=10_000)
+        worker = fleet.start_worker()
+        fleet.wait_for_metrics(job_id)
+        seconds = self.drain(worker, signal.SIGTERM)
+        job, (attempt,) = fleet.shop.job(job_id), fleet.shop.attempts(job_id)
+
+        assert seconds < 5
+        assert (job.state, attempt.outcome) == ("queued", "preempted")
+        assert (attempt.charged, job.noprog, job.lost) == (False, 0, 0)
+        assert fleet.trainers() == []
+        fleet.start_worker()
+        fleet.wait_for_state(job_id, "succeeded")
+        assert fleet.shop.attempts(job_id)[1].start_step == job.last_step > 0
+        assert fleet.shop.weights(job_id) == expected
+
+    def test_every_polite_signal_drains_and_hangup_is_ignored(self, fleet):
+        jobs = [fleet.shop.submit(**SLOW) for _ in range(2)]
+        first, second = fleet.start_worker("one"), fleet.start_worker("two")
+        for job_id in jobs:
+            fleet.wait_for_metrics(job_id)
+        first.send_signal(signal.SIGHUP)
+        time.sleep(0.5)
+        assert first.poll() is None
+
+        assert self.drain(first, signal.SIGQUIT) < 5
+        assert self.drain(second, signal.SIGINT) < 5
+        for job_id in jobs:
+            assert fleet.shop.job(job_id).state == "queued"
+            assert fleet.shop.attempts(job_id)[-1].outcome == "preempted"
+
+    def drain(self, worker, number):
+        began = time.monotonic()
+        worker.send_signal(number)
+        assert worker.wait(15) == 0
+        return time.monotonic() - began
+
+
+class TestTakeOver:
+    def test_frozen_worker_loses_its_job_and_writes_nothing_when_it_wakes(self, fleet):
+        expected = straight_run(fleet, steps=150)
+        job_id = fleet.shop.submit(steps=150)
+        frozen = fleet.start_worker("one")
+        fleet.wait_for_step(job_id)
+        trainer = fleet.trainer()
+        frozen.send_signal(signal.SIGSTOP)
+        fleet.start_worker("two")
+
+        def taken_over():
+            fleet.reconciler.sweep()
+            return fleet.shop.job(job_id).fence == 2
+
+        wait_until(taken_over, 20, "the take-over")
+        wait_until(lambda: not is_running(trainer), 5, "the guardian's deadline")
+        before = self.written_by(fleet, job_id, 1)
+        frozen.send_signal(signal.SIGCONT)
+        fleet.wait_for_state(job_id, "succeeded")
+        time.sleep(1)
+
+        assert self.written_by(fleet, job_id, 1) == before
+        assert [a.outcome for a in fleet.shop.attempts(job_id)] == ["lost", "succeeded"]
+        assert fleet.shop.weights(job_id) == expected
+        assert frozen.poll() is None
+
+    def test_writes_of_a_superseded_attempt_are_refused(self, fleet):
+        job_id = fleet.shop.submit(steps=5)
+        zombie = fleet.shop.claim()
+        with fleet.shop.database.transaction() as session:
+            attempt_store.end(session, job_id, 1, outcome="lost", charge=False)
+        fleet.shop.claim()
+
+        with pytest.raises(LostLease), fleet.shop.database.transaction() as session:
+            attempt_store.renew(session, job_id, zombie.fence, lease_ms=1000)
+        fleet.shop.run_one(zombie)
+        assert fleet.shop.versions(job_id) == []
+        assert fleet.shop.metrics(job_id) == []
+        assert fleet.shop.job(job_id).state == "running"
+
+    def written_by(self, fleet, job_id, fence):
+        shop = fleet.shop
+        points = [m for m in shop.metrics(job_id) if m.fence == fence]
+        checkpoints = [c for c in shop.checkpoints(job_id) if c.fence == fence]
+        return len(points), len(checkpoints)
+
+
+class TestWishes:
+    def test_cancel_while_running(self, fleet):
+        job_id = fleet.shop.submit(**SLOW)
+        fleet.start_worker()
+        fleet.wait_for_step(job_id)
+        fleet.shop.ask(job_store.cancel, job_id)
+        fleet.wait_for_state(job_id, "cancelled", timeout=10)
+
+        assert fleet.shop.versions(job_id) == []
+        wait_until(lambda: not fleet.trainers())
+
+    def test_pause_then_resume_then_finish_now(self, fleet):
+        job_id = fleet.shop.submit(**SLOW)
+        fleet.start_worker()
+        fleet.wait_for_step(job_id)
+        fleet.shop.ask(job_store.pause, job_id)
+        fleet.wait_for_state(job_id, "paused", timeout=10)
+        saved = fleet.shop.job(job_id).last_step
+        fleet.shop.ask(job_store.resume, job_id)
+        fleet.wait_for_step(job_id, saved + 5)
+        fleet.shop.ask(job_store.finish_now, job_id)
+        fleet.wait_for_state(job_id, "succeeded", timeout=10)
+
+        steps = fleet.shop.versions(job_id)[0].evaluation["steps"]
+        assert saved < steps < SLOW["steps"]
+
+
+def test_whole_path_on_postgres(make_fleet, postgres_url):
+    database = Database(postgres_url)
+    fleet = make_fleet(use_database=database)
+    expected = straight_run(fleet, steps=60)
+    job_id = fleet.shop.submit(steps=60)
+    worker = fleet.start_worker()
+    fleet.wait_for_step(job_id)
+    worker.kill()
+    fleet.start_worker()
+    fleet.wait_for_state(job_id, "succeeded", sweep=True)
+
+    assert fleet.shop.weights(job_id) == expected
+    fleet.close()
+    database.dispose()

@@ -33,13 +33,16 @@ SESSION_SECONDS = 14 * 24 * 3600
 
 
 def create_app(
-    settings: Settings | None = None, database: Database | None = None
+    settings: Settings | None = None,
+    database: Database | None = None,
+    config: dict[str, Any] | None = None,
 ) -> Flask:
     """Builds the web application; starts no thread and opens no socket.
 
     Args:
         settings: Defaults to the environment's.
         database: Defaults to the one the settings name.
+        config: Flask's own settings on top, for tests.
 
     Raises:
         UserError: When the settings are invalid or the secret key is missing.
@@ -53,7 +56,7 @@ def create_app(
         validation_error_callback=refuse_invalid_request,
     )
     app.request_class = UploadRequest
-    app.config.update(_configuration(settings))
+    app.config.update(_configuration(settings) | (config or {}))
     install(app, settings, database or Database(settings.database_address))
     if settings.public_url:
         # Behind a proxy the client's address, which rate limits count by, is the last
@@ -64,7 +67,9 @@ def create_app(
     security_headers.register(app)
     error_pages.register(app)
     display.register(app)
-    sign_in.register(app)
+    sign_in.register(app)  # brings a JSON provider of its own
+    # Bokeh's JSON defines an object where it first comes and refers to it after.
+    app.json.sort_keys = False  # type: ignore[attr-defined]
     for blueprint in (
         health.blueprint,
         home,

@@ -5,12 +5,24 @@ import secrets
 
 import pytest
 from flask.testing import FlaskClient
-from tests.web.rows import PASSWORD, Rows
+from flask_security.utils import hash_password
 
 from shared.artifacts import Storage
 from shared.database import Database
 from shared.settings import Settings, get_settings
+from tests.web.rows import PASSWORD, Rows
 from web.app import create_app
+
+
+CONFIG = {
+    "TESTING": True,
+    "PROPAGATE_EXCEPTIONS": False,  # what a user would see is what is tested
+    # The real cost of a guess is the library's default; hundreds of tests pay less.
+    "SECURITY_PASSWORD_HASH_PASSLIB_OPTIONS": {
+        "argon2__time_cost": 1,
+        "argon2__memory_cost": 64,
+    },
+}
 
 
 @pytest.fixture(autouse=True)
@@ -47,9 +59,7 @@ def app(settings):
     """The app; nothing runs beside it."""
     settings.storage.mkdir(parents=True)
     database = Database(settings.database_address)
-    app = create_app(settings, database)
-    app.testing = True
-    app.config["PROPAGATE_EXCEPTIONS"] = False
+    app = create_app(settings, database, CONFIG)
     yield app
     database.dispose()
 
@@ -91,8 +101,6 @@ def make_user(app, rows):
     """Makes users who can sign in."""
 
     def make(email, role="member"):
-        from flask_security.utils import hash_password
-
         with app.test_request_context():
             return rows.user(email, role, hash_password(PASSWORD))
 

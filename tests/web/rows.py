@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import random
 import uuid
 import zipfile
@@ -164,8 +165,6 @@ class Rows:
             )  # fmt: skip
 
     def _write_version(self, rel_path, report):
-        import json
-
         folder = self.storage.resolve(rel_path)
         (folder / "thumbnails").mkdir(parents=True)
         (folder / "report.json").write_text(json.dumps(report))
@@ -206,7 +205,7 @@ def make_report(classes, skipped=3, conflicts=1, images=100):
         "duplicates": 4,
         "samples": [
             {
-                "path": f"thumbnails/{hashlib.sha256(f'{c}{i}'.encode()).hexdigest()}.jpg",
+                "path": f"thumbnails/{_digest(f'{c}{i}')}.jpg",
                 "label": c,
                 "source_name": f"{c}/{i}.jpg",
             }
@@ -214,6 +213,10 @@ def make_report(classes, skipped=3, conflicts=1, images=100):
             for i in range(6)
         ],
     }
+
+
+def _digest(text):
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def make_points(epochs):

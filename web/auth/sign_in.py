@@ -38,7 +38,8 @@ class LocalNames(MailUtil):
 
 def register(app: Flask) -> None:
     """Adds sign-in and sign-out to `app`, rate-limited and audited."""
-    app.config.update(_configuration())
+    for name, value in _configuration().items():
+        app.config.setdefault(name, value)
     Security(app, AccountDatastore(), mail_util_cls=LocalNames)
     _limit_sign_in(app)
     user_authenticated.connect(_record_sign_in, app)

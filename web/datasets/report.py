@@ -11,7 +11,7 @@ from shared.tables import DatasetVersion
 
 _THUMBNAIL = re.compile(r"[0-9a-f]{8,64}\.(jpg|png|webp)")
 MAX_SAMPLES = 24
-SKIPPED_PAGE_SIZE = 50
+SKIPPED_PAGE_SIZE = 25
 
 
 def read_report(storage: Storage, version: DatasetVersion) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def _chart(name: str, title: str, format_: str = "0.00") -> Any:
     )
     plot.yaxis.formatter = NumeralTickFormatter(format=format_)
     plot.legend.click_policy = "hide"
-    plot.legend.location = "center_right"
+    plot.legend.location = "top_right" if name == "loss" else "bottom_right"
     plot.toolbar.logo = None
     plot.toolbar.autohide = True
     return plot

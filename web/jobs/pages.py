@@ -53,7 +53,7 @@ def make_table() -> dict[str, Any]:
 
 def make_page(job_id: int) -> dict[str, Any]:
     """Returns all values of one job's page."""
-    values = make_live(job_id)
+    values = {**make_runs(job_id), **make_live(job_id)}
     job = values["job"]
     with get_database().reading() as session:
         found = job_queries.get_job(session, job_id)
@@ -78,9 +78,16 @@ def make_live(job_id: int) -> dict[str, Any]:
             "allowed": may_change(current_user, job),
             "asks": list_asks(job),
             "version": find_version(session, job),
-            "attempts": [
-                make_attempt(a) for a in job_queries.list_attempts(session, job_id)
-            ],
+        }
+
+
+def make_runs(job_id: int) -> dict[str, Any]:
+    """Returns the values of the notes, attempts and checkpoints of a job."""
+    with get_database().reading() as session:
+        attempts = job_queries.list_attempts(session, job_id)
+        return {
+            "job": make_row(job_queries.get_job(session, job_id)),
+            "attempts": [make_attempt(attempt) for attempt in attempts],
             "checkpoints": job_queries.list_checkpoints(session, job_id),
             "notes": job_queries.list_notes(session, job_id)[:MAX_NOTES],
         }

@@ -95,6 +95,12 @@ def live(job_id: int) -> Response:
     return response
 
 
+@blueprint.get("/jobs/<int:job_id>/runs")
+def runs(job_id: int) -> Response:
+    """Notes, attempts and checkpoints, for polling."""
+    return polling.fragment("jobs/_runs.html", **pages.make_runs(job_id))
+
+
 @blueprint.get("/jobs/<int:job_id>/log")
 def log(job_id: int) -> Response:
     """The end of the log, for polling."""

@@ -306,9 +306,10 @@ def _update_own(session: Session, job_id: int, fence: int, **values: Any) -> Non
         update(Job)
         .where(Job.id == job_id, Job.fence == fence, Job.state == JobStatus.RUNNING)
         .values(updated_at=now_ms(), **values)
+        .returning(Job.id)
         .execution_options(synchronize_session=False)
-    )
-    if changed.rowcount == 0:
+    ).one_or_none()
+    if changed is None:
         raise LostLease(f"job {job_id}, attempt {fence}")
 
 

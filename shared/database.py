@@ -229,7 +229,7 @@ def wal_is_safe(version: tuple[int, ...]) -> bool:
     Source: https://sqlite.org/wal.html#walresetbug (fixed in 3.51.3, with backports
     to 3.44.6 and 3.50.7).
     """
-    backports = {(3, 44): 6, (3, 50): 7}
+    backports: dict[tuple[int, ...], int] = {(3, 44): 6, (3, 50): 7}
     if version[:2] in backports:
         return version[2] >= backports[version[:2]]
     return version >= (3, 51, 3)

@@ -160,8 +160,10 @@ def deletion_plan(session: Session, dataset_id: int) -> DeletionPlan:
     return DeletionPlan(
         title=f"Dataset {dataset.name!r}",
         goes=[
-            f"{count_of(len(versions), 'version')} with "
-            f"{count_of(images, 'image')}, originals and thumbnails.",
+            (
+                f"{count_of(len(versions), 'version')} with "
+                f"{count_of(images, 'image')}, originals and thumbnails."
+            ),
             f"{count_of(len(ingests), 'job')} that read it in, and the uploads.",
         ],
         stays=stays,

@@ -2,9 +2,11 @@
 
 Rows go first and files after, so a process that dies in between leaves files without
 rows; they are found here a day later. Nothing younger than a day is touched, since a
-file is always written before the row that names it.
+file is always written before the row that names it. Nor is a folder numbered higher
+than any row: a database that was mixed up or restored must not cost files.
 """
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,33 +16,38 @@ import structlog
 from shared import reconcile_store
 from shared.artifacts import Storage, remove_tree
 from shared.database import Database
+from shared.reconcile_store import NamedFiles
 
 log = structlog.get_logger()
 
 YOUNG_SECONDS = 24 * 3600
+UNUSED_FEATURES_SECONDS = 30 * 24 * 3600
 CHECKPOINT_JOBS = 100  # jobs whose old checkpoints one sweep looks at
 
 
 def collect_garbage(
     database: Database, storage: Storage, *, young_seconds: float = YOUNG_SECONDS
-) -> None:
+) -> list[str]:
     """Removes superfluous checkpoints, and whatever old files no row names.
 
     Args:
         database: The records.
         storage: Shared storage.
         young_seconds: Files and folders younger than this stay.
+
+    Returns:
+        What was removed, below shared storage; checkpoints of live rows aside.
     """
     _remove_checkpoints(database, storage)
-    removed = [
-        *_attempts(database, storage, young_seconds),
-        *_artifacts(database, storage, young_seconds),
-        *_uploads(database, storage, young_seconds),
-        *_packs(database, storage, young_seconds),
-    ]
-    for path in removed:
-        remove_tree(path)
-        log.info("garbage_removed", path=storage.relative(path))
+    with database.reading() as session:
+        named = reconcile_store.list_named_files(session)
+    removed = []
+    for find in (_jobs, _datasets, _artifacts, _uploads, _packs, _features):
+        for path in find(storage, named, young_seconds):
+            remove_tree(path)
+            removed.append(storage.relative(path))
+            log.info("garbage_removed", path=removed[-1])
+    return removed
 
 
 def _remove_checkpoints(database: Database, storage: Storage) -> None:
@@ -52,67 +59,112 @@ def _remove_checkpoints(database: Database, storage: Storage) -> None:
         database.tx(lambda s: reconcile_store.forget_checkpoints(s, marked))
 
 
-def _attempts(
-    database: Database, storage: Storage, young_seconds: float
-) -> Iterator[Path]:
-    """Folders of unknown jobs, and of ended attempts what no checkpoint row names."""
-    for job in _old_children(storage.root / "jobs", young_seconds):
-        if not job.name.isdigit():
+def _jobs(storage: Storage, named: NamedFiles, young_seconds: float) -> Iterator[Path]:
+    """Folders of deleted jobs, and of ended attempts what no checkpoint row names.
+
+    Logs of ended attempts stay as long as their job.
+    """
+    for job in _numbered(storage.root / "jobs", named.highest_job):
+        if int(job.name) not in named.jobs:
+            if _is_old(job, young_seconds):
+                yield job
             continue
-        with database.reading() as session:
-            named = reconcile_store.known_attempts(session, int(job.name))
-            running = reconcile_store.current_fence(session, int(job.name))
-        if named is None:
-            yield job
-            continue
-        for attempt in _old_children(job / "attempts", young_seconds):
+        running = named.jobs[int(job.name)]
+        for attempt in _children(job / "attempts"):
             if attempt.name.split("-")[0] == str(running):
                 continue
-            for folder in (*(attempt / "ckpt").glob("*"), attempt / "final"):
-                unnamed = storage.relative(folder) not in named
+            for folder in (*_children(attempt / "ckpt"), attempt / "final"):
+                unnamed = storage.relative(folder) not in named.checkpoints
                 if folder.exists() and unnamed and _is_old(folder, young_seconds):
                     yield folder
 
 
-def _artifacts(
-    database: Database, storage: Storage, young_seconds: float
+def _datasets(
+    storage: Storage, named: NamedFiles, young_seconds: float
 ) -> Iterator[Path]:
-    with database.reading() as session:
-        named = reconcile_store.named_artifacts(session)
-    for file in (storage.root / "artifacts" / "sha256").glob("*/*"):
-        if file.name not in named and _is_old(file, young_seconds):
-            yield file
+    """Folders of deleted datasets, and versions that were never published."""
+    for dataset in _numbered(storage.root / "datasets", named.highest_dataset):
+        if int(dataset.name) in named.busy_datasets:
+            continue
+        if int(dataset.name) not in named.datasets:
+            if _is_old(dataset, young_seconds):
+                yield dataset
+            continue
+        for version in _children(dataset):
+            unnamed = storage.relative(version) not in named.dataset_versions
+            if unnamed and _is_old(version, young_seconds):
+                yield version
+
+
+def _artifacts(
+    storage: Storage, named: NamedFiles, young_seconds: float
+) -> Iterator[Path]:
+    if not named.highest_job:
+        return
+    for folder in _children(storage.root / "artifacts" / "sha256"):
+        for file in _children(folder):
+            if file.name not in named.artifacts and _is_old(file, young_seconds):
+                yield file
 
 
 def _uploads(
-    database: Database, storage: Storage, young_seconds: float
+    storage: Storage, named: NamedFiles, young_seconds: float
 ) -> Iterator[Path]:
-    with database.reading() as session:
-        named = reconcile_store.named_uploads(session)
-    for folder in _old_children(storage.root / "uploads", young_seconds):
-        if folder.name not in named:
+    for folder in _children(storage.root / "uploads"):
+        # The folder's own time is that of its first byte; an upload may take long.
+        newest = max((folder, *_children(folder)), key=_changed_at)
+        if folder.name not in named.uploads and _is_old(newest, young_seconds):
             yield folder
 
 
-def _packs(
-    database: Database, storage: Storage, young_seconds: float
-) -> Iterator[Path]:
+def _packs(storage: Storage, named: NamedFiles, young_seconds: float) -> Iterator[Path]:
     """Packs of dataset versions that are gone; a cache is rebuilt on need."""
-    with database.reading() as session:
-        known = reconcile_store.known_fingerprints(session)
-    for folder in _old_children(storage.root / "packs", young_seconds):
-        if folder.name not in known:
+    for folder in _children(storage.root / "packs"):
+        if folder.name not in named.fingerprints and _is_old(folder, young_seconds):
             yield folder
 
 
-def _old_children(folder: Path, young_seconds: float) -> list[Path]:
-    if not folder.is_dir():
+def _features(
+    storage: Storage, _named: NamedFiles, young_seconds: float
+) -> Iterator[Path]:
+    """Feature caches that nobody has read for a month; they are rebuilt on need."""
+    unused = max(young_seconds, UNUSED_FEATURES_SECONDS)
+    for folder in _children(storage.root / "features"):
+        used_at = max(_used_at(path) for path in (folder, *_children(folder)))
+        if time.time() - used_at > unused:
+            yield folder
+
+
+def _numbered(folder: Path, highest: int) -> list[Path]:
+    return [
+        path
+        for path in _children(folder)
+        if path.name.isdigit() and int(path.name) <= highest
+    ]
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return [path for path in sorted(folder.iterdir()) if _is_old(path, young_seconds)]
 
 
 def _is_old(path: Path, young_seconds: float) -> bool:
+    return time.time() - _changed_at(path) > young_seconds
+
+
+def _changed_at(path: Path) -> float:
+    return _stat(path).st_mtime
+
+
+def _used_at(path: Path) -> float:
+    stat = _stat(path)
+    return max(stat.st_mtime, stat.st_atime)
+
+
+def _stat(path: Path) -> os.stat_result:
     try:
-        return time.time() - path.stat().st_mtime > young_seconds
-    except FileNotFoundError:
-        return False
+        return path.lstat()
+    except FileNotFoundError:  # somebody else removed it: as young as can be
+        return os.stat_result((0,) * 7 + (time.time(),) * 3)

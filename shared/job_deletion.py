@@ -66,7 +66,11 @@ def delete_job(session: Session, job_id: int, *, actor: str) -> DeletionPlan:
         ConflictError: While it has not ended.
         NotFoundError: When there is none.
     """
-    session.execute(select(Job.id).where(Job.id == job_id).with_for_update())
+    locked = session.execute(
+        select(Job.id).where(Job.id == job_id).with_for_update()
+    ).one_or_none()
+    if locked is None and session.info.get("retrying"):  # our COMMIT had come through
+        return DeletionPlan(f"Job {job_id}", paths=[f"jobs/{job_id}"])
     plan = deletion_plan(session, job_id)
     if plan.blocked:
         raise ConflictError(plan.blocked)

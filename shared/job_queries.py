@@ -1,5 +1,7 @@
 """What pages and API read of jobs; writes nothing."""
 
+import math
+
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload
 
@@ -80,35 +82,37 @@ def count_by_state(session: Session, *, kind: str | None = None) -> dict[str, in
     query = select(Job.state, func.count()).group_by(Job.state)
     if kind is not None:
         query = query.where(Job.kind == kind)
-    return {state: count for state, count in session.execute(query)}
+    return dict(session.execute(query).tuples().all())
 
 
 def metrics_curve(session: Session, job_id: int) -> list[Metric]:
     """Returns the points of all learning curves of a job, by step.
 
     An attempt that resumed at step s trains the steps after s again: what earlier
-    attempts wrote beyond s is left out, so a curve has neither gaps nor doubles.
+    attempts wrote beyond s is left out, and of one step the latest attempt's word
+    counts, so a curve has neither gaps nor doubles.
     """
     starts = session.execute(
         select(Attempt.fence, Attempt.start_step)
         .where(Attempt.job_id == job_id)
         .order_by(Attempt.fence.desc())
     ).all()
-    limits: dict[int, int | None] = {}
-    limit: int | None = None
+    limits: dict[int, float] = {}
+    limit = math.inf
     for fence, start_step in starts:  # newest first: each one cuts its elders
         limits[fence] = limit
-        limit = start_step if limit is None else min(limit, start_step)
+        limit = min(limit, start_step)
     points = session.scalars(
         select(Metric)
         .where(Metric.job_id == job_id)
         .order_by(Metric.step, Metric.fence, Metric.seq)
     )
-    return [
-        point
+    curve = {
+        (point.name, point.step): point
         for point in points
-        if (limit := limits.get(point.fence)) is None or point.step <= limit
-    ]
+        if point.step <= limits.get(point.fence, math.inf)
+    }
+    return list(curve.values())
 
 
 def list_attempts(session: Session, job_id: int) -> list[Attempt]:

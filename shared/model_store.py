@@ -132,11 +132,14 @@ def delete_version(
     Raises:
         NotFoundError: When there is none.
     """
+    model = get_model_by_name(session, name)
+    row = session.get(ModelVersion, (model.id, version), with_for_update=True)
+    if row is not None and row.deleted_at and session.info.get("retrying"):
+        return DeletionPlan(f"Version {version} of model {name!r}")  # done before
     plan = deletion_plan(session, name, version)
-    row = get_version(session, name, version)
     session.execute(
         update(ModelVersion)
-        .where(ModelVersion.model_id == row.model_id, ModelVersion.version == version)
+        .where(ModelVersion.model_id == model.id, ModelVersion.version == version)
         .values(deleted_at=now_ms(), files={}, evaluation={})
     )
     audit_store.record(
@@ -144,7 +147,7 @@ def delete_version(
         actor,
         "model_version_deleted",
         "model",
-        row.model_id,
+        model.id,
         {"version": version, "size_bytes": plan.size_bytes},
     )
     return plan
@@ -153,14 +156,14 @@ def delete_version(
 def _named_elsewhere(session: Session, row: ModelVersion) -> set[str]:
     """Digests that other versions name: the same content is kept once."""
     named: set[str] = set()
-    others = session.scalars(
-        select(ModelVersion).where(
+    others = session.execute(
+        select(ModelVersion.artifact_sha, ModelVersion.files).where(
             ModelVersion.deleted_at.is_(None),
             (ModelVersion.model_id != row.model_id)
             | (ModelVersion.version != row.version),
         )
     )
-    for other in others:
-        named.add(other.artifact_sha)
-        named.update(file["sha256"] for file in (other.files or {}).values())
+    for artifact_sha, files in others:
+        named.add(artifact_sha)
+        named.update(file["sha256"] for file in (files or {}).values())
     return named

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import structlog
 from celery import Celery
-from kombu import Queue
+from kombu.entity import Queue
 
 from shared.job_status import JobKind
 from shared.settings import get_settings

@@ -10,15 +10,19 @@ from sqlalchemy.orm import Session
 
 from shared.attempt_progress_store import FINAL
 from shared.database import now_ms, read_clock
-from shared.job_status import Desired, JobKind, JobStatus
+from shared.dataset_store import find_uploads
+from shared.job_status import TERMINAL, Desired, JobKind, JobStatus
 from shared.tables import (
     Attempt,
+    Audit,
     Checkpoint,
+    Dataset,
     DatasetVersion,
     Job,
     ModelVersion,
     Worker,
 )
+from shared.worker_store import ACTIVE
 
 KEPT_CHECKPOINTS = 3
 QUARANTINE_AFTER = 3  # different jobs in a row without progress
@@ -69,24 +73,11 @@ def count_claimable(session: Session, kinds: list[str]) -> int:
         .select_from(Job)
         .where(
             Job.state == JobStatus.QUEUED,
-            Job.desired == Desired.RUN,
+            Job.desired.in_([Desired.RUN, Desired.FINISH]),
             Job.kind.in_(kinds),
             Job.not_before <= now_ms(),
         )
     ).scalar_one()
-
-
-def list_idle_workers(session: Session, seen_ms: int) -> list[Worker]:
-    """Returns active workers without a job that were seen in the last `seen_ms`."""
-    return list(
-        session.scalars(
-            select(Worker).where(
-                Worker.status == "active",
-                Worker.job_id.is_(None),
-                Worker.seen_at >= now_ms() - seen_ms,
-            )
-        )
-    )
 
 
 def find_failing_workers(session: Session) -> list[tuple[int, str]]:
@@ -94,14 +85,26 @@ def find_failing_workers(session: Session) -> list[tuple[int, str]]:
 
     That is: the last attempts, of as many different jobs as `QUARANTINE_AFTER`, were
     charged and made no progress. Jobs that fail by their own error are not charged,
-    so a user's bad spec never takes a slot out of service.
+    so a user's bad spec never takes a slot out of service. What happened before
+    somebody last lifted a quarantine does not count.
     """
     found = []
-    active = select(Worker.id, Worker.name).where(Worker.status == "active")
+    active = select(Worker.id, Worker.name).where(Worker.status == ACTIVE)
     for worker_id, name in session.execute(active).all():
+        lifted_at = session.scalar(
+            select(func.max(Audit.at)).where(
+                Audit.object_type == "worker",
+                Audit.object_id == str(worker_id),
+                Audit.event == f"worker_{ACTIVE}",
+            )
+        )
         last = session.execute(
             select(Attempt.job_id, Attempt.charged, Attempt.progressed)
-            .where(Attempt.worker_id == worker_id, Attempt.ended_at.is_not(None))
+            .where(
+                Attempt.worker_id == worker_id,
+                Attempt.ended_at.is_not(None),
+                Attempt.started_at > (lifted_at or 0),
+            )
             .order_by(Attempt.ended_at.desc())
             .limit(QUARANTINE_AFTER)
         ).all()
@@ -125,7 +128,8 @@ def take_superfluous_checkpoints(session: Session, limit: int) -> list[str]:
         select(Checkpoint.job_id)
         .where(Checkpoint.status == "ok", Checkpoint.kind != FINAL)
         .group_by(Checkpoint.job_id)
-        .having(func.count() > KEPT_CHECKPOINTS)
+        # The newest and the best: a job at this number has nothing to give.
+        .having(func.count() > KEPT_CHECKPOINTS + 1)
         .limit(limit)
     ).all()
     for job_id in jobs:
@@ -148,24 +152,63 @@ def forget_checkpoints(session: Session, rel_paths: list[str]) -> None:
     )
 
 
-def known_attempts(session: Session, job_id: int) -> set[str] | None:
-    """Returns the checkpoint folders that rows name, or None for an unknown job."""
-    if session.get(Job, job_id) is None:
-        return None
-    return set(
-        session.scalars(select(Checkpoint.rel_path).where(Checkpoint.job_id == job_id))
+@dataclass(frozen=True)
+class NamedFiles:
+    """Everything on shared storage that rows name.
+
+    Args:
+        highest_job: The greatest job number that a row has.
+        highest_dataset: The greatest dataset number that a row has.
+        jobs: Every job, with the fence of its running attempt.
+        datasets: Every dataset.
+        busy_datasets: Those that an unfinished ingest job may be writing to.
+        checkpoints: Their folders.
+        dataset_versions: Their folders.
+        artifacts: Digests of the files of published versions.
+        uploads: Ids of uploads that an ingest job may still read.
+        fingerprints: Of all dataset versions.
+    """
+
+    highest_job: int
+    highest_dataset: int
+    jobs: dict[int, int | None]
+    datasets: set[int]
+    busy_datasets: set[int]
+    checkpoints: set[str]
+    dataset_versions: set[str]
+    artifacts: set[str]
+    uploads: set[str]
+    fingerprints: set[str]
+
+
+def list_named_files(session: Session) -> NamedFiles:
+    """Returns what shared storage must keep."""
+    jobs = {
+        job_id: fence if state == JobStatus.RUNNING else None
+        for job_id, fence, state in session.execute(
+            select(Job.id, Job.fence, Job.state)
+        )
+    }
+    datasets = set(session.scalars(select(Dataset.id)))
+    versions = session.execute(
+        select(DatasetVersion.rel_path, DatasetVersion.fingerprint)
+    ).all()
+    busy, uploads = _list_ingests(session)
+    return NamedFiles(
+        highest_job=max(jobs, default=0),
+        highest_dataset=max(datasets, default=0),
+        jobs=jobs,
+        datasets=datasets,
+        busy_datasets=busy,
+        checkpoints=set(session.scalars(select(Checkpoint.rel_path))),
+        dataset_versions={row.rel_path for row in versions},
+        artifacts=_list_artifacts(session),
+        uploads=uploads,
+        fingerprints={row.fingerprint for row in versions},
     )
 
 
-def current_fence(session: Session, job_id: int) -> int | None:
-    """Returns the fence of the attempt that runs now, or None when none does."""
-    return session.scalar(
-        select(Job.fence).where(Job.id == job_id, Job.state == JobStatus.RUNNING)
-    )
-
-
-def named_artifacts(session: Session) -> set[str]:
-    """Returns the digests of every artifact that a published version names."""
+def _list_artifacts(session: Session) -> set[str]:
     named: set[str] = set()
     for sha, files in session.execute(
         select(ModelVersion.artifact_sha, ModelVersion.files).where(
@@ -177,25 +220,22 @@ def named_artifacts(session: Session) -> set[str]:
     return named
 
 
-def named_uploads(session: Session) -> set[str]:
-    """Returns the upload ids that ingest jobs may still read."""
-    specs = session.scalars(
-        select(Job.spec).where(
+def _list_ingests(session: Session) -> tuple[set[int], set[str]]:
+    """Returns datasets being written and uploads still needed.
+
+    A failed or cancelled ingest may be tried again, so its uploads stay with it.
+    """
+    busy: set[int] = set()
+    uploads: set[str] = set()
+    for dataset_id, state, spec in session.execute(
+        select(Job.dataset_id, Job.state, Job.spec).where(
             Job.kind == JobKind.INGEST, Job.state != JobStatus.SUCCEEDED
         )
-    )
-    named = set()
-    for spec in specs:
-        for source in spec.get("sources", []):
-            parts = str(source.get("path", "")).split("/")
-            if len(parts) > 1 and parts[0] == "uploads":
-                named.add(parts[1])
-    return named
-
-
-def known_fingerprints(session: Session) -> set[str]:
-    """Returns the fingerprints of all dataset versions."""
-    return set(session.scalars(select(DatasetVersion.fingerprint)))
+    ):
+        uploads |= find_uploads(spec)
+        if dataset_id is not None and state not in TERMINAL:
+            busy.add(dataset_id)
+    return busy, uploads
 
 
 def find_violations(session: Session) -> list[str]:
@@ -240,19 +280,36 @@ def _mark_old(session: Session, job_id: int) -> None:
 
 
 _VIOLATIONS = {
-    "two open attempts of one running job": """
+    "I1 running jobs without exactly one open attempt, their own": """
+        SELECT count(*) FROM jobs j WHERE j.state = 'running' AND
+        (SELECT count(*) FROM attempts a WHERE a.job_id = j.id AND
+         a.ended_at IS NULL AND a.fence = j.fence) <> 1""",
+    "I1 open attempts of jobs that do not run them": """
+        SELECT count(*) FROM attempts a JOIN jobs j ON j.id = a.job_id
+        WHERE a.ended_at IS NULL AND (j.state <> 'running' OR a.fence <> j.fence)""",
+    "I2 attempts from the future": """
         SELECT count(*) FROM attempts a JOIN jobs j ON j.id = a.job_id
         WHERE a.fence > j.fence""",
-    "a checkpoint from the future": """
+    "I2 checkpoints from the future": """
         SELECT count(*) FROM checkpoints c JOIN jobs j ON j.id = c.job_id
         WHERE c.fence > j.fence""",
-    "succeeded training jobs without a version": """
+    "I3 succeeded training jobs without a version": """
         SELECT count(*) FROM jobs j WHERE j.kind = 'train' AND j.state = 'succeeded'
         AND NOT EXISTS (SELECT 1 FROM model_versions v WHERE v.job_id = j.id)""",
-    "versions of jobs that did not succeed": """
+    "I3 versions of jobs that did not succeed": """
         SELECT count(*) FROM model_versions v JOIN jobs j ON j.id = v.job_id
         WHERE j.state <> 'succeeded'""",
-    "gaps in version numbers": """
+    "I3 gaps in version numbers": """
         SELECT count(*) FROM models m WHERE m.last_version <>
         (SELECT count(*) FROM model_versions v WHERE v.model_id = m.id)""",
+    "I3 succeeded ingest jobs without a version of their dataset": """
+        SELECT count(*) FROM jobs j JOIN datasets d ON d.id = j.dataset_id
+        WHERE j.kind = 'ingest' AND j.state = 'succeeded'
+        AND NOT EXISTS (SELECT 1 FROM dataset_versions v WHERE v.job_id = j.id)""",
+    "I3 gaps in dataset version numbers": """
+        SELECT count(*) FROM datasets d WHERE d.last_version <>
+        (SELECT count(*) FROM dataset_versions v WHERE v.dataset_id = d.id)""",
+    "I4 cancelled jobs that succeeded without being tried again": """
+        SELECT count(*) FROM jobs j WHERE j.state = 'succeeded'
+        AND j.desired = 'cancel'""",
 }

@@ -6,8 +6,9 @@ each action is one conditional write, so a second one finds nothing to do. One s
   2. End jobs that have used up their time.
   3. Take slots out of service that fail every job.
   4. Ring for jobs that wait while workers idle.
-  5. Collect garbage on shared storage (now and then).
-  6. Check the invariants; a violation is an error in the log, never a silent repair.
+  5. Collect garbage on shared storage, every ten minutes.
+  6. Check the invariants, every minute; a violation is an error in the log, and is
+     never repaired in silence.
 """
 
 import threading
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from shared import attempt_store, audit_store, queue, reconcile_store, worker_store
+from shared import attempt_store, queue, reconcile_store, worker_store
 from shared.artifacts import Storage
 from shared.database import Database
 from shared.errors import LostLease
@@ -30,7 +31,8 @@ log = structlog.get_logger()
 ACTOR = "reconciler"
 GOOD_READS = 3  # looks at an unchanged heartbeat before it counts as dead
 GARBAGE_SECONDS = 600.0
-WORKER_SEEN_MS = 30_000
+CHECK_SECONDS = 60.0
+FAILING = "Its last three jobs, all different, ended without any progress."
 BREAKER_JOBS = 3  # this many and more than half at once: suspect ourselves first
 
 
@@ -119,6 +121,7 @@ class Reconciler:
         self._clock = clock
         self._reaper = Reaper(settings.lease_seconds, clock)
         self._garbage_at = clock()
+        self._check_at = clock()
 
     def run_forever(self, stop: threading.Event) -> None:
         """Sweeps every `reconcile_seconds` until `stop` is set."""
@@ -154,7 +157,7 @@ class Reconciler:
                 job,
                 outcome="lost",
                 permanent=False,
-                reason="Its worker stopped answering; another attempt goes on.",
+                reason="Its worker stopped answering.",
             )
 
     def _end_overdue(self) -> None:
@@ -201,29 +204,24 @@ class Reconciler:
         with self._database.reading() as session:
             failing = reconcile_store.find_failing_workers(session)
         for worker_id, name in failing:
-            self._database.tx(lambda s, w=worker_id: self._take_out(s, w))
+            self._database.tx(
+                lambda session, worker_id=worker_id: worker_store.set_status(
+                    session,
+                    worker_id,
+                    worker_store.QUARANTINED,
+                    reason=FAILING,
+                    actor=ACTOR,
+                )
+            )
             log.error("worker_quarantined", worker=name)
-
-    def _take_out(self, session, worker_id: int) -> None:  # noqa: ANN001 - a Session
-        reason = "Its last three jobs, all different, ended without any progress."
-        worker_store.set_status(session, worker_id, "quarantined", reason=reason)
-        audit_store.record(
-            session,
-            ACTOR,
-            "worker_quarantined",
-            "worker",
-            worker_id,
-            {"reason": reason},
-        )
 
     def _ring(self) -> None:
         for name in queue.QUEUES:
             kinds = queue.kinds_of(name)
             with self._database.reading() as session:
                 waiting = reconcile_store.count_claimable(session, kinds)
-                idle = reconcile_store.list_idle_workers(session, WORKER_SEEN_MS)
-            able = sum(1 for worker in idle if set(worker.kinds) & set(kinds))
-            wanted = min(waiting, able)
+                idle = worker_store.count_idle(session, kinds)
+            wanted = min(waiting, idle)
             if not wanted:
                 continue
             for _ in range(max(0, wanted - queue.queue_length(name))):
@@ -236,6 +234,9 @@ class Reconciler:
         collect_garbage(self._database, Storage(self._settings.storage))
 
     def _check(self) -> None:
+        if self._clock() < self._check_at:
+            return
+        self._check_at = self._clock() + CHECK_SECONDS
         with self._database.reading() as session:
             violations = reconcile_store.find_violations(session)
         for violation in violations:

@@ -4,7 +4,10 @@ Each field has a type, a unit in its name, a default and a sentence of help. Sta
 lists every invalid value at once. `docs/settings.md` is checked against this file.
 """
 
+import hashlib
 import os
+import stat
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
@@ -13,6 +16,9 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import UserError
+
+# Leaves room for a slash and a socket's name within the 107 bytes that Linux takes.
+MAX_RUNTIME_BYTES = 80
 
 
 class Settings(BaseSettings):
@@ -192,8 +198,18 @@ class Settings(BaseSettings):
 
     @property
     def runtime(self) -> Path:
-        """Absolute local folder of sockets, locks and process files."""
-        return (self.runtime_dir or self.data_dir / "run").absolute()
+        """Absolute local folder of sockets, locks and process files.
+
+        A socket's path may have 107 bytes. Where the folder's own is too long for
+        that, a private folder under the system's temporary one stands in for it.
+
+        Raises:
+            UserError: When that folder belongs to somebody else.
+        """
+        folder = (self.runtime_dir or self.data_dir / "run").absolute()
+        if len(os.fsencode(folder)) <= MAX_RUNTIME_BYTES:
+            return folder
+        return _private_folder(folder)
 
     @property
     def logs(self) -> Path:
@@ -229,6 +245,22 @@ class Settings(BaseSettings):
                 f"write one to {path}; `trainyard up` makes it.",
                 field="secret_key",
             ) from error
+
+
+def _private_folder(instead_of: Path) -> Path:
+    """Returns a short folder that only this user can enter, the same each time."""
+    digest = hashlib.sha256(os.fsencode(instead_of)).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"trainyard-{os.getuid()}-{digest}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    facts = folder.lstat()
+    ours = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid()
+    if not ours or stat.S_IMODE(facts.st_mode) & 0o077:
+        raise UserError(
+            f"{folder} must be a folder that belongs to this user and to nobody else. "
+            "Remove it, or set TRAINYARD_RUNTIME_DIR to a short path.",
+            field="runtime_dir",
+        )
+    return folder
 
 
 @lru_cache(maxsize=1)

@@ -274,9 +274,10 @@ def _change(session: Session, user_id: int, **values: object) -> None:
         update(User)
         .where(User.id == user_id)
         .values(**values)
+        .returning(User.id)
         .execution_options(synchronize_session=False)
-    )
-    if changed.rowcount == 0:
+    ).one_or_none()
+    if changed is None:
         raise NotFoundError(f"There is no user {user_id}.")
 
 

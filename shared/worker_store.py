@@ -123,9 +123,10 @@ def set_status(
         update(Worker)
         .where(Worker.id == worker_id)
         .values(status=status, reason=reason)
+        .returning(Worker.id)
         .execution_options(synchronize_session=False)
-    )
-    if changed.rowcount == 0:
+    ).one_or_none()
+    if changed is None:
         raise NotFoundError(f"There is no worker {worker_id}.")
     audit_store.record(
         session, actor, f"worker_{status}", "worker", worker_id, {"reason": reason}
@@ -159,8 +160,8 @@ def is_alive(worker: Worker, now: int) -> bool:
     return worker.status != GONE and now - worker.seen_at < SEEN_MS
 
 
-def count_idle(session: Session, kind: str) -> int:
-    """Returns how many active workers seen lately do jobs of `kind` and have none."""
+def count_idle(session: Session, kinds: list[str]) -> int:
+    """Returns how many active workers seen lately have no job and do one of `kinds`."""
     idle = session.scalars(
         select(Worker.kinds).where(
             Worker.status == ACTIVE,
@@ -168,7 +169,7 @@ def count_idle(session: Session, kind: str) -> int:
             Worker.seen_at > now_ms() - SEEN_MS,
         )
     )
-    return sum(kind in kinds for kinds in idle)
+    return sum(not set(kinds).isdisjoint(theirs) for theirs in idle)
 
 
 def count_alive(session: Session) -> int:

@@ -31,7 +31,9 @@ class Batches(keras.utils.PyDataset):
         labels: Class numbers of all rows of the pack.
         rows: The split's rows in the pack.
         classes: Number of classes.
-        batch_size: Rows per batch; the last batch of an epoch may be smaller.
+        batch_size: Rows per batch. Every batch has this many, because each new shape
+            costs seconds of compiling: the last one of an epoch is filled up with the
+            epoch's first rows.
         seed: The run's seed.
         shuffle: Whether each epoch has its own order.
         class_weights: Weight of each class, or None for equal weights.
@@ -58,7 +60,7 @@ class Batches(keras.utils.PyDataset):
         self.seed = seed
         self._labels = labels
         self._one_hot = np.eye(classes, dtype=np.float32)
-        self._batch_size = batch_size
+        self._batch_size = min(batch_size, len(self.rows))
         self._shuffle = shuffle
         self._class_weights = class_weights
         self._order = self.rows
@@ -68,7 +70,8 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> Batch:
         start = index * self._batch_size
-        rows = self._order[start : start + self._batch_size]
+        places = np.arange(start, start + self._batch_size) % len(self.rows)
+        rows = self._order[places]
         labels = np.asarray(self._labels[rows])
         batch = (self.inputs(rows), self._one_hot[labels])
         if self._class_weights is None:

@@ -188,9 +188,10 @@ def _validation(
             truths = np.sum(guesses * labels, axis=1, dtype=np.float64)
             losses.append(-np.log(np.maximum(truths, _SMALLEST_PROBABILITY)))
             hits.append(np.argmax(guesses, axis=1) == np.argmax(labels, axis=1))
+        images = len(held_out.rows)  # the last batch is filled up with first rows
         return {
-            "val_loss": float(np.mean(np.concatenate(losses))),
-            "val_accuracy": float(np.mean(np.concatenate(hits))),
+            "val_loss": float(np.mean(np.concatenate(losses)[:images])),
+            "val_accuracy": float(np.mean(np.concatenate(hits)[:images])),
         }
 
     return validate

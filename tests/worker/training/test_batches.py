@@ -31,15 +31,16 @@ def make_pixels(**changes):
     return PixelBatches(pixels, **make_split(**changes)), pixels
 
 
-def test_an_epoch_holds_every_row_of_the_split_once():
+def test_an_epoch_holds_every_row_and_fills_its_last_batch_with_the_first_ones():
     views = [np.arange(IMAGES, dtype=np.float32)[:, None]]
     batches = FeatureBatches(views, **make_split())
 
     batches.start_epoch(0)
     seen = np.concatenate([batches[i][0][:, 0] for i in range(len(batches))])
 
-    assert len(batches) == 3
-    assert sorted(seen) == list(range(2, IMAGES))
+    assert len(seen) == 3 * 8
+    assert sorted(seen[:23]) == list(range(2, IMAGES))
+    assert seen[23] == seen[0]
 
 
 def test_order_depends_on_seed_and_epoch_only():

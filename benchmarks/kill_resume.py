@@ -267,6 +267,7 @@ def add_dataset(platform: Platform, archive: Path) -> int:
         answer = platform.http.post(
             "/datasets",
             params={"name": "stripes", "filename": archive.name},
+            headers={"Content-Type": "application/octet-stream"},
             content=body,
         ).raise_for_status()
     dataset_id = answer.json()["id"]

@@ -4,6 +4,7 @@ Each field has a type, a unit in its name, a default and a sentence of help. Sta
 lists every invalid value at once. `docs/settings.md` is checked against this file.
 """
 
+import difflib
 import hashlib
 import os
 import stat
@@ -247,6 +248,17 @@ class Settings(BaseSettings):
             ) from error
 
 
+def _name_misspelt(variable: str) -> str | None:
+    """Returns what is wrong with a variable that is almost one of ours."""
+    name = variable.removeprefix("TRAINYARD_").lower()
+    if name == variable.lower() or name in Settings.model_fields:
+        return None
+    meant = difflib.get_close_matches(name, Settings.model_fields, n=1, cutoff=0.85)
+    if not meant:
+        return None  # such as TRAINYARD_TOKEN, which others read
+    return f"{variable} is not a setting. Is TRAINYARD_{meant[0].upper()} meant?"
+
+
 def _private_folder(instead_of: Path) -> Path:
     """Returns a short folder that only this user can enter, the same each time."""
     digest = hashlib.sha256(os.fsencode(instead_of)).hexdigest()[:16]
@@ -270,6 +282,9 @@ def get_settings() -> Settings:
     Raises:
         UserError: Listing every invalid value at once.
     """
+    misspelt = [_name_misspelt(name) for name in sorted(os.environ)]
+    if any(misspelt):
+        raise UserError("Invalid settings:\n  " + "\n  ".join(filter(None, misspelt)))
     try:
         return Settings()
     except ValidationError as error:

@@ -4,6 +4,7 @@ Nothing is decided by it but which slots the pages show and the bell counts; a j
 safety rests on its lease alone.
 """
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -73,14 +74,9 @@ class Presence:
         self._due.set()
         if self._thread.is_alive():
             self._thread.join()
-        worker_id = self.worker_id
-        if worker_id is None:
-            return
-        self._try(
-            lambda session: worker_store.set_status(
-                session, worker_id, worker_store.GONE, actor=f"worker:{worker_id}"
-            )
-        )
+        if self.worker_id is not None:
+            with contextlib.suppress(NotFoundError):
+                self._try(self._say_goodbye)
 
     def _run(self) -> None:
         while not self._ended:
@@ -97,13 +93,24 @@ class Presence:
                 self._on_registered()
             return
         try:
-            self._try(
+            status = self._try(
                 lambda session: worker_store.beat(
                     session, worker_id, job_id=self._job_id
                 )
             )
         except NotFoundError:
-            self.worker_id = None  # somebody removed the row: the next beat makes one
+            status = worker_store.GONE  # somebody removed the row
+        if status == worker_store.GONE and not self._ended:
+            # A predecessor of the same name may have said goodbye after we had come.
+            self.worker_id = None
+            self._due.set()
+
+    def _say_goodbye(self, session: Any) -> None:
+        row = worker_store.get_worker(session, self.worker_id or 0)
+        if row.pid == os.getpid():  # else a successor of the same name has come
+            worker_store.set_status(
+                session, row.id, worker_store.GONE, actor=f"worker:{row.id}"
+            )
 
     def _register(self, session: Any) -> int:
         host = socket.gethostname()

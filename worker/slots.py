@@ -175,11 +175,10 @@ def acquire(
 def _clear_orphans(
     lock: SlotLock, grace_seconds: float, should_stop: Callable[[], bool]
 ) -> None:
-    worker = _worker_in(lock.path)
-    orphans = lock.list_strays()
-    if worker in orphans:
+    worker, holders = _worker_in(lock.path), _holders(lock.path)
+    if worker in holders:
         raise SlotBusyError(f"worker {worker} holds {lock.path.name}")
-    log.warning("orphans_found", slot=lock.path.name, pids=orphans)
+    log.warning("orphans_found", slot=lock.path.name, pids=holders)
     for number, patience in (
         (signal.SIGTERM, grace_seconds),
         (signal.SIGKILL, KILL_PATIENCE_SECONDS),

@@ -13,7 +13,6 @@ from shared.settings import Settings, get_settings
 from tests.web.rows import PASSWORD, Rows
 from web.app import create_app
 
-
 CONFIG = {
     "TESTING": True,
     "PROPAGATE_EXCEPTIONS": False,  # what a user would see is what is tested

@@ -277,5 +277,8 @@ def make_archive(seed=0, files=3):
                 Image.new("RGB", (8, 8), (i, len(label), seed % 256)).save(
                     picture, "PNG"
                 )
-                archive.writestr(f"{label}/{i}.png", picture.getvalue())
+                name = zipfile.ZipInfo(
+                    f"{label}/{i}.png"
+                )  # of one date, whatever the day
+                archive.writestr(name, picture.getvalue())
     return content.getvalue()

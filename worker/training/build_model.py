@@ -6,6 +6,7 @@ written by one process fits the network built by another.
 
 import difflib
 from pathlib import Path
+from typing import Any
 
 import keras
 from keras import layers
@@ -15,6 +16,9 @@ from shared.errors import UserError
 from shared.training_spec import TrainingSpec
 from worker.training.efficientnet_lite import efficientnet_lite
 from worker.training.pretrained_weights import load_base_weights
+
+# A symbolic tensor: Keras annotates neither its layers' arguments nor their results.
+Tensor = Any
 
 IMAGE_LAYER = "image"
 FEATURES_LAYER = "features"
@@ -81,20 +85,23 @@ def build_head(spec: TrainingSpec, feature_size: int, classes: int) -> keras.Mod
     """
     features = keras.Input((feature_size,), dtype="float32", name="head_features")
     x = features
+    initializer: Any
     for place, units in enumerate(spec.head.units):
         x = _drop(x, spec, place)
+        initializer = keras.initializers.HeNormal(seed=spec.seed + place)
         x = layers.Dense(
             units,
             activation="relu",
-            kernel_initializer=keras.initializers.HeNormal(seed=spec.seed + place),
+            kernel_initializer=initializer,
             name=f"head_dense_{place}",
         )(x)
     last = len(spec.head.units)
     x = _drop(x, spec, last)
+    initializer = keras.initializers.GlorotUniform(seed=spec.seed + last)
     probabilities = layers.Dense(
         classes,
         activation="softmax",
-        kernel_initializer=keras.initializers.GlorotUniform(seed=spec.seed + last),
+        kernel_initializer=initializer,
         name=PROBABILITIES_LAYER,
     )(x)
     return keras.Model(features, probabilities, name="head")
@@ -147,7 +154,7 @@ def list_layer_names(base: keras.Model) -> list[str]:
 class ReverseChannels(layers.Layer):
     """Turns RGB into BGR, the order that the Caffe-trained networks were fed."""
 
-    def call(self, images: keras.KerasTensor) -> keras.KerasTensor:
+    def call(self, images: Tensor) -> Tensor:
         """Returns `images` with the last axis reversed."""
         return images[..., ::-1]
 
@@ -156,8 +163,9 @@ class ReverseChannels(layers.Layer):
         return input_shape
 
 
-def _preprocess(base_model: BaseModel, image: keras.KerasTensor) -> keras.KerasTensor:
+def _preprocess(base_model: BaseModel, image: Tensor) -> Tensor:
     name = "preprocess"
+    offset: Any
     match base_model.family.preprocessing:
         case "inside":
             return image
@@ -176,9 +184,7 @@ def _preprocess(base_model: BaseModel, image: keras.KerasTensor) -> keras.KerasT
             return layers.Rescaling([1.0] * 3, offset=offset, name=name)(bgr)
 
 
-def _apply_network(
-    base_model: BaseModel, image: keras.KerasTensor
-) -> keras.KerasTensor:
+def _apply_network(base_model: BaseModel, image: Tensor) -> Tensor:
     if base_model.family.preprocessing == "lite":
         return efficientnet_lite(base_model.constructor, image)
     options: dict[str, object] = {}
@@ -212,7 +218,7 @@ def _repair_normalization(model: keras.Model, base_model: BaseModel) -> None:
             layer.finalize_state()
 
 
-def _drop(x: keras.KerasTensor, spec: TrainingSpec, place: int) -> keras.KerasTensor:
+def _drop(x: Tensor, spec: TrainingSpec, place: int) -> Tensor:
     if spec.head.dropout == 0:
         return x
     name = f"head_dropout_{place}"

@@ -9,12 +9,16 @@ https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
 
 from shared.errors import UserError
+
+# A symbolic tensor: Keras annotates neither its layers' arguments nor their results.
+Tensor = Any
 
 _BATCH_NORM_EPSILON = 1e-3
 _STEM_FILTERS = 32
@@ -65,7 +69,7 @@ _BLOCK_LAYERS = {
 }
 
 
-def efficientnet_lite(member: str, image: keras.KerasTensor) -> keras.KerasTensor:
+def efficientnet_lite(member: str, image: Tensor) -> Tensor:
     """Returns the last feature map of `member` applied to `image`.
 
     Args:
@@ -125,9 +129,7 @@ def assign_torch_weights(model: keras.Model, tensors: dict[str, np.ndarray]) -> 
             ) from error
 
 
-def _block(
-    x: keras.KerasTensor, stage: _Stage, *, filters: int, stride: int, name: str
-) -> keras.KerasTensor:
+def _block(x: Tensor, stage: _Stage, *, filters: int, stride: int, name: str) -> Tensor:
     shortcut, inputs = x, x.shape[-1]
     if stage.expansion > 1:
         x = _conv_norm(x, inputs * stage.expansion, 1, name=f"{name}_expand")
@@ -148,21 +150,22 @@ def _block(
 
 
 def _conv_norm(
-    x: keras.KerasTensor, filters: int, kernel: int, *, name: str, stride: int = 1
-) -> keras.KerasTensor:
+    x: Tensor, filters: int, kernel: int, *, name: str, stride: int = 1
+) -> Tensor:
+    initializer: Any = keras.initializers.VarianceScaling(2.0, "fan_out")
     convolution = layers.Conv2D(
         filters,
         kernel,
         strides=stride,
         padding="same",
         use_bias=False,
-        kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out"),
+        kernel_initializer=initializer,
         name=f"{name}_conv",
     )
     return _norm(convolution(x), f"{name}_norm")
 
 
-def _norm(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+def _norm(x: Tensor, name: str) -> Tensor:
     return layers.BatchNormalization(epsilon=_BATCH_NORM_EPSILON, name=name)(x)
 
 

@@ -157,7 +157,7 @@ def write_saved_model(
 
     picture = tf.TensorSpec((None, size, size, 3), tf.float32, name="pixels")
     file = tf.TensorSpec((None,), tf.string, name="image_bytes")
-    module = tf.Module(name="classifier")
+    module: Any = tf.Module(name="classifier")
     module.model_variables = [variable.value for variable in model.variables]
     module.pixels = tf.function(classify, input_signature=[picture], autograph=False)
     module.files = tf.function(classify_files, input_signature=[file], autograph=False)
@@ -246,9 +246,11 @@ def write_archive(content: Path, archive: Path, facts: dict[str, Any]) -> None:
     fsync_folder(archive.parent)
     with zipfile.ZipFile(archive) as written:
         for name, expected in files.items():
+            digest = hashlib.sha256()
             with written.open(name) as member:
-                digest = hashlib.file_digest(member, "sha256").hexdigest()
-            if digest != expected["sha256"]:
+                while chunk := member.read(1 << 20):
+                    digest.update(chunk)
+            if digest.hexdigest() != expected["sha256"]:
                 raise OSError(f"{archive.name}: {name} does not read back")
 
 

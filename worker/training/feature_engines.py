@@ -10,6 +10,7 @@ engine every time, so a resumed run continues on the same features.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -86,7 +87,7 @@ def name_framework() -> str:
 def _build_plain(base: keras.Model) -> Engine:
     def run(pixels: np.ndarray) -> np.ndarray:
         features = base(pixels.astype(np.float32), training=False)
-        return keras.ops.convert_to_numpy(features)
+        return np.asarray(keras.ops.convert_to_numpy(features))
 
     return run
 
@@ -99,10 +100,11 @@ def _build_folded(base: keras.Model) -> Engine:
 
     shape = (BATCH_ROWS, *base.input_shape[1:])
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)], autograph=False)
-    def features_of(pixels: tf.Tensor) -> tf.Tensor:
-        return base(tf.cast(pixels, tf.float32), training=False)
-
+    features_of: Any = tf.function(
+        lambda pixels: base(tf.cast(pixels, tf.float32), training=False),
+        input_signature=[tf.TensorSpec(shape, tf.uint8)],
+        autograph=False,
+    )
     folded = convert_to_constants.convert_variables_to_constants_v2(
         features_of.get_concrete_function()
     )

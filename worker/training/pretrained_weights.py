@@ -80,7 +80,7 @@ def find_imagenet_weights(base_model: BaseModel, weights_dirs: list[Path]) -> Pa
         packaged = _find_in_package(base_model.weights_package, base_model.weights_file)
         if packaged is not None:
             return packaged
-    cache = Path(keras_home()).expanduser() / "models"
+    cache = Path(str(keras_home())).expanduser() / "models"
     for folder in [*weights_dirs, *(d / "models" for d in weights_dirs), cache]:
         path = folder / base_model.weights_file
         if path.is_file():
@@ -93,7 +93,7 @@ def find_imagenet_weights(base_model: BaseModel, weights_dirs: list[Path]) -> Pa
             field="weights",
         )
     try:
-        return _fetch(base_model, cache)
+        return _fetch(base_model, base_model.weights_url, cache)
     except (OSError, ValueError) as error:
         raise UserError(
             f"The ImageNet weights of {base_model.name} are not on this machine and "
@@ -152,7 +152,7 @@ def _find_in_package(distribution: str, file: str) -> Path | None:
     return None
 
 
-def _fetch(base_model: BaseModel, cache: Path) -> Path:
+def _fetch(base_model: BaseModel, url: str, cache: Path) -> Path:
     """Downloads into Keras's cache, whole or not at all, whoever else does the same."""
     cache.mkdir(parents=True, exist_ok=True)
     path = cache / base_model.weights_file
@@ -162,7 +162,7 @@ def _fetch(base_model: BaseModel, cache: Path) -> Path:
     try:
         with (
             urllib.request.urlopen(  # noqa: S310 - the address is in our table
-                base_model.weights_url, timeout=_NETWORK_TIMEOUT_SECONDS
+                url, timeout=_NETWORK_TIMEOUT_SECONDS
             ) as answer,
             part.open("wb") as file,
         ):

@@ -18,6 +18,7 @@ from worker import events
 from worker.training.evaluate import evaluate
 from worker.training.export_saved_model import ARCHIVE, export_saved_model
 from worker.training.materials import Material, list_versions
+from worker.training.model_card import write_model_card
 from worker.training.request import Request
 from worker.training.training_state import (
     EVALUATE,
@@ -92,6 +93,16 @@ def publish(
     artifacts.remove_tree(scratch)
     evaluation.write(temporary, parity=exported.parity, seconds=state.seconds)
     facts = _describe(request, state, evaluation.summary)
+    write_model_card(
+        temporary / "model_card.md",
+        title=request.job.get("model_name") or "Image classifier",
+        spec=spec,
+        fingerprint=pack.fingerprint,
+        evaluation=evaluation.summary | {"parity": exported.parity},
+        best=facts["summary"]["best"],
+        seconds=state.seconds,
+        versions=facts["versions"],
+    )
     artifacts.write_manifest(temporary, **facts)
     final = request.workdir / "final"
     artifacts.publish_folder(temporary, final)

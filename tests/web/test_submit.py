@@ -1,0 +1,161 @@
+"""Submitting: one request, one set of jobs, however often it is sent."""
+
+import pytest
+
+from shared import job_queries
+
+
+@pytest.fixture
+def ana_api(api, ana):
+    return api(ana.user_id)
+
+
+def submit(api, key=None, **body):
+    return api(
+        "POST", "/jobs", json=body, headers={"Idempotency-Key": key} if key else None
+    )
+
+
+def count_jobs(rows):
+    with rows.database.reading() as session:
+        return job_queries.list_jobs(session, kind="train").total
+
+
+def form_values(dataset_ids, **more):
+    return {
+        "dataset": dataset_ids,
+        "preset": ["fast"],
+        "base_model": ["EfficientNetLite0"],
+        "key": "form-key",
+        **more,
+    }
+
+
+def test_every_spec_is_used_on_every_dataset(ana_api, ana, rows):
+    datasets = [rows.dataset(ana.user_id, name) for name in ("a", "b")]
+    specs = [{"preset": "fast"}, {"preset": "best", "overrides": {"seed": 3}}]
+
+    answer = submit(ana_api, datasets=[datasets[0], "b"], specs=specs)
+
+    assert answer.status_code == 201
+    titles = [job["title"] for job in answer.json["jobs"]]
+    assert titles == [
+        "a · EfficientNetLite0 · fast",
+        "a · EfficientNetLite0 · best",
+        "b · EfficientNetLite0 · fast",
+        "b · EfficientNetLite0 · best",
+    ]
+    assert {job["model_name"] for job in answer.json["jobs"]} == {"a", "b"}
+
+
+def test_the_same_key_makes_no_second_job(ana_api, ana, rows):
+    dataset = rows.dataset(ana.user_id)
+
+    first = submit(ana_api, "k", datasets=[dataset])
+    second = submit(ana_api, "k", datasets=[dataset])
+
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert first.json["jobs"] == second.json["jobs"]
+    assert count_jobs(rows) == 1
+
+
+def test_the_same_key_for_something_else_is_a_conflict(ana_api, ana, rows):
+    dataset = rows.dataset(ana.user_id)
+    submit(ana_api, "k", datasets=[dataset])
+
+    answer = submit(ana_api, "k", datasets=[dataset], spec={"preset": "best"})
+
+    assert answer.status_code == 409
+
+
+def test_two_users_may_use_the_same_key(ana_api, api, ana, bob, rows):
+    dataset = rows.dataset(ana.user_id)
+    submit(ana_api, "k", datasets=[dataset])
+
+    assert submit(api(bob.user_id), "k", datasets=[dataset]).status_code == 201
+
+
+def test_a_double_click_makes_one_job(ana, rows):
+    values = form_values([rows.dataset(ana.user_id)])
+
+    first = ana.send("/jobs/new", "/jobs/new", **values)
+    second = ana.send("/jobs/new", "/jobs/new", **values)
+
+    assert first.location == second.location
+    assert count_jobs(rows) == 1
+
+
+def test_the_form_offers_what_it_was_sent_when_something_is_wrong(ana, rows):
+    values = form_values([rows.dataset(ana.user_id)], **{"set.batch_size": "0"})
+
+    answer = ana.send("/jobs/new", "/jobs/new", **values)
+
+    assert answer.status_code == 400
+    assert "batch_size" in answer.text
+    assert 'value="form-key"' in answer.text
+    assert count_jobs(rows) == 0
+
+
+def test_the_advanced_fields_reach_the_spec(ana, rows):
+    values = form_values(
+        [rows.dataset(ana.user_id)],
+        **{
+            "set.head.units": "256, 64",
+            "set.checkpoint_every.steps": "7",
+            "set.augmentation.vertical_flip": "true",
+            "set.unfreeze_from": "block5a",
+        },
+    )
+
+    answer = ana.send("/jobs/new", "/jobs/new", **values)
+
+    with rows.database.reading() as session:
+        job = job_queries.get_job(session, int(answer.location.rsplit("/", 1)[1]))
+    training = job.spec["training"]
+    assert training["head"]["units"] == [256, 64]
+    assert training["checkpoint_every"] == {"epochs": None, "steps": 7}
+    assert training["augmentation"]["vertical_flip"] is True
+    assert training["unfreeze_from"] == "block5a"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "word"),
+    [
+        ({"datasets": []}, 422, "datasets"),
+        ({"datasets": [999]}, 404, "999"),
+        ({"datasets": ["nothing"]}, 404, "nothing"),
+        ({"datasets": [1], "spec": {"preset": "slow"}}, 400, "preset"),
+        ({"datasets": [1], "spec": {"overrides": {"epochs": 3}}}, 400, "epochs"),
+        ({"datasets": [1], "spec": {"overrides": {"base_model": "X"}}}, 400, "X"),
+        ({"datasets": [1], "model_name": "a/b"}, 400, "model"),
+        ({"datasets": [1], "colour": "red"}, 422, "colour"),
+        ({"datasets": [1, 1]}, 400, "twice"),
+    ],
+)
+def test_a_refusal_names_what_is_wrong(api, rows, body, status, word):
+    owner = rows.user()
+    rows.dataset(owner)
+
+    answer = submit(api(owner), **body)
+
+    assert answer.status_code == status
+    assert answer.content_type == "application/problem+json"
+    assert word in answer.json["detail"]
+
+
+def test_a_dataset_that_is_still_read_cannot_be_trained_on(ana_api, ana, rows):
+    dataset_id, _ = rows.reading(ana.user_id)
+
+    answer = submit(ana_api, datasets=[dataset_id])
+
+    assert answer.status_code == 409
+    assert "still being read" in answer.json["detail"]
+
+
+def test_all_jobs_of_a_submission_or_none(ana_api, ana, rows):
+    ready = rows.dataset(ana.user_id, "ready")
+    reading, _ = rows.reading(ana.user_id, "reading")
+
+    submit(ana_api, datasets=[ready, reading])
+
+    assert count_jobs(rows) == 0

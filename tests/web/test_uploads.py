@@ -1,0 +1,208 @@
+"""Bringing datasets in: archives, forms, places on the server, hostile names."""
+
+import io
+from pathlib import Path
+
+import pytest
+
+from shared import dataset_store, job_queries
+from tests.web.rows import make_archive
+
+RAW = {"Content-Type": "application/octet-stream"}
+
+
+def upload(api, content=None, *, key=None, **query):
+    headers = RAW | ({"Idempotency-Key": key} if key else {})
+    content = make_archive() if content is None else content
+    return api("POST", "/datasets", query_string=query, data=content, headers=headers)
+
+
+@pytest.fixture
+def ana_api(api, ana):
+    return api(ana.user_id)
+
+
+def get_job(rows, job_id):
+    with rows.database.reading() as session:
+        return job_queries.get_job(session, job_id)
+
+
+def test_an_upload_becomes_a_dataset_and_an_ingest_job(ana_api, rows):
+    answer = upload(ana_api, filename="solar cells.zip")
+
+    assert answer.status_code == 201
+    assert answer.json["name"] == "solar cells"
+    source = get_job(rows, answer.json["job_id"]).spec["sources"][0]
+    assert source["type"] == "archive"
+    assert source["name"] == "solar cells.zip"
+    assert Path(source["path"]).read_bytes() == make_archive()
+
+
+def test_a_repeated_upload_makes_no_second_dataset(ana_api, rows):
+    first = upload(ana_api, filename="a.zip", key="k1")
+    second = upload(ana_api, filename="a.zip", key="k1")
+
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert first.json["id"] == second.json["id"]
+    assert len(list((rows.storage.root / "uploads").iterdir())) == 1
+
+
+def test_a_name_from_a_file_is_numbered_when_taken(ana_api):
+    names = [upload(ana_api, filename="a.zip").json["name"] for _ in range(3)]
+
+    assert names == ["a", "a 2", "a 3"]
+
+
+def test_a_name_asked_for_is_refused_when_taken(ana_api):
+    upload(ana_api, filename="a.zip", name="cells")
+
+    answer = upload(ana_api, filename="b.zip", name="cells")
+
+    assert answer.status_code == 409
+    assert answer.json["field"] == "name"
+
+
+def test_too_large_an_upload_leaves_nothing_behind(ana_api, rows, app):
+    object.__setattr__(app.extensions["trainyard"].settings, "max_upload_bytes", 100)
+
+    answer = upload(ana_api, b"x" * 101, filename="a.zip")
+
+    assert answer.status_code == 413
+    assert "larger than" in answer.json["detail"]
+    assert not list(rows.storage.root.glob("uploads/*/*"))
+
+
+def test_an_empty_upload_is_refused(ana_api):
+    assert upload(ana_api, b"", filename="a.zip").status_code == 400
+
+
+@pytest.mark.parametrize("filename", ["a.rar", "zip", ".zip", "", "a.zip.exe"])
+def test_what_is_no_archive_is_refused_before_it_is_read(ana_api, filename):
+    answer = upload(ana_api, filename=filename)
+
+    assert answer.status_code == 400
+    assert "not an archive" in answer.json["detail"]
+
+
+@pytest.mark.parametrize(
+    "filename",
+    [
+        "../../../../etc/cron.d/x.zip",
+        "C:\\Users\\ana\\x.zip",
+        "a\x00b\r\nSet-Cookie: x.zip",
+        "<script>alert(1)</script>.zip",
+        "\u202egpj.zip",
+        "x" * 5000 + ".zip",
+        "ünï çødé 图片.tar.gz",
+    ],
+)
+def test_a_hostile_file_name_stays_a_name(ana, ana_api, rows, filename):
+    answer = upload(ana_api, filename=filename)
+
+    assert answer.status_code == 201
+    path = get_job(rows, answer.json["job_id"]).spec["sources"][0]["path"]
+    uploads = (rows.storage.root / "uploads").resolve()
+    assert path.startswith(f"{uploads}/")
+    assert ".." not in path
+    assert path.isascii()
+    assert len(answer.json["name"]) <= 80
+    html = ana.get(f"/datasets/{answer.json['id']}").text
+    assert "<script>alert" not in html
+
+
+@pytest.mark.parametrize("name", ["a/b", "", "x" * 81, "a?b", "..", "a#b"])
+def test_a_name_that_would_break_addresses_is_refused(ana_api, name):
+    answer = ana_api("POST", "/datasets", json={"path": "/x", "name": name})
+
+    assert answer.status_code == 400
+
+
+def test_the_browser_sends_archives_one_by_one(ana):
+    headers = {**RAW, "X-CSRFToken": ana.token("/datasets/add")}
+
+    answer = ana.post(
+        "/datasets/upload?filename=cells.zip&name=",
+        data=make_archive(),
+        headers=headers,
+    )
+
+    assert answer.status_code == 201
+    assert ana.get(answer.json["page"]).status_code == 200
+
+
+def test_an_upload_without_form_token_is_refused(ana):
+    answer = ana.post("/datasets/upload?filename=a.zip", data=b"x", headers=RAW)
+
+    assert answer.status_code == 400
+
+
+def test_the_plain_form_takes_several_archives(ana, rows):
+    files = [(io.BytesIO(make_archive(i)), f"set {i}.zip") for i in range(2)]
+    data = {"csrf_token": ana.token("/datasets/add"), "files": files}
+
+    answer = ana.post("/datasets/upload-form", data=data)
+
+    assert answer.location == "/datasets"
+    with rows.database.reading() as session:
+        found = dataset_store.list_datasets(session).items
+    assert {dataset.name for dataset in found} == {"set 0", "set 1"}
+
+
+def test_strangers_cannot_make_the_server_read_a_long_form(person, app):
+    token = person.token()
+    too_long = b"x" * (3 * 2**20)
+    data = {"csrf_token": token, "files": [(io.BytesIO(too_long), "a.zip")]}
+
+    answer = person.post("/datasets/upload-form", data=data)
+
+    assert answer.status_code in {400, 413}
+
+
+def test_a_new_version_goes_to_ones_own_dataset_only(ana, bob, rows):
+    dataset_id = rows.dataset(ana.user_id)
+    query = f"/datasets/upload?filename=a.zip&dataset_id={dataset_id}"
+
+    def send(person):
+        headers = {**RAW, "X-CSRFToken": person.token("/datasets/add")}
+        return person.post(query, data=make_archive(), headers=headers)
+
+    assert send(bob).status_code == 403
+    assert send(ana).json["id"] == dataset_id
+
+
+def test_a_folder_on_the_server_can_be_named(ana_api, rows, roots):
+    (roots / "cells").mkdir()
+
+    answer = ana_api("POST", "/datasets", json={"path": str(roots / "cells")})
+
+    assert answer.status_code == 201
+    source = get_job(rows, answer.json["job_id"]).spec["sources"][0]
+    assert source == {"type": "folder", "path": str(roots / "cells"), "name": "cells"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        "/etc",
+        "relative",
+        "{root}/../secret",
+        "{root}/link",
+        "{root}/none",
+    ],
+)
+def test_only_the_offered_folders_are_read(ana_api, roots, tmp_path, path):
+    (tmp_path / "secret").mkdir()
+    (roots / "link").symlink_to(tmp_path / "secret")
+
+    answer = ana_api("POST", "/datasets", json={"path": path.format(root=roots)})
+
+    assert answer.status_code == 400
+    assert answer.json["field"] == "path"
+
+
+def test_a_labels_file_outside_the_offered_folders_is_refused(ana_api, roots):
+    (roots / "cells").mkdir()
+    body = {"path": str(roots / "cells"), "labels": "/etc/passwd"}
+
+    assert ana_api("POST", "/datasets", json=body).json["field"] == "labels"

@@ -1,0 +1,230 @@
+"""The loop over one slot and the worker's row, in one process."""
+
+import threading
+import time
+
+import pytest
+
+from shared import worker_store
+from shared.database import Database
+from shared.errors import RetryableError
+from tests.worker.processes import wait_until
+from tests.worker.workshop import Workshop
+from worker import slot_loop, slots
+from worker.presence import Presence
+from worker.slot_loop import IdlePoll, SlotLoop
+from worker.slots import Slot
+
+CPU = Slot("cpu", ("train", "ingest"))
+
+
+@pytest.fixture
+def shop(sqlite_url, tmp_path):
+    database = Database(sqlite_url)
+    yield Workshop(database, tmp_path / "data")
+    database.dispose()
+
+
+@pytest.fixture
+def make_presence(shop):
+    started = []
+
+    def make(on_registered=lambda: None, database=None):
+        presence = Presence(
+            database or shop.database,
+            CPU,
+            ["default"],
+            heartbeat_seconds=0.1,
+            on_registered=on_registered,
+        )
+        presence.start()
+        started.append(presence)
+        return presence
+
+    yield make
+    for presence in started:
+        presence.stop()
+
+
+@pytest.fixture
+def presence(make_presence):
+    presence = make_presence()
+    wait_until(lambda: presence.worker_id)
+    return presence
+
+
+def rows(shop):
+    with shop.database.reading() as session:
+        return worker_store.list_workers(session)
+
+
+class TestSlotLoop:
+    def test_does_every_job_that_waits_then_returns(self, shop, presence):
+        jobs = [shop.submit(steps=2, step_seconds=0) for _ in range(2)]
+
+        assert SlotLoop(shop.workplace(), presence, ["default"]).run_until_idle() == 2
+        assert [shop.job(job_id).state for job_id in jobs] == ["succeeded"] * 2
+
+    def test_serves_only_its_queues(self, shop, presence):
+        shop.submit(steps=2)
+
+        assert SlotLoop(shop.workplace(), presence, ["other"]).run_until_idle() == 0
+
+    def test_claims_nothing_before_it_is_registered(self, shop, presence):
+        shop.submit(steps=2)
+        presence.worker_id = None
+
+        assert SlotLoop(shop.workplace(), presence, ["default"]).run_until_idle() == 0
+
+    def test_claims_nothing_while_it_drains(self, shop, presence):
+        shop.submit(steps=2)
+        shop.stopping = True
+
+        assert SlotLoop(shop.workplace(), presence, ["default"]).run_until_idle() == 0
+
+    def test_claims_nothing_while_another_worker_holds_the_slot(self, shop, presence):
+        shop.submit(steps=2)
+        lock = slots.acquire(shop.settings.runtime, CPU, grace_seconds=1)
+
+        assert SlotLoop(shop.workplace(), presence, ["default"]).run_until_idle() == 0
+        lock.release()
+
+    def test_rests_after_a_full_disk(self, shop, presence):
+        job_id = shop.submit(faults=[{"step": 0, "do": "exit", "code_number": 74}])
+        loop = SlotLoop(shop.workplace(), presence, ["default"])
+
+        assert loop.run_until_idle() == 1
+        assert loop.run_until_idle() == 0
+        assert (shop.job(job_id).state, shop.job(job_id).noprog) == ("queued", 0)
+
+    def test_second_caller_returns_at_once(self, shop, presence):
+        shop.submit(steps=50)
+        loop = SlotLoop(shop.workplace(), presence, ["default"])
+        first = threading.Thread(target=loop.run_until_idle)
+        first.start()
+        wait_until(loop._at_work.locked)
+
+        assert loop.run_until_idle() == 0
+        first.join()
+
+    def test_database_that_is_away_is_no_error(self, shop, presence):
+        class Away:
+            def tx(self, *_args, **_options):
+                raise RetryableError("no route")
+
+        place = shop.workplace(database=Away())
+
+        assert SlotLoop(place, presence, ["default"]).run_until_idle() == 0
+
+
+class TestIdlePoll:
+    def test_looks_at_once_and_again(self):
+        looks = []
+        poll = IdlePoll(0.02)
+        poll.start(lambda: looks.append(1) or 0)
+
+        wait_until(lambda: len(looks) > 3)
+        poll.stop()
+
+    def test_wakes_when_told(self):
+        looks = []
+        poll = IdlePoll(600)
+        poll.start(lambda: looks.append(1) or 0)
+        wait_until(lambda: looks)
+        poll.wake()
+
+        wait_until(lambda: len(looks) == 2)
+        poll.stop()
+
+    def test_goes_on_after_any_error(self):
+        looks = []
+
+        def look():
+            looks.append(1)
+            raise MemoryError
+
+        poll = IdlePoll(0.02)
+        poll.start(look)
+        wait_until(lambda: len(looks) > 2)
+        poll.stop()
+
+    def test_stop_waits_for_the_look_under_way(self):
+        ended = []
+
+        def look():
+            time.sleep(0.3)
+            ended.append(1)
+            return 0
+
+        poll = IdlePoll(600)
+        poll.start(look)
+        time.sleep(0.1)
+        poll.stop()
+
+        assert ended == [1]
+
+    def test_never_started_stops(self):
+        IdlePoll(1).stop()
+
+
+class TestPresence:
+    def test_registers_and_says_so(self, shop, make_presence):
+        told = threading.Event()
+        make_presence(told.set)
+
+        assert told.wait(10)
+        (row,) = rows(shop)
+        assert (row.slot, row.status, row.queues) == ("cpu", "active", ["default"])
+        assert row.facts["cores"] >= 1
+
+    def test_beats_and_shows_its_job(self, shop, presence):
+        before = rows(shop)[0].hb
+        presence.show_job(7)
+
+        wait_until(lambda: rows(shop)[0].hb > before + 1)
+        assert rows(shop)[0].job_id == 7
+
+    def test_says_goodbye(self, shop, presence):
+        presence.stop()
+
+        assert rows(shop)[0].status == "gone"
+
+    def test_registers_again_when_its_row_was_removed(self, shop, presence):
+        with shop.database.transaction() as session:
+            worker_store.forget(session, presence.worker_id, actor="user:1")
+
+        wait_until(lambda: [row.status for row in rows(shop)] == ["active"])
+
+    def test_goodbye_of_a_predecessor_does_not_last(self, shop, presence):
+        with shop.database.transaction() as session:
+            worker_store.set_status(session, presence.worker_id, "gone")
+
+        wait_until(lambda: rows(shop)[0].status == "active")
+
+    def test_goodbye_spares_the_row_of_a_successor(self, shop, presence):
+        with shop.database.transaction() as session:
+            worker_store.get_worker(session, presence.worker_id).pid = 1
+        presence.stop()
+
+        assert rows(shop)[0].status == "active"
+
+    def test_database_that_is_away_is_waited_for(self, shop, make_presence):
+        class Late:
+            def __init__(self):
+                self.refusals = 3
+
+            def tx(self, change, **options):
+                if self.refusals:
+                    self.refusals -= 1
+                    raise RetryableError("no route")
+                return shop.database.tx(change, **options)
+
+        presence = make_presence(database=Late())
+
+        wait_until(lambda: presence.worker_id)
+
+
+def test_claim_patience_is_shorter_than_the_wait_between_looks(shop):
+    field = type(shop.settings).model_fields["idle_poll_seconds"]
+
+    assert field.default > slot_loop.CLAIM_PATIENCE_SECONDS

@@ -42,7 +42,7 @@ def write_good_pictures(archive: zipfile.ZipFile) -> None:
 
 
 def ingest(sources: list[dict], folder: Path) -> dict:
-    """Runs the real ingest and returns its report, rows and last event."""
+    """Runs the real ingest; returns its report and rows, or why it refused."""
     folder.mkdir(parents=True, exist_ok=True)
     spec = {"kind": "ingest", "sources": sources, "limits": {"image_seconds": 20}}
     (folder / "spec.json").write_text(json.dumps(spec))
@@ -55,6 +55,8 @@ def ingest(sources: list[dict], folder: Path) -> dict:
         check=False,
     )
     last = json.loads(done.stdout.strip().splitlines()[-1])
+    if last.get("code") == "rejected":
+        return {"refused": last["message"]}
     if last["event"] != "finished":
         raise RuntimeError(f"ingest failed: {last} {done.stderr[-2000:]}")
     final = folder / "work" / "final"
@@ -94,7 +96,11 @@ def describe_archives(data: Path, folder: Path) -> list[tuple[str, str, str]]:
         good = place / "good.zip"
         with zipfile.ZipFile(good, "w") as archive:
             write_good_pictures(archive)
+        name = path.relative_to(data).as_posix()
         done = ingest([source(good), source(path)], place / "run")
+        if "refused" in done:
+            table.append((name, "the dataset is refused", done["refused"]))
+            continue
         check_survivors(done)
         used = len(done["rows"]) - 2 * GOOD_PER_CLASS
         skips = done["report"]["skipped"]

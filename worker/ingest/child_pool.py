@@ -8,16 +8,16 @@ framework once and runs no thread of its own, so a new child costs a moment and 
 ten seconds that the import takes.
 """
 
+import contextlib
 import ctypes
 import importlib
 import multiprocessing
 import resource
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ from worker.ingest.limits import MemberFaultError
 _PR_SET_PDEATHSIG = 1
 # The server's first child waits for the import of the framework.
 _START_SECONDS = 300.0
-_BYTES_PER_MEBIBYTE = 2**20
+# A child whose pipe has closed is about to end; its exit code says of what.
+_LAST_WORDS_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,167 +66,216 @@ class Work:
     children: int
 
 
+Task = tuple[int, tuple[Any, ...]]  # key, arguments
+
+
+def run_in_children(work: Work, tasks: Iterable[Task]) -> Iterator[Outcome]:
+    """Yields the outcome of every task, in the order in which they end.
+
+    Args:
+        work: What to do.
+        tasks: Taken one by one as children become free.
+
+    Raises:
+        InternalError: Children cannot even start.
+        OSError: A child met a full disk or a failing one.
+    """
+    pool = _Pool(work)
+    try:
+        yield from pool.run(iter(tasks))
+    finally:
+        pool.close()
+
+
 class _Child:
     """One child process and the task it is at."""
 
     def __init__(self, work: Work, context: Any) -> None:
-        ours, theirs = context.Pipe()
-        self.connection: Connection = ours
-        self.process: BaseProcess = context.Process(
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(
             target=_serve,
             args=(theirs, work.module, work.function, work.memory_bytes),
             daemon=True,
         )
         self.process.start()
         theirs.close()
-        self.task: tuple[int, tuple[Any, ...]] | None = None
+        self.task: Task | None = None
         self.is_ready = False
         self.deadline = time.monotonic() + _START_SECONDS
 
-    def take(self, task: tuple[int, tuple[Any, ...]], seconds: float) -> None:
+    def take(self, task: Task, seconds: float) -> None:
         self.task = task
         self.deadline = time.monotonic() + seconds
-        self.connection.send(task[1])
+        # A child that has just died is noticed when its answer is awaited.
+        with contextlib.suppress(BrokenPipeError):
+            self.connection.send(task[1])
 
     def end(self) -> int | None:
-        """Kills it and returns its exit code, negative for a signal."""
+        """Kills it if it lives; returns its exit code, negative for a signal."""
+        self.process.join(_LAST_WORDS_SECONDS)
         self.process.kill()
         self.process.join()
         self.connection.close()
         return self.process.exitcode
 
 
-def run_in_children(
-    work: Work, tasks: Iterator[tuple[int, tuple[Any, ...]]]
-) -> Iterator[Outcome]:
-    """Yields the outcome of every task, in the order in which they end.
+class _Pool:
+    """The children, the tasks they are at, and those that are tried once more."""
 
-    Args:
-        work: What to do.
-        tasks: (key, arguments); taken as children become free, so an endless supply
-            needs no memory.
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([work.module])
+        self._children = [self._new_child() for _ in range(work.children)]
+        self._tried: set[int] = set()
+        self._again: list[Task] = []
+        self._failed_starts = 0
 
-    Raises:
-        InternalError: Children cannot even start.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([work.module])
-    children = [_Child(work, context) for _ in range(work.children)]
-    tried: set[int] = set()
-    again: list[tuple[int, tuple[Any, ...]]] = []
-    tasks = iter(tasks)
-    try:
-        while any(child.task or not child.is_ready for child in children):
-            for position, child in enumerate(children):
-                for outcome in _look_after(child, work, tried, again):
+    def run(self, supply: Iterator[Task]) -> Iterator[Outcome]:
+        while self._feed(supply):
+            self._wait_for_news()
+            for position, child in enumerate(self._children):
+                outcome = self._look_after(position, child)
+                if outcome is not None:
                     yield outcome
-                if child.process.exitcode is not None or child.connection.closed:
-                    children[position] = _Child(work, context)
-                elif child.is_ready and child.task is None:
-                    task = again.pop() if again else next(tasks, None)
-                    if task is not None:
-                        child.take(task, work.seconds)
-            _wait_for_news(children)
-    finally:
-        for child in children:
+
+    def close(self) -> None:
+        for child in self._children:
+            child.process.kill()
+        for child in self._children:
             child.end()
 
+    def _new_child(self) -> _Child:
+        return _Child(self._work, self._context)
 
-def _look_after(
-    child: _Child,
-    work: Work,
-    tried: set[int],
-    again: list[tuple[int, tuple[Any, ...]]],
-) -> Iterator[Outcome]:
-    """Yields what a child has to say; ends one that is late or dead."""
-    news = _receive(child)
-    if news is not None:
-        kind, *rest = news
-        child.is_ready = True
-        child.deadline = float("inf")
-        task, child.task = child.task, None
-        if task is not None and kind == "done":
-            yield Outcome(task[0], result=rest[0])
-        elif task is not None:
-            yield Outcome(task[0], fault=MemberFaultError(*rest))
-        return
-    is_late = time.monotonic() > child.deadline
-    if not is_late and child.process.is_alive():
-        return
-    exit_code = child.end()
-    if not child.is_ready:
-        raise InternalError(
-            f"A process that proves pictures could not start (exit code {exit_code})."
+    def _feed(self, supply: Iterator[Task]) -> bool:
+        """Gives free children something to do; False when all is done."""
+        is_waiting = False
+        for child in self._children:
+            if child.task is None and child.is_ready:
+                task = self._again.pop() if self._again else next(supply, None)
+                if task is not None:
+                    child.take(task, self._work.seconds)
+            is_waiting |= child.task is not None or not child.is_ready
+        return is_waiting
+
+    def _wait_for_news(self) -> None:
+        waiting = [c for c in self._children if c.task is not None or not c.is_ready]
+        nearest = min(child.deadline for child in waiting)
+        wait(
+            [child.connection for child in waiting],
+            max(0.0, nearest - time.monotonic()),
         )
-    if child.task is None:
-        return
-    key = child.task[0]
-    if is_late:
-        reason = f"Decoding it took longer than {work.seconds:g} seconds."
-        yield Outcome(key, fault=MemberFaultError("timeout", reason))
-    elif key not in tried:
-        tried.add(key)  # the crash may have been another file's doing
-        again.append(child.task)
-    else:
-        reason = f"Decoding it ended the decoder ({_name_end(exit_code)})."
-        yield Outcome(key, fault=MemberFaultError("crashed", reason))
+
+    def _look_after(self, position: int, child: _Child) -> Outcome | None:
+        if child.connection.poll():
+            try:
+                return self._hear(child, child.connection.recv())
+            except (EOFError, ConnectionResetError):
+                self._children[position] = self._new_child()
+                return self._bury(child)
+        if child.deadline > time.monotonic() or (child.is_ready and not child.task):
+            return None
+        child.process.kill()
+        self._children[position] = self._new_child()
+        if child.task is None:
+            child.end()
+            raise InternalError("A proving process does not start.")
+        child.end()
+        reason = (
+            f"Decoding it takes longer than {self._work.seconds:g} seconds, as no "
+            "honest picture does."
+        )
+        return Outcome(child.task[0], fault=MemberFaultError("timeout", reason))
+
+    def _hear(self, child: _Child, answer: tuple[Any, ...]) -> Outcome | None:
+        child.is_ready = True
+        task, child.task = child.task, None
+        word, *details = answer
+        if word == "error":
+            raise OSError(*details)
+        if task is None:
+            return None
+        self._tried.discard(task[0])
+        if word == "fault":
+            return Outcome(task[0], fault=MemberFaultError(*details))
+        return Outcome(task[0], result=details[0])
+
+    def _bury(self, child: _Child) -> Outcome | None:
+        """Accounts for a child that died. Its task gets a second chance.
+
+        What one hostile file corrupted in memory may kill its child at the next,
+        innocent one; alone in a fresh process the innocent one passes.
+        """
+        exit_code = child.end()
+        if child.task is None:
+            self._failed_starts += 1
+            if self._failed_starts > len(self._children):
+                raise InternalError(
+                    f"Proving processes end before they start ({exit_code})."
+                )
+            return None
+        key = child.task[0]
+        if key not in self._tried:
+            self._tried.add(key)
+            self._again.append(child.task)
+            return None
+        return Outcome(key, fault=_crash_fault(exit_code))
 
 
-def _receive(child: _Child) -> tuple[Any, ...] | None:
-    try:
-        return child.connection.recv() if child.connection.poll() else None
-    except (EOFError, OSError):
-        return None
-
-
-def _name_end(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        return signal.Signals(-exit_code).name
-    return f"exit code {exit_code}"
-
-
-def _wait_for_news(children: list[_Child]) -> None:
-    """Returns when a child says something, dies, or runs out of time."""
-    waited_for = [c for c in children if not c.connection.closed]
-    handles = [c.connection for c in waited_for] + [
-        c.process.sentinel for c in waited_for
-    ]
-    soonest = min((c.deadline for c in waited_for), default=0.0)
-    if any(c.is_ready and c.task is None for c in waited_for):
-        soonest = min(soonest, time.monotonic() + 0.05)
-    seconds = max(0.0, min(soonest - time.monotonic(), 1.0))
-    wait(handles, timeout=seconds)
+def _crash_fault(exit_code: int | None) -> MemberFaultError:
+    if exit_code == -signal.SIGKILL:
+        return MemberFaultError(
+            "out_of_memory", "Decoding it takes more memory than one picture may."
+        )
+    number = -(exit_code or 0)
+    names = {int(known): known.name for known in signal.Signals}
+    how = names.get(number, f"exit code {exit_code}")
+    return MemberFaultError(
+        "decoder_crashed", f"It is damaged so that its decoder crashed ({how})."
+    )
 
 
 def _serve(
     connection: Connection, module: str, function: str, memory_bytes: int
 ) -> None:
-    """What a child does: proves one picture after the other until told to end."""
-    # The fork server ends with the process that started it, and so do its children.
+    """Answers tasks until the parent is gone: the whole life of a child."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    loaded = importlib.import_module(module)
-    loaded.prepare()
+    for ours in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT):
+        signal.signal(ours, signal.SIG_IGN)  # they are meant for the ingest itself
+    work = importlib.import_module(module)
+    work.prepare()
     _limit_memory(memory_bytes)
+    call = getattr(work, function)
     connection.send(("ready",))
-    work = getattr(loaded, function)
     while True:
         try:
             arguments = connection.recv()
         except EOFError:
             return
-        try:
-            answer = ("done", work(*arguments))
-        except MemberFaultError as fault:
-            answer = ("fault", fault.code, fault.reason)
-        except Exception as error:  # noqa: BLE001 - a decoder raises whatever it likes
-            text = f"It cannot be decoded: {str(error)[:200] or type(error).__name__}."
-            answer = ("fault", "damaged", text)
-        connection.send(answer)
+        connection.send(_answer(call, arguments))
+
+
+def _answer(call: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    try:
+        return ("result", call(*arguments))
+    except MemberFaultError as fault:
+        return ("fault", fault.code, fault.reason)
+    except MemoryError:
+        return (
+            "fault",
+            "out_of_memory",
+            "Decoding it takes more memory than one picture may.",
+        )
+    except OSError as error:
+        return ("error", error.errno or 0, error.strerror or str(error))
+    except Exception as error:  # noqa: BLE001 - one file must not end the upload
+        how = f"{type(error).__name__}: {error}"[:200]
+        return ("fault", "not_decodable", f"It cannot be decoded ({how}).")
 
 
 def _limit_memory(memory_bytes: int) -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

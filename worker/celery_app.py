@@ -12,7 +12,7 @@ from typing import Any
 
 from celery import Celery, bootsteps
 from celery.worker import state
-from kombu import Queue
+from kombu.entity import Queue
 
 from shared.queue import KEY_PREFIX, QUEUES
 from worker.tasks import make_kick
@@ -101,6 +101,26 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+class WorkerApp(Celery):
+    """The Celery application of one worker process.
+
+    Args:
+        broker_url: Address of the broker.
+        begin: Called once the signals are in place, whether or not a broker answers.
+        drain: Called at shutdown; returns once no job runs any more.
+    """
+
+    def __init__(
+        self, broker_url: str, begin: Callable[[], None], drain: Callable[[], None]
+    ) -> None:
+        super().__init__("trainyard", broker=broker_url, set_as_current=False)
+        self.conf.update(SETTINGS)
+        self.begin = begin
+        self.drain = drain
+        assert self.steps is not None  # a class attribute that the base fills
+        self.steps["worker"].add(Bell)
+
+
 class Bell(bootsteps.StartStopStep):
     """Ties our threads to Celery's life: started before it connects, drained first.
 
@@ -113,8 +133,8 @@ class Bell(bootsteps.StartStopStep):
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
-        self.begin: Callable[[], None] = parent.app.trainyard_begin
-        self.drain: Callable[[], None] = parent.app.trainyard_drain
+        self.begin: Callable[[], None] = parent.app.begin
+        self.drain: Callable[[], None] = parent.app.drain
 
     def start(self, parent: Any) -> None:
         """Makes every polite signal mean the same, then begins to look for work."""
@@ -139,20 +159,16 @@ def build_app(
     look: Callable[[], int],
     begin: Callable[[], None],
     drain: Callable[[], None],
-) -> Celery:
-    """Builds the Celery application of one worker process.
+) -> WorkerApp:
+    """Builds the application with its one task.
 
     Args:
         broker_url: Address of the broker.
         look: What a kick makes the worker do.
-        begin: Called once the signals are in place, whether or not a broker answers.
-        drain: Called at shutdown; returns once no job runs any more.
+        begin: See `WorkerApp`.
+        drain: See `WorkerApp`.
     """
-    app = Celery("trainyard", broker=broker_url, set_as_current=False)
-    app.conf.update(SETTINGS)
-    app.trainyard_begin = begin
-    app.trainyard_drain = drain
-    app.steps["worker"].add(Bell)
+    app = WorkerApp(broker_url, begin, drain)
     make_kick(app, look)
     return app
 

@@ -74,10 +74,13 @@ class Child:
         self._say("D")
 
     def ask_to_stop(self) -> None:
-        """Asks the child to save and leave; it is killed after the grace period."""
+        """Asks the child to save and leave; it is killed after the grace period.
+
+        Asking again changes nothing.
+        """
         if self._stop_asked_at is None:
             self._stop_asked_at = time.monotonic()
-        self._say("S")
+            self._say("S")
 
     def poll(self) -> ChildExit | None:
         """Returns how the child ended, or None while it runs.

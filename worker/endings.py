@@ -158,8 +158,8 @@ def decide(
         silence_seconds: The limit that `stalled` names in its sentence.
         unconfirmed_seconds: The limit that `unconfirmed` names in its sentence.
     """
-    if asked in _ASKED and _is_explained_by_stopping(ended):
-        ending = _ASKED[asked]
+    ending = _ASKED.get(asked) if asked else None
+    if ending and _is_explained_by_stopping(ended):
         reason = ending.reason.format(
             silence=_duration(silence_seconds),
             unconfirmed=_duration(unconfirmed_seconds),

@@ -69,7 +69,7 @@ def _train_spec(
 
 def _dataset_folder(session: Session, claim: Claim, storage: Storage) -> Path:
     try:
-        version = dataset_store.get_version(session, claim.dataset_version_id)
+        version = dataset_store.get_version(session, claim.dataset_version_id or 0)
     except NotFoundError as error:
         raise UserError(
             "The dataset version that this job trains on is gone.", field="dataset"

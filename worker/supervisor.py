@@ -155,7 +155,7 @@ class _Attempt:
             return self._complete(plan.result)
         ended = self._watch(self._start(plan))
         result = self.recorder.finished
-        if ended.exit_code == 0 and result and self._is_usable(result):
+        if result and self._is_usable(result):  # however the child ended after that
             return self._complete(result)
         return self._end(self._decide(ended), ended)
 
@@ -198,6 +198,11 @@ class _Attempt:
     def _steer(self, child: Child) -> None:
         """Tells the child what it has to know, once a heartbeat."""
         self.lease.check()
+        if self.recorder.finished:
+            # Frameworks take seconds to leave, and may crash on their way out: the
+            # result is on the disk, so there is nothing to wait for.
+            child.ask_to_stop()
+            return
         reason = self._reason_to_stop(child)
         if reason and self.asked is None:
             self.asked = reason

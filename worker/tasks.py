@@ -4,14 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from celery import Celery, Task
+from celery import Celery
 
 from shared.queue import KICK, QUEUES
 
 log = structlog.get_logger()
 
 
-def make_kick(app: Celery, look: Callable[[], int]) -> Task:
+def make_kick(app: Celery, look: Callable[[], int]) -> None:
     """Registers the task `trainyard.kick` with `app`.
 
     Args:
@@ -36,8 +36,6 @@ def make_kick(app: Celery, look: Callable[[], int]) -> Task:
             # thread: the worker would answer, and never do anything again
             # (https://github.com/celery/celery/issues/10462).
             log.exception("kick_failed")
-
-    return kick
 
 
 def is_known(arguments: tuple[Any, ...], options: dict[str, Any]) -> bool:

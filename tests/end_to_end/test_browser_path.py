@@ -1,5 +1,6 @@
 """The whole path in a real browser: from the one-time link to a loaded SavedModel."""
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -67,7 +68,7 @@ def upload(page, *archives):
 def submit_all(page, names):
     page.goto("/jobs/new")
     for name in names:
-        page.locator("#datasets").get_by_text(name, exact=True).click()
+        page.get_by_role("checkbox", name=re.compile(f"^{name} ?[0-9]")).check()
     page.locator("summary", has_text="Advanced settings").click()
     for name, value in TINY.items():
         page.locator(f"#f-{name}").fill(str(value))

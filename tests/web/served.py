@@ -1,0 +1,55 @@
+"""The web as it is served: gunicorn in a process of its own."""
+
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import httpx
+import psutil
+
+from shared.settings import child_environment
+from tests.services import die_with_parent, wait_until
+
+
+@contextmanager
+def serve(settings, log_path):
+    """Yields (address, process of the one worker)."""
+    port = _free_port()
+    environment = child_environment(
+        settings,
+        TRAINYARD_DATABASE_URL=settings.database_address,
+        TRAINYARD_SECRET_KEY=settings.secret_key,
+    )
+    with log_path.open("wb") as log:
+        master = subprocess.Popen(
+            [
+                sys.executable, "-m", "gunicorn", "web.wsgi:app",
+                f"--bind=127.0.0.1:{port}", "--worker-class=gthread", "--threads=4",
+                "--no-control-socket", "--graceful-timeout=1",
+            ],
+            env=environment,
+            stdout=log,
+            stderr=log,
+            preexec_fn=die_with_parent,
+        )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: _answers(address), 60, "the web server")
+        yield address, psutil.Process(master.pid).children()[0]
+    finally:
+        master.terminate()
+        master.wait(timeout=20)
+
+
+def _answers(address):
+    try:
+        return httpx.get(f"{address}/healthz", timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,180 @@
+"""The pages in a real browser: they look right, by keyboard, light and dark."""
+
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from flask_security.utils import hash_password
+from playwright.sync_api import expect, sync_playwright
+
+from cli.browser import MISSING, find_browser
+from tests.web.rows import PASSWORD, make_archive
+from tests.web.served import serve
+
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+WIDTHS = (1280, 390)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    path = find_browser()
+    assert path is not None, MISSING
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def site(settings, app, rows, tmp_path):
+    """An installation with rows of every kind; returns its address."""
+    with app.test_request_context():
+        owner = rows.user("root@example.org", "admin", hash_password(PASSWORD))
+    rows.worker()
+    dataset = rows.dataset(owner, "solar cells", skipped=60)
+    rows.publish(rows.job(owner, dataset, "solar cells", group_key="g"))  # job 2
+    rows.run(rows.job(owner, dataset, "running", group_key="g"))  # job 3
+    rows.fail(rows.job(owner, dataset, "failed"))
+    rows.reading(owner, "being read")
+    with serve(settings, tmp_path / "web.log") as (address, _):
+        yield address
+
+
+@pytest.fixture
+def page(chromium, site):
+    """A page on which root has signed in; anything in its console fails the test."""
+    context = chromium.new_context(
+        base_url=site, viewport={"width": 1280, "height": 900}
+    )
+    page = context.new_page()
+    problems = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
+    page.goto("/sign-in")
+    page.get_by_label("Name or e-mail address").fill("root@example.org")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/jobs")
+    yield page
+    assert problems == []
+    context.close()
+
+
+PAGES = (
+    "/jobs", "/jobs/new", "/jobs/2", "/jobs/3", "/jobs/4", "/jobs/2/delete",
+    "/groups/g", "/datasets", "/datasets/1", "/datasets/add", "/models",
+    "/models/solar%20cells", "/models/solar%20cells/1", "/workers", "/users",
+    "/account",
+)  # fmt: skip
+
+
+def test_every_page_is_accessible_and_fits_its_window(page):
+    axe = Axe()
+    found = []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        for path in PAGES:
+            for width in WIDTHS:
+                page.set_viewport_size({"width": width, "height": 900})
+                page.goto(path)
+                over = page.evaluate("document.body.scrollWidth - innerWidth")
+                if over > 0:
+                    found.append(f"{path} at {width} px is {over} px too wide")
+            if path in {"/jobs/2", "/jobs/3"}:
+                expect(page.locator("#chart-loss canvas").first).to_be_visible()
+            for violation in axe.run(page).response["violations"]:
+                nodes = "; ".join(n["html"][:200] for n in violation["nodes"][:3])
+                found.append(f"{path} ({scheme}): {violation['id']}: {nodes}")
+
+    assert found == []
+
+
+def test_archives_are_sent_with_progress_and_their_names_can_be_changed(page):
+    page.goto("/datasets/add")
+    page.locator("#files").set_input_files(
+        [
+            {
+                "name": "one.zip",
+                "mimeType": "application/zip",
+                "buffer": make_archive(1),
+            },
+            {
+                "name": "two.zip",
+                "mimeType": "application/zip",
+                "buffer": make_archive(2),
+            },
+            {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"x"},
+        ]
+    )
+    expect(page.locator("#chosen")).to_contain_text("This is no .zip")
+    page.get_by_role("button", name="Remove notes.txt").click()
+    page.get_by_label("Name for two.zip").fill("renamed")
+
+    page.get_by_role("button", name="Upload", exact=True).click()
+
+    page.wait_for_url("**/datasets")
+    expect(page.get_by_role("link", name="one")).to_be_visible()
+    expect(page.get_by_role("link", name="renamed")).to_be_visible()
+
+
+def test_the_form_says_how_many_jobs_it_makes(page):
+    page.goto("/jobs/new")
+    expect(page.locator("#tally")).to_have_text("Choose a dataset.")
+    expect(page.locator("#go")).to_be_disabled()
+    page.get_by_label("solar cells").check()
+    page.get_by_label(re.compile("^best")).check()
+
+    expect(page.locator("#tally")).to_contain_text("This makes 2 jobs")
+
+    page.locator("#go").dblclick()
+    page.wait_for_url("**/groups/*")
+    expect(page.locator("h1")).to_have_text("Submission of 2 jobs")
+
+
+def test_the_table_changes_by_itself_and_keeps_the_focus(page, rows):
+    page.goto("/jobs")
+    page.locator("#job-link-3").focus()
+
+    rows.job(1, 1, "a job from elsewhere")
+
+    expect(page.get_by_role("link", name="a job from elsewhere")).to_be_visible()
+    expect(page.locator("#job-link-3")).to_be_focused()
+
+
+def test_a_job_is_cancelled_by_keyboard(page):
+    page.goto("/jobs/3")
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("Skip to the content")).to_be_focused()
+    page.get_by_role("button", name="Cancel").focus()
+    page.keyboard.press("Enter")
+
+    expect(page.locator("#job-state")).to_contain_text("cancelling")
+
+
+def test_the_theme_is_switched_and_remembered(page):
+    page.emulate_media(color_scheme="light")
+    page.goto("/jobs")
+    page.get_by_role("button", name="Switch between light and dark").click()
+    page.goto("/datasets")
+
+    assert page.evaluate("document.documentElement.dataset.bsTheme") == "dark"
+
+
+def test_pages_work_without_script(chromium, site):
+    context = chromium.new_context(base_url=site, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/sign-in")
+    page.fill("#email", "root@example.org")
+    page.fill("#password", PASSWORD)
+    page.click("main button")
+    page.goto("/datasets/add")
+    page.locator("#files").set_input_files(
+        {"name": "plain.zip", "mimeType": "application/zip", "buffer": make_archive()}
+    )
+    page.click("#send")
+
+    expect(page.locator("h1")).to_have_text("plain")
+    context.close()

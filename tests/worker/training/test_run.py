@@ -1,0 +1,117 @@
+"""The engine as a child process: exit codes, signals, and what it publishes."""
+
+import json
+import signal
+
+import pytest
+
+from tests.worker.training.engine_process import Engine, run_to_end, write_spec
+from tests.worker.training.pictures import write_pictures
+
+pytestmark = pytest.mark.timeout(300)
+
+TRAINING = {
+    "base_model": "MobileNet-0.25",
+    "weights": None,
+    "image_size_px": 32,
+    "batch_size": 8,
+    "frozen_epochs": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "pictures"
+    write_pictures(folder, each=12, side=32)
+    return folder
+
+
+def refuse(tmp_path, dataset, training):
+    """Runs what must be refused; returns the exit code and the last event."""
+    spec = write_spec(tmp_path / "SPEC.json", dataset, training)
+    engine = Engine(spec, tmp_path / "work")
+    code = engine.finish()
+    return code, engine.events[-1]
+
+
+def test_an_unknown_setting_is_refused_by_name_before_anything_is_read(tmp_path):
+    code, last = refuse(tmp_path, tmp_path / "absent", {"bach_size": 3})
+
+    assert code == 64
+    assert (last["event"], last["permanent"]) == ("failed", True)
+    assert "`bach_size`" in last["message"]
+
+
+def test_a_dataset_that_is_not_there_is_refused(tmp_path):
+    code, last = refuse(tmp_path, tmp_path / "absent", TRAINING)
+
+    assert code == 64
+    assert last["code"] == "dataset"
+
+
+def test_a_loss_that_is_no_number_is_told_with_its_cure(tmp_path, dataset):
+    wild = TRAINING | {"optimizer": "sgd", "frozen_learning_rate": 10, "seed": 1}
+    wild |= {"frozen_epochs": 0, "fine_tune_epochs": 3, "unfreeze_from": 0.0}
+    wild |= {"fine_tune_learning_rate": 10}
+
+    code, last = refuse(tmp_path, dataset, wild)
+
+    assert code == 64
+    assert "Lower `fine_tune_learning_rate`" in last["message"]
+
+
+def test_finishing_now_publishes_the_best_so_far(tmp_path, dataset):
+    long = TRAINING | {"frozen_epochs": 1000, "early_stopping_patience": None}
+    spec = write_spec(tmp_path / "SPEC.json", dataset, long)
+    engine = Engine(spec, tmp_path / "work")
+    engine.watch(lambda event: event["event"] == "metrics")
+
+    engine.kill(signal.SIGUSR2)
+    code = engine.finish()
+
+    assert code == 0
+    assert len(engine.named("metrics")) < 1000
+    summary = engine.named("finished")[0]["summary"]
+    assert summary["best"]["phase"] == "frozen"
+    assert 0 <= summary["accuracy"] <= 1
+
+
+def test_a_fine_tuning_that_hurts_is_discarded_and_said(tmp_path, dataset):
+    harmful = TRAINING | {"fine_tune_epochs": 1, "fine_tune_learning_rate": 0.5}
+    harmful |= {"frozen_epochs": 10, "optimizer": "adam", "unfreeze_from": 0.0}
+    spec = write_spec(tmp_path / "SPEC.json", dataset, harmful)
+
+    engine = run_to_end(spec, tmp_path / "work")
+
+    assert engine.named("finished")[0]["summary"]["best"]["phase"] == "frozen"
+    assert "did not improve" in engine.named("note")[-1]["message"]
+
+
+def test_a_run_publishes_everything_a_user_downloads(tmp_path, dataset):
+    spec = write_spec(tmp_path / "SPEC.json", dataset, TRAINING)
+
+    engine = run_to_end(spec, tmp_path / "work")
+
+    final = tmp_path / "work" / "final"
+    assert {path.name for path in final.iterdir()} == {
+        "MANIFEST.json",
+        "evaluation.json",
+        "model_card.md",
+        "predictions.parquet",
+        "saved_model.zip",
+    }
+    evaluation = json.loads((final / "evaluation.json").read_text())
+    assert evaluation["parity"]["serving_labels_equal"]
+    assert set(evaluation["seconds"]) == {"prepare", "frozen", "evaluate", "export"}
+    phases = [event["phase"] for event in engine.named("phase")]
+    assert phases == ["prepare", "frozen", "evaluate", "export"]
+
+
+def test_a_stop_while_frameworks_load_ends_at_once(tmp_path, dataset):
+    spec = write_spec(tmp_path / "SPEC.json", dataset, TRAINING)
+    engine = Engine(spec, tmp_path / "work")
+    engine.watch(lambda event: event["event"] == "phase")
+
+    engine.kill(signal.SIGTERM)
+
+    assert engine.finish() == 75

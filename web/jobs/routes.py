@@ -3,7 +3,6 @@
 import secrets
 from typing import Any
 
-import bokeh
 from flask import (
     Blueprint,
     Response,
@@ -21,6 +20,7 @@ from shared import job_queries
 from shared.errors import UserError
 from web import polling
 from web.auth.sign_in import current_account
+from web.bokeh_assets import BOKEH_VERSION
 from web.datasets.view import list_trainable
 from web.deleting import show_plan
 from web.error_pages import status_of
@@ -81,7 +81,7 @@ def new() -> str | tuple[str, int] | AnyResponse:
 def show(job_id: int) -> str:
     """One job: its progress, curves, attempts, checkpoints, log and result."""
     return render_template(
-        "jobs/show.html", bokeh_version=bokeh.__version__, **pages.make_page(job_id)
+        "jobs/show.html", bokeh_version=BOKEH_VERSION, **pages.make_page(job_id)
     )
 
 
@@ -112,7 +112,10 @@ def charts(job_id: int) -> Response:
     """Both charts as BokehJS reads them, without data."""
     with get_database().reading() as session:
         job_queries.get_job(session, job_id)
-    return jsonify(curves.build_charts())
+    # Bokeh takes a second to import; most requests never need it.
+    from web.jobs.charts import build_charts  # noqa: PLC0415
+
+    return jsonify(build_charts())
 
 
 @blueprint.get("/jobs/<int:job_id>/points.json")

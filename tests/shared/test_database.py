@@ -1,8 +1,6 @@
 """Engines and transactions: what the two databases promise the stores."""
 
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -231,17 +229,3 @@ def test_an_unknown_error_of_the_driver_is_not_retryable():
     error = OperationalError("x", None, sqlite3.OperationalError("no such table"))
 
     assert not database_module.is_retryable(error)
-
-
-def test_nothing_opens_a_database_when_modules_are_imported():
-    code = (
-        "import sys; sys.path.insert(0, '.');"
-        "import shared.reconciler, shared.attempt_store, shared.database as d;"
-        "print(d.get_database.cache_info().currsize)"
-    )
-
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-
-    assert done.stdout.strip() == "0"

@@ -26,7 +26,7 @@ def empty_url(request, tmp_path):
     postgres.drop_database(name)
 
 
-@pytest.mark.filterwarnings("ignore:autogenerate skipping")
+@pytest.mark.filterwarnings("ignore:autogenerate skipping")  # the test below sees it
 def test_the_migrated_schema_is_the_tables_of_the_code(database):
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})

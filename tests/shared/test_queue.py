@@ -17,6 +17,8 @@ def bell(broker, monkeypatch, tmp_path):
     monkeypatch.setattr(queue, "get_settings", lambda: settings)
     queue.build_producer.cache_clear()
     yield queue
+    while not queue._bell()._kicks.empty():
+        queue._bell()._kicks.get_nowait()
     queue.build_producer().close()
     queue.build_producer.cache_clear()
 
@@ -54,7 +56,7 @@ def test_the_bell_works_again_when_the_broker_is_back(bell, broker):
 def test_a_kick_says_nothing_but_its_queue(bell, broker):
     bell.kick(queue.TRAIN_QUEUE)
 
-    (key,) = [k for k in broker.client().keys() if k.endswith(b"trainyard.train")]
+    (key,) = [k for k in broker.client().scan_iter() if k.endswith(b"trainyard.train")]
     assert key == b"trainyard:trainyard.train"
     message = broker.client().lrange(key, 0, -1)[0]
     assert b'"task": "trainyard.kick"' in message
@@ -64,7 +66,8 @@ def test_a_kick_says_nothing_but_its_queue(bell, broker):
 def test_every_setting_of_the_producer_is_one_that_celery_knows(bell):
     known = {name.lower() for name in flatten_names()}
 
-    assert set(bell.build_producer().conf.changes) <= known
+    ours = set(bell.build_producer().conf.changes) - {"deprecated_settings"}
+    assert ours <= known
 
 
 def flatten_names():

@@ -37,7 +37,7 @@ def clock():
 
 @pytest.fixture
 def reconciler(database, tmp_path, clock, monkeypatch):
-    monkeypatch.setattr(Reconciler, "_ring", lambda self: None)  # no broker here
+    monkeypatch.setattr(Reconciler, "_ring", lambda _self: None)  # no broker here
     settings = Settings(data_dir=tmp_path, lease_seconds=60, max_job_hours=2)
     return Reconciler(database, settings, clock)
 

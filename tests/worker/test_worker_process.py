@@ -21,7 +21,7 @@ from shared.database import Database
 from shared.errors import LostLease
 from shared.reconciler import Reconciler
 from shared.settings import child_environment
-from tests.services import Broker
+from tests.services import Broker, die_with_parent
 from tests.worker.processes import ROOT, is_running, wait_until
 from tests.worker.workshop import TIMERS, Workshop
 
@@ -58,6 +58,7 @@ class Fleet:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=die_with_parent,
             )
         self.workers.append(process)
         return process

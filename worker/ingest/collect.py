@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from shared.errors import UserError
-from worker.ingest.found import FoundFile, LabelledFile, SkipList
+from worker.ingest.found import FoundFile, LabelledFile, SkipList, join_names
 from worker.ingest.label_table import (
+    MAX_TABLE_BYTES,
     TABLE_SUFFIXES,
     LabelTable,
     label_by_tables,
@@ -19,12 +19,13 @@ from worker.ingest.labels import (
     label_by_folder,
     note_similar_labels,
 )
-from worker.ingest.limits import Basket, Limits
+from worker.ingest.limits import Basket, show_bytes
+from worker.ingest.request import ARCHIVE, FOLDER, TABLE, Request, Source
+from worker.ingest.split import SPLIT_ALIASES
 from worker.ingest.unpack import Unpacked, list_folder, unpack_archive
 
-ARCHIVE, FOLDER, TABLE = "archive", "folder", "csv"
-# A label table of two million lines takes some 200 MB.
-_MOST_TABLE_BYTES = 512 * 2**20
+_NAMED_EMPTY_FOLDERS = 20
+Report = Callable[[int, int], None]
 
 
 @dataclass(slots=True)
@@ -43,116 +44,178 @@ class Collected:
 
 
 def collect(
-    sources: list[dict[str, Any]],
-    folder: Path,
-    limits: Limits,
-    skips: SkipList,
-    report: Callable[[int], None],
+    request: Request, folder: Path, skips: SkipList, report: Report
 ) -> Collected:
     """Unpacks and labels every source.
 
+    A table that came beside archives or folders labels the files of all of them.
+    Otherwise each source is understood by itself, so one may have class folders and
+    another one a table.
+
     Args:
-        sources: SPEC.json's `sources`.
+        request: What to read.
         folder: Where archives are unpacked.
-        limits: What the upload may cost.
         skips: Receives what is left out.
-        report: Called with the number of files so far.
+        report: Called with the bytes unpacked and about how many there are.
 
     Raises:
         UserError: The upload as a whole cannot be used.
         OSError: The disk is full or a source cannot be read.
     """
-    basket = Basket(folder, limits)
+    sources = request.sources
+    beside = [source for source in sources if source.type == TABLE]
+    if beside and len(beside) < len(sources):
+        sources = [source for source in sources if source.type != TABLE]
+    else:
+        beside = []
+    opener = _Opener(Basket(folder, request.limits), skips, report, sources)
+    if beside:
+        labelled = _label_together(opener, beside)
+    else:
+        labelled = _label_each(opener)
+    notes = [*opener.notes, *labelled.notes]
+    notes += note_similar_labels({entry.label for entry in labelled.files})
+    return Collected(labelled.files, notes, labelled.conflicts)
+
+
+@dataclass(slots=True)
+class _Opener:
+    """Opens the sources one after the other."""
+
+    basket: Basket
+    skips: SkipList
+    report: Report
+    sources: list[Source]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_alone(self) -> bool:
+        return len(self.sources) == 1
+
+    def shown(self, source: Source) -> str:
+        """What stands before the names of its files: nothing if it is the only one."""
+        return "" if self.is_alone else source.name
+
+    def open(self, source: Source) -> Unpacked:
+        if source.type == ARCHIVE:
+            found = unpack_archive(
+                source.path,
+                name=source.name,
+                basket=self.basket,
+                skips=self.skips,
+                report=self._report,
+            )
+        else:
+            folder = source.path if source.type == FOLDER else source.path.parent
+            found = list_folder(folder, basket=self.basket, skips=self.skips)
+        self.notes += [*found.notes, *_empty_folders(found)]
+        return found
+
+    def _report(self) -> None:
+        # Pictures hardly shrink in an archive, so its own size tells about how many
+        # bytes will come out.
+        total = sum(s.path.stat().st_size for s in self.sources if s.type == ARCHIVE)
+        self.report(min(self.basket.size_bytes, total), total)
+
+
+def _label_together(opener: _Opener, beside: list[Source]) -> Labelled:
+    tables = [_read_table(source.path, source.name) for source in beside]
+    files: list[FoundFile] = []
+    for source in opener.sources:
+        with opener.skips.of_source(opener.shown(source)):
+            found = opener.open(source)
+        for file in found.files:
+            file.name = join_names(opener.shown(source), file.name)
+        files += found.files
+    return label_by_tables(files, tables, opener.skips)
+
+
+def _label_each(opener: _Opener) -> Labelled:
     labelled = Labelled()
-    collected = Collected()
-    for number, source in enumerate(sources):
-        found = _open(source, number, basket, skips, report)
-        collected.notes += found.notes
-        collected.notes += _empty_folders(found)
-        alone = len(sources) == 1
-        labelled.extend(_label(source, found, skips, alone=alone))
-    collected.files = labelled.files
-    collected.notes += labelled.notes
-    collected.notes += note_similar_labels({file.label for file in labelled.files})
-    collected.conflicts = labelled.conflicts
-    return collected
-
-
-def _open(
-    source: dict[str, Any],
-    number: int,
-    basket: Basket,
-    skips: SkipList,
-    report: Callable[[int], None],
-) -> Unpacked:
-    path, kind = Path(source["path"]), source["type"]
-    if not path.exists():
-        raise UserError(
-            f"“{source.get('name') or path.name}” is not there any more: add it again.",
-            field="sources",
-        )
-    if kind == ARCHIVE:
-        return unpack_archive(
-            path,
-            name=source.get("name") or path.name,
-            source=number,
-            basket=basket,
-            skips=skips,
-            report=report,
-        )
-    if kind not in (FOLDER, TABLE):
-        raise UserError(
-            f"`sources.type` must be archive, folder or csv. Received: {kind!r}.",
-            field="sources",
-        )
-    folder = path if kind == FOLDER else path.parent
-    return list_folder(folder, source=number, basket=basket, skips=skips)
+    splits = _splits_by_name(opener.sources)
+    for source, split in zip(opener.sources, splits, strict=True):
+        shown = opener.shown(source)
+        with opener.skips.of_source(shown):
+            found = opener.open(source)
+            part = _label(source, found, opener, split)
+        for entry in part.files:
+            entry.file.name = join_names(shown, entry.file.name)
+        part.conflicts = [
+            ([join_names(shown, name) for name in names], labels)
+            for names, labels in part.conflicts
+        ]
+        labelled.extend(part)
+    return labelled
 
 
 def _label(
-    source: dict[str, Any], found: Unpacked, skips: SkipList, *, alone: bool
+    source: Source, found: Unpacked, opener: _Opener, split: str | None
 ) -> Labelled:
-    tables = _named_tables(source)
-    files = found.files
-    if not tables:
-        tables, files = _take_tables(found.files, skips)
+    tables, files = _find_tables(source, found.files, opener.skips)
     if tables:
-        named = {table.name for table in tables}
-        rest = [file for file in files if file.name not in named]
-        return label_by_tables(rest, tables, skips)
-    name = source.get("name") or Path(source["path"]).name
-    return label_by_folder(
-        files, skips, source_label=None if alone else archive_stem(name)
-    )
+        return label_by_tables(files, tables, opener.skips)
+    # A flat archive among several stands for one class, unless it is a whole split.
+    name = None if opener.is_alone or split else archive_stem(source.name)
+    return label_by_folder(files, opener.skips, source_label=name, source_split=split)
 
 
-def _named_tables(source: dict[str, Any]) -> list[LabelTable]:
-    """The table that the user named, which must be one."""
-    named = source["path"] if source["type"] == TABLE else source.get("labels")
-    if not named:
-        return []
-    path = Path(named)
-    if not path.is_absolute():
-        return []  # a member of the archive: found among its files
-    return [parse_label_table(path.read_bytes(), path.name)]
+def _splits_by_name(sources: list[Source]) -> list[str | None]:
+    """The splits of `train.zip` and `test.zip`; none where other names are among."""
+    splits = [SPLIT_ALIASES.get(archive_stem(s.name).lower()) for s in sources]
+    return splits if len(set(splits)) > 1 and all(splits) else [None] * len(sources)
 
 
-def _take_tables(
+def _find_tables(
+    source: Source, files: list[FoundFile], skips: SkipList
+) -> tuple[list[LabelTable], list[FoundFile]]:
+    """The label tables of one source and the files that are none."""
+    if source.type == TABLE:
+        rest = [file for file in files if file.path != source.path]
+        return [_read_table(source.path, source.name)], rest
+    if source.labels and Path(source.labels).is_absolute():
+        path = Path(source.labels)
+        return [_read_table(path, path.name)], [f for f in files if f.path != path]
+    if source.labels:
+        wanted = _find_named(files, source.labels, source.name)
+        rest = [file for file in files if file is not wanted]
+        return [_read_table(wanted.path, wanted.name)], rest
+    return _recognise_tables(files, skips)
+
+
+def _recognise_tables(
     files: list[FoundFile], skips: SkipList
 ) -> tuple[list[LabelTable], list[FoundFile]]:
-    """Parses what is a label table among the files; any other table is left out."""
+    """Takes every table with the right columns; any other one is left out."""
     tables, rest = [], []
     for found in files:
         if Path(found.name).suffix.lower() not in TABLE_SUFFIXES:
             rest.append(found)
             continue
         try:
-            if found.path.stat().st_size > _MOST_TABLE_BYTES:
-                raise UserError(f"“{found.name}” is too large for a label table.")
-            tables.append(parse_label_table(found.path.read_bytes(), found.name))
+            tables.append(_read_table(found.path, found.name))
         except UserError as error:
             skips.add(found.name, "not_a_label_table", str(error))
     return tables, rest
+
+
+def _find_named(files: list[FoundFile], name: str, source: str) -> FoundFile:
+    wanted = name.replace("\\", "/").removeprefix("./")
+    for found in files:
+        if found.name == wanted or found.name.endswith(f"/{wanted}"):
+            return found
+    raise UserError(
+        f"“{source}” holds no “{name}”, which was named as its label table.",
+        field="labels",
+    )
+
+
+def _read_table(path: Path, name: str) -> LabelTable:
+    if path.stat().st_size > MAX_TABLE_BYTES:
+        raise UserError(
+            f"“{name}” is larger than {show_bytes(MAX_TABLE_BYTES)}, the most that a "
+            "label table may have."
+        )
+    return parse_label_table(path.read_bytes(), name)
 
 
 def _empty_folders(found: Unpacked) -> list[str]:
@@ -162,5 +225,5 @@ def _empty_folders(found: Unpacked) -> list[str]:
         for file in found.files
         for depth in range(1, len(file.folders) + 1)
     }
-    empty = sorted({name for name in found.folders if name not in used})
-    return [f"The folder “{name}” holds no file." for name in empty[:20]]
+    empty = sorted(set(found.folders) - used)[:_NAMED_EMPTY_FOLDERS]
+    return [f"The folder “{name}” holds no file, so it makes no class." for name in empty]

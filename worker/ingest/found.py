@@ -1,7 +1,9 @@
 """What passes between the steps of ingest: files found, files left out, and why."""
 
+import contextlib
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -22,12 +24,10 @@ class FoundFile:
     Args:
         path: Where its bytes lie now.
         name: The user's name for it, folders separated by `/`.
-        source: Position of its source in the upload.
     """
 
     path: Path
     name: str
-    source: int = 0
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -72,19 +72,34 @@ class SkipList:
 
     def __init__(self, keep: int = 10_000) -> None:
         self._keep = keep
+        self._source = ""
         self.items: list[Skip] = []
         self.codes: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def of_source(self, name: str) -> Iterator[None]:
+        """Puts the name of the source in front of the files noted meanwhile."""
+        self._source = name
+        try:
+            yield
+        finally:
+            self._source = ""
 
     def add(self, file: str, code: str, reason: str) -> None:
         """Notes that `file` is left out because of `reason`."""
         self.codes[code] += 1
         if len(self.items) < self._keep:
-            self.items.append(Skip(file, code, reason))
+            self.items.append(Skip(join_names(self._source, file), code, reason))
 
     @property
     def total(self) -> int:
         """How many files were left out, those not kept by name included."""
         return self.codes.total()
+
+
+def join_names(source: str, file: str) -> str:
+    """Names a file of one source among several: `cats.zip/tabby/1.jpg`."""
+    return f"{source}/{file}" if source and source != file else file
 
 
 def junk_reason(name: str) -> str | None:

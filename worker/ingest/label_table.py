@@ -20,8 +20,8 @@ from worker.ingest.name_encoding import decode_text
 from worker.ingest.split import SPLIT_ALIASES
 
 TABLE_SUFFIXES = (".csv", ".tsv")
-# A table of two million lines with long names is about 200 MB.
-MAX_TABLE_BYTES = 1 << 30
+# Read at once: a table of two million lines with long names has about 200 MB.
+MAX_TABLE_BYTES = 512 * 2**20
 _FILENAME = {"filename", "file_name", "file", "image", "image_path", "path", "filepath"}
 _LABEL = {"label", "class", "class_name", "category", "target"}
 _SPLIT = {"split", "subset", "set", "partition"}

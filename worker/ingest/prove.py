@@ -36,10 +36,11 @@ _EXIF_ORIENTATION = 0x0112
 _PLAIN_MODES = ("RGB", "L")
 _ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
+_NO_RANGE = "which say nothing of how bright white is"
 _MODE_WORDS = {
-    "I": "whole numbers of 32 bits",
-    "F": "floating-point numbers",
-    "LAB": "Lab colours",
+    "I": f"signed or 32-bit whole numbers, {_NO_RANGE}",
+    "F": f"floating-point numbers, {_NO_RANGE}",
+    "LAB": "Lab colours, which Trainyard does not convert",
 }
 _PNG_GREY, _PNG_RGB = 0, 2
 _SIXTEEN_TO_EIGHT = 257  # 65535 becomes 255
@@ -92,7 +93,7 @@ def prove(path: str, rewritten: str, max_pixels: int) -> dict[str, Any]:
     Raises:
         MemberFaultError: Saying why it is left out.
     """
-    data = Path(path).read_bytes()
+    data = _read(Path(path))
     if not data:
         raise MemberFaultError("empty_file", "The file is empty (0 bytes).")
     kind = identify(data[:HEAD_BYTES])
@@ -111,6 +112,15 @@ def prove(path: str, rewritten: str, max_pixels: int) -> dict[str, Any]:
     return asdict(proof)
 
 
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise MemberFaultError(
+            "unreadable", f"It cannot be read: {error.strerror}."
+        ) from error
+
+
 _MEMORY_REASON = "Decoding it takes more memory than one picture may."
 
 
@@ -127,27 +137,31 @@ def _upright_pixels(
 ) -> np.ndarray:
     header = _open_header(data, kind, max_pixels)
     if kind in (JPEG, PNG):
+        pixels, orientation = _decode(data)
+        if orientation != 1:
+            proof.remarks.append("turned")
         _remark_header(data, kind, header, proof)
-        pixels = _decode(data)
     else:
         proof.remarks.append("other_format")
         pixels = _through_pillow(header, kind, proof)
-        if not np.array_equal(_decode(_encode_png(pixels)), _as_rgb(pixels)):
+        if not np.array_equal(_decode(_encode_png(pixels))[0], _as_rgb(pixels)):
             raise MemberFaultError("damaged", _damaged(data, kind))
     proof.rewritten = bool(set(proof.remarks) - {"more_frames_kept"})
     return pixels
 
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
-def _decode_graph(encoded: tf.Tensor) -> tf.Tensor:
+def _decode_graph(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     pixels = decode_upright(encoded)
     with tf.control_dependencies([resize_image(pixels, _PROOF_SIZE_PX)]):
-        return tf.identity(pixels)
+        return tf.identity(pixels), read_orientation(encoded)
 
 
-def _decode(data: bytes) -> np.ndarray:
+def _decode(data: bytes) -> tuple[np.ndarray, int]:
+    """Upright pixels and the orientation the file had. One graph: eager is 3x slower."""
     try:
-        return _decode_graph(tf.constant(data)).numpy()
+        pixels, orientation = _decode_graph(tf.constant(data))
+        return pixels.numpy(), int(orientation)
     except tf.errors.ResourceExhaustedError as error:
         raise MemoryError from error
     except tf.errors.InvalidArgumentError as error:
@@ -177,8 +191,6 @@ def _remark_header(
 ) -> None:
     """Notes what is not plain about a JPEG or PNG."""
     add = proof.remarks.append
-    if int(read_orientation(tf.constant(data))) != 1:
-        add("turned")
     if getattr(header, "n_frames", 1) > 1:
         add("more_frames_kept" if kind is JPEG else "more_frames")
     if kind is JPEG and header.mode not in _PLAIN_MODES:
@@ -241,8 +253,7 @@ def _to_plain_mode(image: Image.Image, proof: Proof) -> Image.Image:
     if mode in _MODE_WORDS:
         raise MemberFaultError(
             "unsupported_mode",
-            f"Its pixels are {_MODE_WORDS[mode]}, which have no fixed range of "
-            "brightness; save it with 8 bits a channel.",
+            f"Its pixels are {_MODE_WORDS[mode]}; save it with 8 bits a channel.",
         )
     if mode in _DEEP_MODES:
         proof.remarks.append("deep")

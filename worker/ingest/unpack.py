@@ -54,20 +54,18 @@ def unpack_archive(
     path: Path,
     *,
     name: str,
-    source: int,
     basket: Basket,
     skips: SkipList,
-    report: Callable[[int], None] = lambda _files: None,
+    report: Callable[[], None] = lambda: None,
 ) -> Unpacked:
     """Unpacks one zip or tar into `basket`.
 
     Args:
         path: The archive.
         name: The user's name for it.
-        source: Position of the source in the upload.
         basket: Receives the files and counts them over all sources.
         skips: Receives what is left out.
-        report: Called with the number of files unpacked so far.
+        report: Called after each file.
 
     Raises:
         UserError: The upload as a whole is too much.
@@ -78,7 +76,7 @@ def unpack_archive(
     try:
         for member in _read_members(path, basket):
             members.append(member)
-            report(basket.files)
+            report()
     except CutOffError:
         got = sum(member.path is not None for member in members)
         skips.add(
@@ -95,13 +93,11 @@ def unpack_archive(
         unpacked.notes.append(f"“{name}” was not unpacked to its end. {fault.reason}")
     except NoTarError:
         skips.add(name, "not_an_archive", _refusal(path))
-    _name_members(members, source, unpacked, skips, name)
+    _name_members(members, unpacked, skips, name)
     return unpacked
 
 
-def list_folder(
-    path: Path, *, source: int, basket: Basket, skips: SkipList
-) -> Unpacked:
+def list_folder(path: Path, *, basket: Basket, skips: SkipList) -> Unpacked:
     """Lists a folder on the server; links are never followed.
 
     Args: as for `unpack_archive`; the files stay where they are.
@@ -116,7 +112,7 @@ def list_folder(
             member = Member(_name_below(path, folder, file))
             _look_at(Path(folder, file), member, basket)
             members.append(member)
-    _name_members(members, source, unpacked, skips, path.name)
+    _name_members(members, unpacked, skips, path.name)
     return unpacked
 
 
@@ -173,7 +169,6 @@ def _refusal(path: Path) -> str:
 
 def _name_members(
     members: list[Member],
-    source: int,
     unpacked: Unpacked,
     skips: SkipList,
     archive: str,
@@ -197,7 +192,7 @@ def _name_members(
         elif member.is_folder:
             unpacked.folders.append(name)
         elif member.path is not None and name:
-            unpacked.files.append(FoundFile(member.path, name, source))
+            unpacked.files.append(FoundFile(member.path, name))
 
 
 _ENCODING_WORDS = {

@@ -1,0 +1,62 @@
+"""Both charts of a job's page, drawn by BokehJS; its script fills them with points."""
+
+from functools import lru_cache
+from typing import Any
+
+from bokeh.embed import json_item
+from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter, Span
+from bokeh.plotting import figure
+
+CHART_HEIGHT_PX = 300
+
+
+@lru_cache(maxsize=1)
+def build_charts() -> list[dict[str, Any]]:
+    """Returns both empty charts as JSON for BokehJS; the script fills them."""
+    return [
+        json_item(_chart("loss", "Loss"), "chart-loss"),
+        json_item(_chart("accuracy", "Accuracy", format_="0 %"), "chart-accuracy"),
+    ]
+
+
+def _chart(name: str, title: str, format_: str = "0.00") -> Any:
+    source = ColumnDataSource(
+        {"epoch": [], "train": [], "val": [], "phase": []}, name=name
+    )
+    plot = figure(
+        title=title,
+        height=CHART_HEIGHT_PX,
+        sizing_mode="stretch_width",
+        tools="pan,wheel_zoom,box_zoom,reset,save",
+        toolbar_location="above",
+        x_axis_label="epoch",
+    )
+    for column, words in (("train", "training"), ("val", "validation")):
+        dash = "solid" if column == "train" else "dashed"
+        plot.line(
+            "epoch", column, source=source, legend_label=words, line_width=2,
+            line_dash=dash,
+        ).glyph.tags = [column]  # fmt: skip
+        plot.scatter(
+            "epoch", column, source=source, legend_label=words, size=4
+        ).glyph.tags = [column]
+    plot.add_tools(
+        HoverTool(
+            mode="vline",
+            tooltips=[
+                ("epoch", "@epoch"),
+                ("phase", "@phase"),
+                ("training", "@train{0.0000}"),
+                ("validation", "@val{0.0000}"),
+            ],
+        )
+    )
+    plot.add_layout(
+        Span(location=0, dimension="height", line_dash="dotted", visible=False)
+    )
+    plot.yaxis.formatter = NumeralTickFormatter(format=format_)
+    plot.legend.click_policy = "hide"
+    plot.legend.location = "top_right" if name == "loss" else "bottom_right"
+    plot.toolbar.logo = None
+    plot.toolbar.autohide = True
+    return plot

@@ -226,4 +226,6 @@ def _empty_folders(found: Unpacked) -> list[str]:
         for depth in range(1, len(file.folders) + 1)
     }
     empty = sorted(set(found.folders) - used)[:_NAMED_EMPTY_FOLDERS]
-    return [f"The folder “{name}” holds no file, so it makes no class." for name in empty]
+    return [
+        f"The folder “{name}” holds no file, so it makes no class." for name in empty
+    ]

@@ -2,104 +2,103 @@
 
 The child process of an ingest job, and runnable by hand. It knows no database and no
 broker: SPEC.json goes in, events come out (`worker/events.py`), and `WORKDIR/final`
-holds the version. Exit codes as in `worker/training/run.py`.
+holds the version. Killed at any moment, it starts from the front: the uploads are
+still there, and reading them again is cheaper than trusting half of what was done.
+
+Exit codes: 0 done; 75 stopped as asked; 64 the spec or the data cannot be used; 70 an
+exception; 74 a file failed.
 """
 
-import json
+import os
 import shutil
-import signal
 import sys
 import traceback
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from shared.errors import UserError
 from worker import events
 from worker.ingest.collect import collect
 from worker.ingest.content import merge_identical
 from worker.ingest.found import SkipList
-from worker.ingest.limits import parse_limits
-from worker.ingest.split import Keyed, SplitShares, assign_splits
+from worker.ingest.request import Request, load_request
+from worker.ingest.split import Keyed, assign_splits
 from worker.ingest.verify import verify
-from worker.ingest.write import write_version
+from worker.ingest.write import Version, write_version
+from worker.training import failures
+from worker.training.stop_requests import StopRequests
 
 _USAGE = "usage: python -m worker.ingest.run SPEC.json WORKDIR"
-_DONE, _REJECTED, _ERROR, _FILES, _STOPPED = 0, 64, 70, 74, 75
-_LISTS = ("skipped", "samples", "conflicts", "notes")
+_LISTS = ("skipped", "changed", "samples", "conflicts", "notes")
+_EXAMPLES = 3
 
 
 def main(arguments: list[str]) -> int:
     """Runs one attempt and returns its exit code."""
     if len(arguments) != 2:  # noqa: PLR2004 - the spec and the folder
         sys.stderr.write(_USAGE + "\n")
-        return _REJECTED
+        return 64
     events.take_over_stdout()
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # there is no half dataset
+    StopRequests().install()  # a dataset cannot be finished early: USR2 does nothing
+    _prepare_environment()
     spec_path, workdir = map(Path, arguments)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        ingest(json.loads(spec_path.read_text()), workdir.absolute())
-    except UserError as error:
-        return _fail("rejected", str(error), _REJECTED)
-    except OSError as error:
-        traceback.print_exc()
-        where = f" ({error.filename})" if error.filename else ""
-        return _fail("files", f"A file failed: {error.strerror}{where}.", _FILES)
+        ingest(load_request(spec_path), workdir.absolute())
     except Exception as error:  # noqa: BLE001 - every failure gets its exit code
         traceback.print_exc()
-        return _fail("exception", f"{type(error).__name__}: {error}", _ERROR)
-    return _DONE
+        failure = failures.explain(error)
+        events.emit(
+            "failed",
+            code=failure.code,
+            message=failure.message,
+            permanent=failure.permanent,
+        )
+        return failure.exit_code
+    return 0
 
 
-def ingest(spec: dict[str, Any], workdir: Path) -> None:
+def ingest(request: Request, workdir: Path) -> None:
     """The story of one dataset version, from the upload to the published folder.
 
     Args:
-        spec: SPEC.json: `sources`, and perhaps `limits` and `split`.
+        request: What was asked for.
         workdir: Absolute; only this attempt writes there.
 
     Raises:
         UserError: The upload holds no dataset; says why and what would help.
         OSError: The disk is full or a source cannot be read.
     """
-    limits = parse_limits(spec.get("limits", {}))
-    shares = SplitShares(**spec.get("split", {}))
     skips = SkipList()
     scratch = workdir / "scratch"
-    shutil.rmtree(scratch, ignore_errors=True)
+    _clear(workdir)
     events.phase("unpack")
     collected = collect(
-        spec["sources"],
+        request,
         scratch / "unpacked",
-        limits,
         skips,
-        lambda done: events.progress("unpack", done, 0, "files"),
+        lambda done, total: events.progress("unpack", done, total, "bytes"),
     )
-    _refuse_nothing(len(collected.files), skips)
     events.phase("verify")
     pictures, remarks = verify(
         collected.files,
         scratch / "rewritten",
-        limits,
+        request.limits,
         skips,
         lambda done, total: events.progress("verify", done, total, "images"),
     )
-    _refuse_nothing(len(pictures), skips)
     collected.notes += remarks
     events.phase("split")
     merged = merge_identical(pictures)
     keyed = [Keyed(p.sha256, p.label, p.split) for p in merged.kept]
-    splits, notes = assign_splits(keyed, shares)
+    try:
+        splits, notes = assign_splits(keyed, request.shares)
+    except UserError as error:
+        raise UserError(f"{error}{_left_out(skips)}") from error
     collected.notes += notes
     events.phase("write")
     final, manifest_sha, report = write_version(
+        Version(merged, splits, collected, skips, request.limits),
         workdir,
-        merged,
-        splits,
-        collected,
-        skips,
         lambda done, total: events.progress("write", done, total, "images"),
     )
     shutil.rmtree(scratch, ignore_errors=True)
@@ -109,29 +108,33 @@ def ingest(spec: dict[str, Any], workdir: Path) -> None:
         manifest_sha=manifest_sha,
         bytes=report["size_bytes"],
         step=0,
-        summary={k: v for k, v in report.items() if k not in _LISTS},
+        summary={key: fact for key, fact in report.items() if key not in _LISTS},
     )
 
 
-def _refuse_nothing(usable: int, skips: SkipList) -> None:
-    if usable:
-        return
-    said = "; ".join(f"{s.file}: {s.reason}" for s in skips.items[:3])
-    raise UserError(
-        "The upload holds no usable picture with a label. It needs one folder per "
-        "class, or a CSV with the columns filename,label."
-        + (f" Left out were {skips.total:,} files, for example {said}" if said else "")
-    )
+def _prepare_environment() -> None:
+    """Settles what the children's frameworks read when they are imported."""
+    # Pictures are proved on the processor, one a child; more threads would only make
+    # the children compete, and forking a process that has threads is not safe.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    # A refused picture is said in our words; the framework's own stay out of the log.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
-def _fail(code: str, message: str, exit_code: int) -> int:
-    permanent = exit_code == _REJECTED
-    events.emit("failed", code=code, message=message[:2000], permanent=permanent)
-    return exit_code
+def _clear(workdir: Path) -> None:
+    """Removes what an attempt that was killed in this folder has left."""
+    for leftover in (workdir / "scratch", *workdir.glob(".tmp-final-*")):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _stop(_number: int, _frame: FrameType | None) -> None:
-    sys.exit(_STOPPED)
+def _left_out(skips: SkipList) -> str:
+    """What was left out, added to a refusal: mostly that is why nothing remains."""
+    if not skips.total:
+        return ""
+    shown = "; ".join(f"{s.file}: {s.reason}" for s in skips.items[:_EXAMPLES])
+    return f" Left out: {skips.total:,}, for example {shown}"
 
 
 if __name__ == "__main__":

@@ -105,9 +105,17 @@ def list_folder(path: Path, *, basket: Basket, skips: SkipList) -> Unpacked:
     unpacked = Unpacked()
     members: list[Member] = []
     for folder, folders, files in os.walk(path, onerror=_note(skips)):
-        members += [
-            Member(_name_below(path, folder, name), is_folder=True) for name in folders
-        ]
+        for name in list(folders):
+            member = Member(_name_below(path, folder, name), is_folder=True)
+            if Path(folder, name).is_symlink():
+                member.is_folder = False
+                member.fault = MemberFaultError("link", LINK_REASON)
+            elif (reason := junk_reason(name)) is not None:
+                # One sentence for `.git`, not one for each of its files.
+                folders.remove(name)
+                member.is_folder = False
+                member.fault = MemberFaultError("junk", reason)
+            members.append(member)
         for file in sorted(files):
             member = Member(_name_below(path, folder, file))
             _look_at(Path(folder, file), member, basket)

@@ -15,15 +15,15 @@ from worker.ingest.child_pool import Work, run_in_children
 from worker.ingest.found import LabelledFile, SkipList
 from worker.ingest.limits import Limits
 
-# What was done to a picture, in the words of the report: (one, many).
+# What was done to a picture, in the words of the report.
 REMARKS = {
     "turned": "turned upright as its EXIF block says",
     "cmyk": "converted from CMYK colours to RGB",
     "deep": "brought from 16 bits a channel to 8",
-    "palette": "converted from a palette to plain colours",
+    "palette": "converted from a palette or few bits to plain colours",
     "alpha": "laid on white where transparent",
-    "more_frames": "reduced to the first frame",
-    "more_frames_kept": "used by the first frame (the file is unchanged)",
+    "more_frames": "reduced to the first of its frames or pages",
+    "more_frames_kept": "used by the first of its frames; the file is unchanged",
     "other_format": "rewritten as PNG",
 }
 
@@ -43,6 +43,7 @@ class Picture:
         size_bytes: Of the original.
         width_px: Upright width.
         height_px: Upright height.
+        remarks: What was done to it, as codes of `REMARKS`.
     """
 
     sha256: str
@@ -55,6 +56,7 @@ class Picture:
     size_bytes: int
     width_px: int
     height_px: int
+    remarks: list[str]
 
 
 def verify(
@@ -82,7 +84,6 @@ def verify(
         children=max(1, min(len(files), len(os.sched_getaffinity(0)))),
     )
     pictures: list[Picture] = []
-    remarks: Counter[str] = Counter()
     for done, outcome in enumerate(
         run_in_children(work, _tasks(files, folder, limits)), start=1
     ):
@@ -90,12 +91,11 @@ def verify(
         if outcome.fault is not None:
             skips.add(labelled.file.name, outcome.fault.code, outcome.fault.reason)
         else:
-            remarks.update(outcome.result["remarks"])
             target = _rewritten_path(folder, outcome.key)
             pictures.append(_picture(labelled, outcome.result, target))
         report(done, len(files))
     pictures.sort(key=lambda picture: (picture.sha256, picture.name))
-    return pictures, _sentences(remarks)
+    return pictures, _sentences(files, pictures)
 
 
 def _tasks(
@@ -122,11 +122,18 @@ def _picture(labelled: LabelledFile, proof: dict[str, Any], target: Path) -> Pic
         size_bytes=proof["size_bytes"],
         width_px=proof["width_px"],
         height_px=proof["height_px"],
+        remarks=proof["remarks"],
     )
 
 
-def _sentences(remarks: Counter[str]) -> list[str]:
-    return [
+def _sentences(files: list[LabelledFile], pictures: list[Picture]) -> list[str]:
+    counts = Counter(code for picture in pictures for code in picture.remarks)
+    changed = [
         f"{count:,} {'picture was' if count == 1 else 'pictures were'} {REMARKS[code]}."
-        for code, count in sorted(remarks.items())
+        for code, count in sorted(counts.items())
+    ]
+    lost = {entry.label for entry in files} - {picture.label for picture in pictures}
+    return changed + [
+        f"The class “{label}” is gone: none of its files is a usable picture."
+        for label in sorted(lost)
     ]

@@ -65,7 +65,5 @@ def explain(error: Exception) -> Failure:
 def _is_device_memory(error: Exception) -> bool:
     # By name: the class is another one in each framework, and importing them to
     # compare is what this module must not do.
-    if isinstance(error, RetryableError):
-        return Failure("interrupted", str(error), _ERROR)
     text = f"{type(error).__name__} {str(error)[:200]}"
     return any(word in text for word in _DEVICE_MEMORY_WORDS)

@@ -19,7 +19,7 @@ def main() -> int:
     130: interrupted.
     """
     try:
-        app()
+        app(prog_name="trainyard")
     except TrainyardError as error:
         say(f"trainyard: {error}")
     except KeyboardInterrupt:

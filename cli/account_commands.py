@@ -4,20 +4,14 @@ These work on the database itself, so that whoever runs the machine can always l
 somebody in, also when no admin remembers a password.
 """
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cli.options import Json
 from cli.output import out, print_json, print_table, say
+from cli.records import open_records
 from shared.errors import UserError
-from shared.settings import Settings, get_settings
-
-if TYPE_CHECKING:
-    from shared.database import Database
 
 app = typer.Typer()
 users = typer.Typer(help="See users and make links for them.", no_args_is_help=True)
@@ -39,7 +33,7 @@ def token(
     """Make an API token; its text is shown once and kept nowhere."""
     from cli import first_user
 
-    with _database() as (database, _settings):
+    with open_records() as (database, _settings):
         text = first_user.make_token(database, email=user, name=name)
     if as_json:
         print_json({"token": text, "name": name})
@@ -71,7 +65,7 @@ def list_users(as_json: Json = False) -> None:
     """List the users."""
     from shared import user_store
 
-    with _database() as (database, _settings), database.reading() as session:
+    with open_records() as (database, _settings), database.reading() as session:
         rows = [
             {"email": row.email, "role": row.role, "active": row.active}
             for row in user_store.list_users(session)
@@ -91,7 +85,7 @@ def list_users(as_json: Json = False) -> None:
 def _hand_over(email: str, role: str | None, *, as_json: bool) -> None:
     from cli import first_user, up
 
-    with _database() as (database, settings):
+    with open_records() as (database, settings):
         path = first_user.make_link(database, email=email, role=role)
     state = up.find_running(settings)
     base = settings.public_url or (state or {}).get("url")
@@ -101,21 +95,3 @@ def _hand_over(email: str, role: str | None, *, as_json: bool) -> None:
         return
     out.print(url, markup=False, soft_wrap=True)
     say(f"Hand this link to {email}. It works once.")
-
-
-@contextmanager
-def _database() -> Iterator[tuple["Database", Settings]]:
-    from shared.database import Database
-
-    settings = get_settings()
-    path = settings.data_dir / "trainyard.sqlite"
-    if settings.database_url is None and not os.access(path, os.R_OK):
-        raise UserError(
-            f"There is no installation in {settings.data_dir}: start it with "
-            "`trainyard up`, or set TRAINYARD_DATA_DIR or TRAINYARD_DATABASE_URL."
-        )
-    database = Database(settings.database_address)
-    try:
-        yield database, settings
-    finally:
-        database.dispose()

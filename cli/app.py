@@ -10,6 +10,7 @@ from cli import (
     job_commands,
     model_commands,
     platform_commands,
+    worker_commands,
 )
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
 for module in (
     demo_command,
     platform_commands,
+    worker_commands,
     dataset_commands,
     job_commands,
     model_commands,

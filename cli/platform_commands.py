@@ -1,10 +1,7 @@
-"""`up`, `worker`, `reconciler`, `migrate`: the processes of an installation."""
+"""`up`, `reconciler`, `migrate`: the processes of an installation."""
 
 import signal
-import subprocess
-import sys
 import threading
-import time
 from typing import Annotated, Any
 
 import typer
@@ -14,10 +11,8 @@ from cli.machine import list_training_slots
 from cli.options import DataDir, Json, Port, settings_with
 from cli.output import out, print_json, say, waiting
 from shared.errors import UserError
-from shared.settings import Settings, child_environment, get_settings
+from shared.settings import Settings, get_settings
 
-WORKER_STOP_SECONDS = 30.0
-LOOK_SECONDS = 0.5
 app = typer.Typer()
 
 
@@ -94,75 +89,6 @@ def choose_slots(workers: int | None) -> list[str]:
             field="workers",
         )
     return slots[:workers]
-
-
-@app.command()
-def worker(
-    gpu: Annotated[
-        int | None, typer.Option("--gpu", min=0, help="Serve this GPU alone.")
-    ] = None,
-    cpu: Annotated[bool, typer.Option("--cpu", help="Train on the CPU.")] = False,
-    ingest: Annotated[
-        bool, typer.Option("--ingest", help="Read datasets; train nothing.")
-    ] = False,
-) -> None:
-    """Run workers of this machine: by default one per GPU, else one on the CPU.
-
-    On another host, TRAINYARD_DATABASE_URL, TRAINYARD_REDIS_URL and
-    TRAINYARD_STORAGE_DIR say which installation it joins.
-    """
-    if sum([gpu is not None, cpu, ingest]) > 1:
-        raise UserError("Give one of `--gpu`, `--cpu` and `--ingest`.", field="gpu")
-    settings = get_settings()
-    up.prepare_folders(settings)
-    if gpu is not None:
-        slots = [f"gpu-{gpu}"]
-    elif cpu or ingest:
-        slots = ["cpu" if cpu else "ingest"]
-    else:
-        slots = list_training_slots()
-    if len(slots) == 1:
-        raise typer.Exit(_run_one_worker(settings, slots[0]))
-    _run_workers(settings, slots)
-
-
-def _worker_command(slot: str) -> list[str]:
-    return [sys.executable, "-m", "worker.run", "--slot", slot]
-
-
-def _run_one_worker(settings: Settings, slot: str) -> int:
-    process = subprocess.Popen(_worker_command(slot), env=child_environment(settings))
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: process.terminate())
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:  # the terminal has told the worker as well
-            say("Stopping; the job is saved first ...")
-
-
-def _run_workers(settings: Settings, slots: list[str]) -> None:
-    from cli.children import Child, stop_all
-
-    environment = child_environment(settings, PYTHONUNBUFFERED="1")
-    workers = [
-        Child(f"worker-{slot}", _worker_command(slot), environment, settings.logs)
-        for slot in slots
-    ]
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: stopping.set())
-    for child in workers:
-        child.start()
-    say(f"Workers run for {', '.join(slots)}; logs in {settings.logs}")
-    while not stopping.is_set():
-        for child in workers:
-            sentence = child.restart_if_dead()
-            if sentence:
-                say(sentence)
-        time.sleep(LOOK_SECONDS)
-    say("Stopping; the jobs are saved first ...")
-    stop_all(workers, within_seconds=WORKER_STOP_SECONDS)
 
 
 @app.command()

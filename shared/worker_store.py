@@ -8,8 +8,9 @@ from sqlalchemy.orm import Session
 from shared import audit_store
 from shared.database import now_ms
 from shared.errors import NotFoundError, UserError
+from shared.job_status import JobStatus
 from shared.sql_dialect import insert
-from shared.tables import Worker
+from shared.tables import Job, Worker
 
 ACTIVE, DRAINING, QUARANTINED, GONE = "active", "draining", "quarantined", "gone"
 STATUSES = (ACTIVE, DRAINING, QUARANTINED, GONE)
@@ -153,6 +154,14 @@ def find_worker_by_name(session: Session, name: str) -> Worker | None:
 def list_workers(session: Session) -> list[Worker]:
     """Returns all workers by name, those long gone among them."""
     return list(session.scalars(select(Worker).order_by(Worker.name)))
+
+
+def list_running_jobs(session: Session, worker_ids: list[int]) -> list[int]:
+    """Returns the numbers of the jobs that run on these workers now."""
+    running = select(Job.id).where(
+        Job.state == JobStatus.RUNNING, Job.worker_id.in_(worker_ids)
+    )
+    return list(session.scalars(running.order_by(Job.id)))
 
 
 def is_alive(worker: Worker, now: int) -> bool:

@@ -84,8 +84,14 @@ class RunningPlatform:
 
     def run(self, *arguments):
         """Runs a command of the command line and returns what it printed as JSON."""
-        done = subprocess.run(
-            [*self._cli(*arguments), "--json"],
+        done = self.call(*arguments, "--json")
+        assert done.returncode == 0, f"{arguments}: {done.stderr}\n{self.tell()}"
+        return json.loads(done.stdout)
+
+    def call(self, *arguments):
+        """Runs a command of the command line, however it ends."""
+        return subprocess.run(
+            self._cli(*arguments),
             cwd=ROOT,
             env=self.environment,
             capture_output=True,
@@ -93,8 +99,6 @@ class RunningPlatform:
             check=False,
             timeout=280,
         )
-        assert done.returncode == 0, f"{arguments}: {done.stderr}\n{self.tell()}"
-        return json.loads(done.stdout)
 
     @property
     def client(self):

@@ -1,0 +1,121 @@
+"""The command line against a running platform, as a script would use it."""
+
+import hashlib
+import socket
+import zipfile
+
+import pytest
+
+from tests.end_to_end.running_platform import TINY, draw
+from tests.services import wait_until
+
+pytestmark = [pytest.mark.xdist_group("platform"), pytest.mark.timeout(600)]
+SETTINGS = [f"--set={name}={value}" for name, value in TINY.items()]
+
+
+@pytest.fixture(scope="module")
+def dataset(platform, tmp_path_factory):
+    """A folder of pictures without class folders, and a table of their labels."""
+    folder = tmp_path_factory.mktemp("pictures") / "by table"
+    folder.mkdir()
+    lines = ["filename,label"]
+    for number in range(40):
+        label = ("stripes", "rings")[number % 2]
+        (folder / f"{number:03d}.jpg").write_bytes(draw(label, seed=9000 + number))
+        lines.append(f"{number:03d}.jpg,{label}")
+    (folder / "040.jpg").write_bytes(b"<html>not found</html>")
+    table = folder.parent / "labels.csv"
+    table.write_text("\n".join([*lines, "040.jpg,rings", ""]))
+    return platform.run("dataset", "add", str(folder), "--labels", str(table))[0]
+
+
+def test_a_folder_with_a_table_is_added_and_its_bad_file_named(platform, dataset):
+    shown = platform.run("dataset", "show", dataset["name"])
+    listed = platform.run("dataset", "list")
+
+    assert dataset["name"] == "by table"
+    assert shown["report"]["images"] == 40
+    assert [row["file"] for row in shown["report"]["skipped"]] == ["040.jpg"]
+    assert dataset["id"] in [row["id"] for row in listed]
+
+
+def test_a_training_is_submitted_followed_and_downloaded(platform, dataset, tmp_path):
+    asked = ["submit", "-d", "by table", "--key=cli-1", "--model=from cli", *SETTINGS]
+    submitted = platform.run(*asked, "--wait")
+    again = platform.run(*asked)
+    watched = platform.run("watch", str(submitted["jobs"][0]["id"]))
+    models = platform.run("models")
+    got = platform.run("download", "from cli", "-o", str(tmp_path / "model.zip"))
+
+    assert submitted["jobs"][0]["state"] == "succeeded"
+    assert [job["id"] for job in again["jobs"]] == [submitted["jobs"][0]["id"]]
+    assert watched[0]["published"] == "from cli:1"
+    assert [
+        row["latest"]["version"] for row in models if row["name"] == "from cli"
+    ] == [1]
+    content = (tmp_path / "model.zip").read_bytes()
+    assert got["sha256"] == hashlib.sha256(content).hexdigest()
+    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
+        assert any(name.endswith("saved_model.pb") for name in archive.namelist())
+
+
+def test_a_drained_worker_takes_no_job_until_it_is_readmitted(platform, dataset):
+    name = f"{socket.gethostname()}/cpu"
+    drained = platform.run("worker", "drain", name, "--wait")
+    number = platform.run("submit", "-d", "by table", *SETTINGS)["jobs"][0]["id"]
+    status = {row["name"]: row["status"] for row in platform.run("worker", "status")}
+    waiting = platform.client.get_job(number)
+    platform.run("worker", "readmit", name)
+    wait_until(
+        lambda: platform.client.get_job(number)["state"] == "running", 60, "the job"
+    )
+    platform.run("cancel", str(number))
+
+    assert drained == {"draining": [name], "idle": True}
+    assert status[name] == "draining"
+    assert waiting["state"] == "queued"
+    wait_until(
+        lambda: platform.client.get_job(number)["state"] == "cancelled", 60, "cancel"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["submit", "-d", "by table", "--set", "epochs=3"],
+            "`epochs` is not a training",
+        ),
+        (["submit", "-d", "by table", "-p", "slow"], "one of fast, balanced, best"),
+        (["submit", "-d", "nothing"], "There is no dataset 'nothing'"),
+        (["download", "nothing"], "nothing"),
+        (["watch", "999999"], "999999"),
+        (["dataset", "add", "/no/such/place"], "There is nothing at /no/such/place"),
+        (["worker", "drain", "elsewhere/cpu"], "There is no worker 'elsewhere/cpu'"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_sentence(
+    platform, dataset, arguments, sentence
+):
+    done = platform.call(*arguments)
+
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_doctor_finds_a_running_platform_well(platform):
+    findings = platform.run("doctor")
+
+    assert [row for row in findings if row["state"] == "broken"] == []
+
+
+def test_a_token_made_here_opens_the_api(platform):
+    token = platform.run("token", "a script")["token"]
+
+    answer = platform.client.http.get(
+        "/jobs", headers={"Authorization": f"Bearer {token}"}
+    )
+
+    assert answer.status_code == 200

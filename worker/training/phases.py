@@ -177,6 +177,13 @@ class Trainer:
 
     def _end_diverged(self, phase: Phase) -> None:
         step = self._state.step + 1
+        if step == 1:
+            raise UserError(
+                "The loss was no number at the first step, before anything was "
+                "learned: the base model's weights hold values that are no numbers. "
+                f"Choose other `weights`. Received: weights={self._spec.weights!r}.",
+                field="training.weights",
+            )
         if self._state.best is None:
             raise UserError(
                 f"The loss was no longer a number at step {step}. Lower "

@@ -1,4 +1,4 @@
-"""What each exception means for the attempt: told by exceptions that really happened."""
+"""What each exception means for the attempt, told by exceptions that were raised."""
 
 import errno
 
@@ -107,7 +107,7 @@ def test_what_may_be_tried_again_is_no_failure_of_the_device():
 
 @pytest.mark.parametrize(
     "error",
-    [InternalError("the optimizer's variables do not fit"), ZeroDivisionError()],
+    [InternalError("the variables do not fit"), ZeroDivisionError()],
 )
 def test_our_own_mistake_is_told_by_its_type_and_may_be_tried_again(error):
     failure = explain(error)

@@ -9,7 +9,7 @@ audit line in the same transaction. Everything may be run again after a lost ans
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import literal_column, select, update
 from sqlalchemy.orm import Session
 
 from shared import audit_store
@@ -285,7 +285,9 @@ def _take_best(
     best = (
         select(Job.id)
         .where(
-            Job.state == JobStatus.QUEUED,
+            # In so many words, not as a parameter: only then does a plan made before
+            # its values are known use the index over queued jobs.
+            Job.state == literal_column(f"'{JobStatus.QUEUED}'"),
             # "Finish now" outlives an attempt that died of something else.
             Job.desired.in_([Desired.RUN, Desired.FINISH]),
             Job.kind.in_(kinds),

@@ -173,16 +173,6 @@ class Job(Base):
     ended_at: Mapped[int | None]
     __table_args__ = (
         UniqueConstraint("owner_id", "idempotency_key"),
-        Index(
-            "ix_jobs_claim",
-            "kind",
-            "queue",
-            text("priority DESC"),
-            "fair_rank",
-            "id",
-            sqlite_where=text("state = 'queued'"),
-            postgresql_where=text("state = 'queued'"),
-        ),
         Index("ix_jobs_state", "state", "id"),
         CheckConstraint(
             "state IN ('queued','running','paused','succeeded','failed','cancelled')",
@@ -199,6 +189,20 @@ class Job(Base):
         primaryjoin="foreign(Job.dataset_id) == Dataset.id",
     )
     model: Mapped["Model | None"] = relationship(viewonly=True, lazy="raise")
+
+
+# The order in which `claim` takes jobs. Named by columns and not by text, since Alembic
+# compares the columns of an index with those of a migrated database.
+Index(
+    "ix_jobs_claim",
+    Job.kind,
+    Job.queue,
+    Job.priority.desc(),
+    Job.fair_rank,
+    Job.id,
+    sqlite_where=text("state = 'queued'"),
+    postgresql_where=text("state = 'queued'"),
+)
 
 
 class Attempt(Base):
@@ -223,6 +227,7 @@ class Attempt(Base):
     signal: Mapped[int | None]
     oom: Mapped[bool] = mapped_column(default=False)
     error_tail: Mapped[str | None]  # last 64 KiB of output, on failure
+    __table_args__ = (Index("ix_attempts_worker", "worker_id", "ended_at"),)
 
 
 class Checkpoint(Base):

@@ -212,6 +212,9 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('job_id', 'fence', name=op.f('pk_attempts')),
     sa.UniqueConstraint('uuid', name=op.f('uq_attempts_uuid'))
     )
+    with op.batch_alter_table('attempts', schema=None) as batch_op:
+        batch_op.create_index('ix_attempts_worker', ['worker_id', 'ended_at'], unique=False)
+
     op.create_table('checkpoints',
     sa.Column('job_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('lineage', sa.BigInteger(), nullable=False),

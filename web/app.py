@@ -15,7 +15,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from shared.database import Database
 from shared.settings import Settings, get_settings
-from web import display, error_pages, health, security_headers
+from web import display, error_pages, health, row_numbers, security_headers
 from web.api import registration as api
 from web.api.problems import refuse_invalid_request
 from web.auth import accounts, sign_in, users
@@ -64,6 +64,7 @@ def create_app(
         app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]
     csrf = CSRFProtect(app)
     Bootstrap5(app)
+    row_numbers.register(app)
     security_headers.register(app)
     error_pages.register(app)
     display.register(app)

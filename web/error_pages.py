@@ -3,16 +3,23 @@
 Both are made from the same status and sentence; the API's form is RFC 9457.
 """
 
+import errno
 import secrets
 
 import structlog
 from flask import Flask, Response, jsonify, render_template, request
 from flask_wtf.csrf import CSRFError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from shared.errors import ConflictError, NotFoundError, RetryableError, UserError
+from web.display import size
 from web.permissions import NotAllowedError
 
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+DISK_FULL_SENTENCE = (
+    "The server's disk is full, so nothing was kept. Delete datasets, jobs or models "
+    "that are no longer needed, then try again."
+)
 log = structlog.get_logger(__name__)
 
 API_PREFIX = "/api/"
@@ -25,6 +32,7 @@ TITLES = {
     409: "Not in this state",
     411: "Length needed",
     413: "Too large",
+    415: "Not that kind of content",
     416: "Range not there",
     422: "Not valid",
     429: "Too many tries",
@@ -35,7 +43,6 @@ TITLES = {
 SENTENCES = {
     404: "There is nothing at this address, or it was deleted.",
     405: "This address does not answer that kind of request.",
-    413: "What was sent is larger than this server accepts.",
     429: "Too many tries in a short time. Wait a few minutes, then try again.",
 }
 
@@ -44,6 +51,7 @@ def register(app: Flask) -> None:
     """Adds the handlers to `app`."""
     app.register_error_handler(UserError, _answer_user_error)
     app.register_error_handler(RetryableError, _answer_retryable)
+    app.register_error_handler(OSError, _answer_os_error)
     app.register_error_handler(CSRFError, _answer_csrf)
     app.register_error_handler(HTTPException, _answer_http)
     app.register_error_handler(Exception, _answer_unexpected)
@@ -106,6 +114,13 @@ def _answer_retryable(error: RetryableError) -> Response:
     return response
 
 
+def _answer_os_error(error: OSError) -> Response:
+    if error.errno not in DISK_FULL:
+        return _answer_unexpected(error)
+    log.error("disk_full", path=request.path, error=str(error))
+    return answer(507, DISK_FULL_SENTENCE)
+
+
 def _answer_csrf(error: CSRFError) -> Response:
     del error
     return answer(
@@ -119,7 +134,11 @@ def _answer_http(error: HTTPException) -> Response:
     if error.response is not None:  # made by the one who raised it
         return error.response  # type: ignore[return-value]
     status = error.code or 500
-    response = answer(status, SENTENCES.get(status, error.description or ""))
+    sentence = SENTENCES.get(status, error.description or "")
+    if isinstance(error, RequestEntityTooLarge):
+        most = size(request.max_content_length)
+        sentence = f"What was sent is larger than the {most} that are accepted here."
+    response = answer(status, sentence)
     for name, value in error.get_headers():
         if name.lower() in {"allow", "retry-after", "content-range"}:
             response.headers[name] = value

@@ -56,6 +56,11 @@ def test_the_description_names_every_path(app):
         ("POST", "/jobs", 422),
         ("POST", "/datasets", 415),
         ("GET", "/models/none/versions/1", 404),
+        ("GET", f"/jobs/{2**63}", 404),
+        ("GET", f"/jobs/{2**63 - 1}", 404),
+        ("GET", f"/jobs?dataset_id={2**63}", 422),
+        ("GET", "/datasets?search=%00", 422),
+        ("GET", "/models/%00", 422),
     ],
 )
 def test_every_refusal_is_a_problem_document(api, rows, method, path, status):
@@ -140,3 +145,34 @@ def test_events_are_the_end_of_the_log(api, rows):
     events = api(owner)("GET", f"/jobs/{job_id}/events").json["events"]
 
     assert events == [{"event": "phase", "phase": "frozen", "at": 1}]
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ("[1]", "JSON object"),
+        ("{torn", "JSON object"),
+        ('{"from_scratch": 3}', "from_scratch"),
+        ('{"when": "now"}', "when"),
+    ],
+)
+def test_a_wrong_wish_for_a_retry_is_refused(api, rows, body, word):
+    owner = rows.user()
+    job_id = rows.job(owner, rows.dataset(owner))
+    rows.fail(job_id)
+
+    answer = api(owner)(
+        "POST", f"/jobs/{job_id}/retry", data=body, content_type="application/json"
+    )
+
+    assert answer.status_code == 422
+    assert word in answer.json["detail"]
+    assert "RetryRequest" not in answer.json["detail"]
+
+
+def test_too_long_a_body_is_a_problem_that_names_the_limit(api, rows):
+    answer = api(rows.user())("POST", "/jobs", json={"datasets": ["x" * 3_000_000]})
+
+    assert answer.status_code == 413
+    assert answer.content_type == "application/problem+json"
+    assert "2.0 MiB" in answer.json["detail"]

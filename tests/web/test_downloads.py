@@ -87,6 +87,7 @@ def test_all_models_of_a_submission_come_in_one_zip(ana, rows):
 
     answer = ana.get("/groups/g/archive")
 
+    assert answer.headers["Content-Length"] == str(len(answer.data))
     with zipfile.ZipFile(io.BytesIO(answer.data)) as archive:
         assert archive.testzip() is None
         assert archive.namelist() == ["m0-1.zip", "m1-1.zip", "m2-1.zip"]

@@ -49,3 +49,25 @@ def test_every_page_of_a_finished_job_answers(ana, rows):
     ):
         answer = ana.get(path)
         assert answer.status_code == 200, (path, answer.text)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/datasets/1?version=9",
+        f"/datasets/{2**63}",
+        f"/jobs/{2**63}",
+        "/jobs/0",
+        "/models/none",
+        "/models/cells/9",
+        "/groups/none",
+        "/nowhere",
+    ],
+)
+def test_what_is_not_there_is_said_on_a_page(ana, rows, path):
+    rows.publish(rows.job(ana.user_id, rows.dataset(ana.user_id)))
+
+    answer = ana.get(path)
+
+    assert answer.status_code == 404
+    assert "<h1>Not found</h1>" in answer.text

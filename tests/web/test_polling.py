@@ -39,6 +39,19 @@ def test_polling_of_an_ended_job_stops(ana, rows):
     assert ana.get(f"/jobs/{job_id}/live").headers["X-Poll"] == "stop"
 
 
+def test_polling_of_a_submission_stops_when_all_its_jobs_have_ended(ana, rows):
+    dataset = rows.dataset(ana.user_id)
+    jobs = [rows.job(ana.user_id, dataset, group_key="g") for _ in range(2)]
+    rows.publish(jobs[0])
+    shown = ana.get("/groups/g/table")
+    assert "X-Poll" not in shown.headers
+    assert "Download the model" in shown.text
+
+    rows.fail(jobs[1])
+
+    assert ana.get("/groups/g/table").headers["X-Poll"] == "stop"
+
+
 def test_names_and_labels_cannot_bring_markup(ana, rows):
     evil = "<img src=x onerror=alert(1)>"
     dataset = rows.dataset(ana.user_id, evil, (evil, '"><script>alert(2)</script>'))

@@ -2,6 +2,7 @@
 
 import hashlib
 import socket
+from pathlib import Path
 
 import httpx
 import pytest
@@ -57,7 +58,7 @@ def test_memory_stays_flat_while_an_archive_comes_in(served, rows):
     assert peak - before < ROOM_BYTES
     with rows.database.reading() as session:
         job = job_queries.get_job(session, answer.json()["job_id"])
-    with open(job.spec["sources"][0]["path"], "rb") as file:
+    with Path(job.spec["sources"][0]["path"]).open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     wanted = hashlib.sha256()
     for block in blocks():

@@ -68,6 +68,17 @@ def test_the_same_key_for_something_else_is_a_conflict(ana_api, ana, rows):
     assert answer.status_code == 409
 
 
+@pytest.mark.parametrize("wanted", [1, 3])
+def test_the_same_key_for_fewer_or_more_jobs_is_a_conflict(ana_api, ana, rows, wanted):
+    datasets = [rows.dataset(ana.user_id, name) for name in "abc"]
+    submit(ana_api, "k", datasets=datasets[:2])
+
+    answer = submit(ana_api, "k", datasets=datasets[:wanted])
+
+    assert answer.status_code == 409
+    assert count_jobs(rows) == 2
+
+
 def test_two_users_may_use_the_same_key(ana_api, api, ana, bob, rows):
     dataset = rows.dataset(ana.user_id)
     submit(ana_api, "k", datasets=[dataset])
@@ -159,3 +170,11 @@ def test_all_jobs_of_a_submission_or_none(ana_api, ana, rows):
     submit(ana_api, datasets=[ready, reading])
 
     assert count_jobs(rows) == 0
+
+
+def test_numbers_that_no_row_has_are_not_found(ana):
+    values = form_values([2**63, 2**62, "x"])
+
+    answer = ana.send("/jobs/new", "/jobs/new", **values)
+
+    assert answer.status_code == 404

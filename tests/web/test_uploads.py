@@ -1,5 +1,6 @@
 """Bringing datasets in: archives, forms, places on the server, hostile names."""
 
+import errno
 import io
 from pathlib import Path
 
@@ -45,6 +46,51 @@ def test_a_repeated_upload_makes_no_second_dataset(ana_api, rows):
     assert (first.status_code, second.status_code) == (201, 200)
     assert first.json["id"] == second.json["id"]
     assert len(list((rows.storage.root / "uploads").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "query"),
+    [
+        (make_archive(1), {"filename": "a.zip"}),
+        (make_archive(), {"filename": "b.zip"}),
+        (make_archive(), {"filename": "a.zip", "name": "cells"}),
+    ],
+)
+def test_the_same_key_for_another_upload_is_a_conflict(ana_api, rows, content, query):
+    upload(ana_api, make_archive(), filename="a.zip", key="k1")
+
+    answer = upload(ana_api, content, key="k1", **query)
+
+    assert answer.status_code == 409
+    assert answer.json["field"] == "idempotency_key"
+    assert len(list((rows.storage.root / "uploads").iterdir())) == 1
+
+
+def test_the_same_key_for_another_place_is_a_conflict(ana_api, roots):
+    answers = []
+    for name in ("one", "two", "two"):
+        (roots / name).mkdir(exist_ok=True)
+        answers.append(
+            ana_api(
+                "POST", "/datasets", json={"path": str(roots / name)},
+                headers={"Idempotency-Key": f"key of {len(answers) // 2}"},
+            ).status_code
+        )  # fmt: skip
+
+    assert answers == [201, 409, 201]
+
+
+def test_a_full_disk_is_said_and_leaves_nothing_behind(ana_api, rows, monkeypatch):
+    def refuse(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", refuse)
+
+    answer = upload(ana_api, filename="a.zip")
+
+    assert answer.status_code == 507
+    assert "disk is full" in answer.json["detail"]
+    assert not list(rows.storage.root.glob("uploads/*"))
 
 
 def test_a_name_from_a_file_is_numbered_when_taken(ana_api):
@@ -146,6 +192,18 @@ def test_the_plain_form_takes_several_archives(ana, rows):
     with rows.database.reading() as session:
         found = dataset_store.list_datasets(session).items
     assert {dataset.name for dataset in found} == {"set 0", "set 1"}
+
+
+def test_the_plain_form_sent_twice_makes_no_second_dataset(ana, rows):
+    token = ana.token("/datasets/add")
+
+    for _ in range(2):
+        files = [(io.BytesIO(make_archive(i)), f"set {i}.zip") for i in range(2)]
+        data = {"csrf_token": token, "key": "k", "files": files}
+        ana.post("/datasets/upload-form", data=data)
+
+    with rows.database.reading() as session:
+        assert dataset_store.list_datasets(session).total == 2
 
 
 def test_strangers_cannot_make_the_server_read_a_long_form(person, app):

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from flask import Response, request
+from flask import Response, abort, request
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from shared import dataset_store, job_queries
@@ -10,6 +11,7 @@ from shared.errors import NotFoundError, UserError
 from shared.tables import Attempt, Checkpoint, Job, Note
 from shared.training_spec import DEFAULT_PRESET, build_training_spec
 from web.api.blueprint import IdempotencyHeader, blueprint, current_account
+from web.api.problems import ARCHIVE, describe_body, refuse_invalid_request
 from web.api.schemas import (
     Deleted,
     EventsOut,
@@ -153,12 +155,19 @@ def finish_job(path: JobPath) -> dict[str, Any]:
     return _ask(path.job_id, "finish")
 
 
-@blueprint.post("/jobs/<int:job_id>/retry", responses={"200": JobOut})
+@blueprint.post(
+    "/jobs/<int:job_id>/retry",
+    responses={"200": JobOut},
+    openapi_extensions=describe_body(RetryRequest),
+)
 def retry_job(path: JobPath) -> dict[str, Any]:
     """Queues a failed or cancelled job again; the body may ask for a fresh start."""
     wish = RetryRequest()
     if request.data:
-        wish = RetryRequest.model_validate(request.get_json(silent=True))
+        try:
+            wish = RetryRequest.model_validate(request.get_json(silent=True))
+        except ValidationError as error:
+            abort(refuse_invalid_request(error))
     return _ask(path.job_id, "restart" if wish.from_scratch else "retry")
 
 
@@ -169,7 +178,7 @@ def delete_job(path: JobPath) -> dict[str, Any]:
     return describe_deleted(plan)
 
 
-@blueprint.get("/groups/<group_key>/archive")
+@blueprint.get("/groups/<group_key>/archive", responses={"200": ARCHIVE})
 def get_group_archive(path: GroupPath) -> Response:
     """All models of one submission as one zip, streamed."""
     return group.send_archive(path.group_key)

@@ -7,6 +7,7 @@ from flask import Response
 
 from shared import model_store
 from web.api.blueprint import blueprint, current_account
+from web.api.problems import ARCHIVE, NOT_MODIFIED, describe
 from web.api.schemas import (
     Deleted,
     ModelDetail,
@@ -67,7 +68,15 @@ def get_version(path: VersionPath) -> dict[str, Any]:
     ).model_dump(mode="json")
 
 
-@blueprint.get("/models/<name>/versions/<version>/archive")
+@blueprint.get(
+    "/models/<name>/versions/<version>/archive",
+    responses={
+        "200": ARCHIVE,
+        "206": ARCHIVE,
+        "304": NOT_MODIFIED,
+        **describe(416),
+    },
+)
 def get_archive(path: VersionPath) -> Response:
     """The SavedModel as a zip; ranges and If-None-Match are honoured."""
     here = get_installation()

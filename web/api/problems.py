@@ -7,6 +7,13 @@ from pydantic import BaseModel, Field, ValidationError
 
 from web.error_pages import TITLES, problem
 
+ARCHIVE = {
+    "description": "The bytes of a zip.",
+    "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
+}
+NOT_MODIFIED = {"description": "The client has these very bytes already."}
+NOT_AN_OBJECT = frozenset({"model_type", "json_invalid", "dict_type"})
+
 
 class Problem(BaseModel):
     """A problem document."""
@@ -34,10 +41,19 @@ def describe(*statuses: int) -> dict[str, Any]:
     }
 
 
+def describe_body(model: type[BaseModel]) -> dict[str, Any]:
+    """Returns the description of a JSON body that may be left out."""
+    content = {"application/json": {"schema": model.model_json_schema()}}
+    return {"requestBody": {"required": False, "content": content}}
+
+
 def refuse_invalid_request(error: ValidationError) -> Response:
     """Answers a request that the schema does not admit, naming each bad field."""
     sentences = []
     for item in error.errors():
+        if not item["loc"] and item["type"] in NOT_AN_OBJECT:
+            sentences.append("Send a JSON object, as application/json.")
+            continue
         place = ".".join(str(part) for part in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
         sentences.append(f"`{place}`: {message}." if place else f"{message}.")

@@ -1,10 +1,28 @@
 """What the API takes and gives, as pydantic models: also its documentation."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    model_validator,
+)
 
 from shared.job_status import JobKind, JobStatus
+from web.row_numbers import MAX_NUMBER
+
+
+def _refuse_odd_characters(text: str) -> str:
+    if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in text):
+        raise ValueError("holds a character that cannot be stored")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_refuse_odd_characters)]
+RowNumber = Annotated[StrictInt, Field(ge=0, le=MAX_NUMBER)]
 
 
 class Strict(BaseModel):
@@ -23,7 +41,7 @@ class PageQuery(Strict):
 class DatasetQuery(PageQuery):
     """Which datasets to list."""
 
-    search: str | None = Field(default=None, description="A part of the name.")
+    search: Text | None = Field(default=None, description="A part of the name.")
 
 
 class JobQuery(PageQuery):
@@ -31,8 +49,10 @@ class JobQuery(PageQuery):
 
     state: JobStatus | None = Field(default=None, description="Only in this state.")
     kind: JobKind | None = Field(default=None, description="Only of this kind.")
-    dataset_id: int | None = Field(default=None, description="Only on this dataset.")
-    group_key: str | None = Field(default=None, description="Only of this submission.")
+    dataset_id: int | None = Field(
+        default=None, ge=0, le=MAX_NUMBER, description="Only on this dataset."
+    )
+    group_key: Text | None = Field(default=None, description="Only of this submission.")
 
 
 class UploadQuery(Strict):
@@ -41,7 +61,7 @@ class UploadQuery(Strict):
     filename: str | None = Field(
         default=None, description="The archive's name; its ending says what it is."
     )
-    name: str | None = Field(
+    name: Text | None = Field(
         default=None, description="The dataset's name. Defaults to the file's."
     )
 
@@ -61,27 +81,27 @@ class JobPath(BaseModel):
 class GroupPath(BaseModel):
     """A submission."""
 
-    group_key: str = Field(description="The submission's key.")
+    group_key: Text = Field(description="The submission's key.")
 
 
 class ModelPath(BaseModel):
     """A model."""
 
-    name: str = Field(description="The model's name.")
+    name: Text = Field(description="The model's name.")
 
 
 class VersionPath(ModelPath):
     """A model version."""
 
-    version: str = Field(description="A version's number, or `latest`.")
+    version: Text = Field(description="A version's number, or `latest`.")
 
 
 class ServerPath(Strict):
     """A dataset that lies on the server."""
 
-    path: str = Field(description="Absolute path of a folder, CSV or archive.")
-    labels: str | None = Field(default=None, description="Absolute path of a CSV.")
-    name: str | None = Field(default=None, description="Defaults to the path's.")
+    path: Text = Field(description="Absolute path of a folder, CSV or archive.")
+    labels: Text | None = Field(default=None, description="Absolute path of a CSV.")
+    name: Text | None = Field(default=None, description="Defaults to the path's.")
 
 
 class SpecRequest(Strict):
@@ -96,17 +116,17 @@ class SpecRequest(Strict):
 class JobsRequest(Strict):
     """Jobs to submit: every dataset with every spec."""
 
-    datasets: list[int | str] = Field(
+    datasets: list[RowNumber | Text] = Field(
         min_length=1, description="Numbers or exact names of datasets."
     )
     specs: list[SpecRequest] | None = Field(
         default=None, description="Ways to train. Defaults to one `fast`."
     )
     spec: SpecRequest | None = Field(default=None, description="The only way to train.")
-    model_name: str | None = Field(
+    model_name: Text | None = Field(
         default=None, description="Publish under this name, not the dataset's."
     )
-    queue: str = Field(default="default", max_length=64, description="Workers' queue.")
+    queue: Text = Field(default="default", max_length=64, description="Workers' queue.")
     priority: int = Field(default=0, ge=-100, le=100, description="Higher goes first.")
 
     @model_validator(mode="after")

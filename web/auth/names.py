@@ -6,7 +6,7 @@ import unicodedata
 from shared.errors import UserError
 
 MAX_CHARACTERS = 200
-_NAME = re.compile(r"[^\s@<>\"']+(@[^\s@<>\"']+)?")
+_NAME = re.compile(r"[^\s@<>\"'\x00-\x1f\x7f]+(@[^\s@<>\"'\x00-\x1f\x7f]+)?")
 
 
 def normalise_email(text: str) -> str:

@@ -15,9 +15,17 @@ from sqlalchemy.orm import Session
 from shared import audit_store, dataset_store, job_queries, job_store, queue
 from shared.errors import ConflictError
 from shared.job_status import JobKind
+from shared.tables import Job
 from web.auth.datastore import Account
 from web.datasets import names, server_path
-from web.datasets.upload import Limits, Readable, receive, shown_name, stored_name
+from web.datasets.upload import (
+    Limits,
+    Readable,
+    digest_of,
+    receive,
+    shown_name,
+    stored_name,
+)
 from web.installation import Installation
 
 MAX_NUMBERED = 1000
@@ -71,21 +79,20 @@ def add_upload(here: Installation, account: Account, incoming: Incoming) -> Adde
     key = incoming.key or secrets.token_urlsafe(16)
     file_name = stored_name(incoming.filename)  # refuses what is no archive, early
     wish = _wish(incoming)
-    found = _find_earlier(here, account, key)
-    if found:
-        _drain(incoming.stream)
-        return found
+    earlier = _find_earlier(here, account, key)
+    if earlier:
+        return _repeat(earlier, _asked(incoming, digest_of(incoming.stream)))
     _refuse_taken(here, wish)
     target = here.storage.upload(secrets.token_hex(12)) / file_name
     limits = Limits(here.settings.max_upload_bytes, incoming.length_bytes)
-    receive(incoming.stream, target, limits)
+    asked = _asked(incoming, receive(incoming.stream, target, limits))
     source = {
         "type": "archive",
         "path": str(target),
         "name": shown_name(incoming.filename),
     }
     try:
-        added = _record(here, account, wish, [source], key)
+        added = _record(here, account, wish, _spec(source, asked), key)
     except BaseException:
         shutil.rmtree(target.parent, ignore_errors=True)
         raise
@@ -126,9 +133,12 @@ def add_server_path(
         name=names.clean_name(name, "dataset") if name else None,
         fallback=names.name_from_text(source.path.stem or source.path.name),
     )
-    return _find_earlier(here, account, key) or _record(
-        here, account, wish, [source.as_spec(labels_path)], key
-    )
+    asked = {"path": path, "labels": labels, "name": name}
+    earlier = _find_earlier(here, account, key)
+    if earlier:
+        return _repeat(earlier, asked)
+    spec = _spec(source.as_spec(labels_path), asked)
+    return _record(here, account, wish, spec, key)
 
 
 @dataclass(frozen=True)
@@ -147,12 +157,33 @@ def _wish(incoming: Incoming) -> _Wish:
     )
 
 
-def _find_earlier(here: Installation, account: Account, key: str) -> Added | None:
+def _asked(incoming: Incoming, digest: str) -> dict[str, Any]:
+    """What makes two uploads the same request."""
+    return {
+        "filename": shown_name(incoming.filename),
+        "name": incoming.name or None,
+        "dataset_id": incoming.dataset_id,
+        "sha256": digest,
+    }
+
+
+def _spec(source: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    return {"sources": [source], "asked": asked}
+
+
+def _find_earlier(here: Installation, account: Account, key: str) -> Job | None:
     with here.database.reading() as session:
-        job = job_queries.find_job_by_key(session, account.id, key)
-        if job is None or job.dataset_id is None:
-            return None
-        return Added(job.dataset_id, job.id, job.title, created=False)
+        return job_queries.find_job_by_key(session, account.id, key)
+
+
+def _repeat(earlier: Job, asked: dict[str, Any]) -> Added:
+    if earlier.spec.get("asked") != asked or earlier.dataset_id is None:
+        raise ConflictError(
+            f"This idempotency key was used for another request (job {earlier.id}). "
+            f"Use a new key for a new request.",
+            field="idempotency_key",
+        )
+    return Added(earlier.dataset_id, earlier.id, earlier.title, created=False)
 
 
 def _refuse_taken(here: Installation, wish: _Wish) -> None:
@@ -167,20 +198,20 @@ def _record(
     here: Installation,
     account: Account,
     wish: _Wish,
-    sources: list[dict[str, Any]],
+    spec: dict[str, Any],
     key: str,
 ) -> Added:
     def write(session: Session) -> Added:
         earlier = job_queries.find_job_by_key(session, account.id, key)
-        if earlier and earlier.dataset_id:
-            return Added(earlier.dataset_id, earlier.id, earlier.title, created=False)
+        if earlier:
+            return _repeat(earlier, spec["asked"])
         dataset = _dataset_for(session, account, wish)
         submitted = job_store.submit(
             session,
             owner_id=account.id,
             kind=JobKind.INGEST,
             title=dataset.name,
-            spec={"sources": sources},
+            spec=spec,
             idempotency_key=key,
             dataset_id=dataset.id,
         )
@@ -226,8 +257,3 @@ def _taken(name: str) -> ConflictError:
         f"There is already a dataset called {name!r}. Choose another name.",
         field="name",
     )
-
-
-def _drain(stream: Readable) -> None:
-    while stream.read(1 << 20):
-        pass

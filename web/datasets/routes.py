@@ -31,6 +31,7 @@ from web.error_pages import status_of
 from web.installation import get_database, get_installation
 from web.paging import Pager, asked_page
 from web.permissions import require_change
+from web.row_numbers import asked_number
 
 blueprint = Blueprint("datasets", __name__, url_prefix="/datasets")
 
@@ -58,7 +59,7 @@ def table() -> Response:
 @blueprint.get("/add")
 def add() -> str:
     """The forms that bring datasets in."""
-    return _show_add(request.args.get("dataset", type=int))
+    return _show_add(asked_number("dataset"))
 
 
 @blueprint.post("/upload")
@@ -74,7 +75,7 @@ def upload() -> tuple[Response, int]:
             name=request.args.get("name"),
             length_bytes=request.content_length,
             key=request.headers.get("Idempotency-Key"),
-            dataset_id=_own_dataset(request.args.get("dataset_id", type=int)),
+            dataset_id=_own_dataset(asked_number("dataset_id")),
         ),
     )
     page = url_for("datasets.show", dataset_id=added.dataset_id)
@@ -84,7 +85,7 @@ def upload() -> tuple[Response, int]:
 @blueprint.post("/upload-form")
 def upload_form() -> AnyResponse | tuple[str, int]:
     """Takes archives from a plain form, for browsers without script."""
-    dataset_id = _own_dataset(request.args.get("dataset_id", type=int))
+    dataset_id = _own_dataset(asked_number("dataset_id"))
     try:
         added = _add_files(dataset_id)
     except UserError as error:
@@ -173,7 +174,10 @@ def _make_page(dataset_id: int) -> dict[str, Any]:
     with here.database.reading() as session:
         dataset = dataset_store.get_dataset(session, dataset_id)
         versions = dataset_store.list_versions(session, dataset_id)
-        version = _pick_version(versions, request.args.get("version", type=int))
+        wanted = asked_number("version")
+        version = _pick_version(versions, wanted)
+        if wanted is not None and version is None:
+            raise NotFoundError(f"Dataset {dataset.name!r} has no version {wanted}.")
         values = {
             "dataset": view.list_rows(session, [dataset])[0],
             "versions": versions,
@@ -217,15 +221,19 @@ def _add_files(dataset_id: int | None) -> list[Added]:
     files = [file for file in request.files.getlist("files") if file.filename]
     if not files:
         raise UserError("Choose at least one archive.", field="files")
+    key = request.form.get("key")
     return [
         add_upload(
             here,
             account,
             Incoming(
-                stream=file.stream, filename=file.filename or "", dataset_id=dataset_id
+                stream=file.stream,
+                filename=file.filename or "",
+                key=f"{key}#{index}" if key else None,
+                dataset_id=dataset_id,
             ),
         )
-        for file in files
+        for index, file in enumerate(files)
     ]
 
 

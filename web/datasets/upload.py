@@ -7,13 +7,14 @@ A file exists under its name only when it is whole and on the disk:
 """
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from shared.artifacts import fsync_folder
 from shared.errors import UserError
@@ -53,11 +54,11 @@ class Limits:
     expected: int | None
 
 
-def receive(stream: Readable, target: Path, limits: Limits) -> int:
+def receive(stream: Readable, target: Path, limits: Limits) -> str:
     """Writes `stream` to `target`, durably and all or nothing.
 
     Returns:
-        The number of bytes written.
+        The SHA-256 of what was written.
 
     Raises:
         UploadTooLargeError: When more than `limits.most` bytes come or are announced.
@@ -69,7 +70,7 @@ def receive(stream: Readable, target: Path, limits: Limits) -> int:
     part = target.with_name(target.name + ".part")
     try:
         with part.open("wb") as file:
-            written = _copy(stream, file, limits.most)
+            written, digest = _copy(stream, file, limits.most)
             _require_whole(written, limits.expected)
             file.flush()
             os.fsync(file.fileno())
@@ -80,7 +81,15 @@ def receive(stream: Readable, target: Path, limits: Limits) -> int:
         with contextlib.suppress(OSError):
             target.parent.rmdir()
         raise
-    return written
+    return digest
+
+
+def digest_of(stream: Readable) -> str:
+    """Reads `stream` to its end and returns its SHA-256; keeps nothing."""
+    digest = hashlib.sha256()
+    while chunk := stream.read(CHUNK_BYTES):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def archive_suffix(filename: str) -> str:
@@ -137,14 +146,15 @@ def _require_room(target: Path, limits: Limits) -> None:
         )
 
 
-def _copy(stream: Readable, file, most: int) -> int:  # noqa: ANN001 - a binary file
-    written = 0
+def _copy(stream: Readable, file: BinaryIO, most: int) -> tuple[int, str]:
+    written, digest = 0, hashlib.sha256()
     while chunk := stream.read(CHUNK_BYTES):
         written += len(chunk)
         if written > most:
             raise _too_large(most)
         file.write(chunk)
-    return written
+        digest.update(chunk)
+    return written, digest.hexdigest()
 
 
 def _require_whole(written: int, expected: int | None) -> None:

@@ -15,6 +15,7 @@ from shared.training_spec import (
     build_training_spec,
 )
 from web.jobs.submit import Recipe, make_recipes
+from web.row_numbers import read_numbers
 
 DEFAULT_BASE_MODEL = TrainingSpec().base_model
 PRESET_WORDS = {
@@ -74,7 +75,7 @@ class Filled:
 def read(values: MultiDict[str, str]) -> Filled:
     """Returns what was sent; raises nothing, whatever it is."""
     return Filled(
-        datasets=[int(v) for v in values.getlist("dataset") if v.isdecimal()],
+        datasets=read_numbers(values.getlist("dataset")),
         presets=values.getlist("preset"),
         base_models=values.getlist("base_model"),
         model_name=values.get("model_name", "").strip(),

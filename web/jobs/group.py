@@ -8,14 +8,16 @@ from sqlalchemy.orm import Session
 
 from shared import job_queries
 from shared.errors import ConflictError, NotFoundError
+from shared.job_status import TERMINAL, JobStatus
 from shared.tables import Job
 from web.installation import get_database, get_installation
 from web.jobs.view import PAGE_SIZE, JobRow, VersionName, find_version, make_row
 from web.models.archive import archive_name
 from web.paging import Pager, asked_page
-from web.zip_stream import Member, stream_zip
+from web.zip_stream import Member, measure_zip, stream_zip
 
 MAX_JOBS = 500
+LIVE = [state.value for state in JobStatus if state not in TERMINAL]
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,11 @@ def make_page(group_key: str) -> dict[str, Any]:
             GroupRow(make_row(job), find_version(session, job)) for job in found.items
         ]
         archives = _list_versions(session, group_key)
+        waiting = job_queries.list_jobs(
+            session, states=LIVE, group_key=group_key, page_size=1
+        ).total
     return {
+        "live": waiting > 0,
         "group_key": group_key,
         "rows": rows,
         "archives": len(archives),
@@ -77,6 +83,7 @@ def send_archive(group_key: str) -> Response:
     if missing:  # found out before the first byte, while an error can still be told
         raise NotFoundError(f"{missing} is not on shared storage any more.")
     response = Response(stream_zip(members), mimetype="application/zip")
+    response.content_length = measure_zip(members)
     response.headers["Content-Disposition"] = (
         f'attachment; filename="trainyard-{group_key[:8]}.zip"'
     )

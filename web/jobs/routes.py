@@ -30,6 +30,7 @@ from web.jobs.asks import ASKS
 from web.jobs.asks import ask as ask_job
 from web.jobs.delete import delete_job, plan_deletion
 from web.jobs.submit import MAX_JOBS, Request, submit
+from web.row_numbers import read_numbers
 
 blueprint = Blueprint("jobs", __name__)
 
@@ -56,8 +57,8 @@ def table() -> Response:
 def new() -> str | tuple[str, int] | AnyResponse:
     """The submit form, and what it sends."""
     if request.method == "GET":
-        wanted = [int(v) for v in request.args.getlist("dataset") if v.isdecimal()]
-        return _show_form(form.defaults(wanted))
+        wanted = request.args.getlist("dataset")
+        return _show_form(form.defaults(read_numbers(wanted)))
     filled = form.read(request.form)
     try:
         submission = submit(
@@ -159,7 +160,11 @@ def group_page(group_key: str) -> str:
 @blueprint.get("/groups/<group_key>/table")
 def group_table(group_key: str) -> Response:
     """The table of a submission, for polling."""
-    return polling.fragment("jobs/_group_table.html", **group.make_page(group_key))
+    values = group.make_page(group_key)
+    response = polling.fragment("jobs/_group_table.html", **values)
+    if not values["live"]:
+        response.headers["X-Poll"] = "stop"
+    return response
 
 
 @blueprint.get("/groups/<group_key>/archive")

@@ -69,6 +69,10 @@ class Request:
     priority: int = 0
     parent_id: int | None = None
 
+    def count_jobs(self) -> int:
+        """Returns how many jobs it makes."""
+        return len(self.dataset_ids) * len(self.recipes)
+
 
 @dataclass(frozen=True)
 class Submission:
@@ -128,7 +132,7 @@ def _validate(request: Request) -> None:
         raise UserError("A dataset is named twice.", field="datasets")
     if not request.recipes:
         raise UserError("Choose at least one preset and base model.", field="specs")
-    jobs = len(request.dataset_ids) * len(request.recipes)
+    jobs = request.count_jobs()
     if jobs > MAX_JOBS:
         raise UserError(
             f"One submission makes at most {MAX_JOBS} jobs. Received: {jobs}.",
@@ -151,7 +155,7 @@ def _submit_one(
     group_key: str,
 ) -> job_store.Submitted:
     dataset = dataset_store.get_dataset(session, dataset_id)
-    version = _version_to_train(session, dataset, account, key)
+    version = _version_to_train(session, dataset)
     name = clean_name(request.model_name or dataset.name, "model")
     model = model_store.find_or_create_model(session, name, account.id)
     return job_store.submit(
@@ -163,6 +167,8 @@ def _submit_one(
             "training": recipe.spec.model_dump(mode="json"),
             "preset": recipe.preset,
             "model_name": name,
+            # So that the same key with more or fewer jobs is another request.
+            "submission_jobs": request.count_jobs(),
         },
         idempotency_key=key,
         dataset_id=dataset.id,
@@ -175,10 +181,7 @@ def _submit_one(
     )
 
 
-def _version_to_train(
-    session: Session, dataset: Dataset, account: Account, key: str
-) -> DatasetVersion:
-    del account, key
+def _version_to_train(session: Session, dataset: Dataset) -> DatasetVersion:
     version = dataset_store.latest_version(session, dataset.id)
     if version is None:
         raise ConflictError(

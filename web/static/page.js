@@ -28,6 +28,20 @@
   // <div data-poll="/address" data-seconds="2">: replaced part by part when it changed.
   // Parts with an id are replaced only when they differ, so that the keyboard's focus,
   // the selection and the scroll position of the others stay.
+  // A box that follows its end goes on doing so until someone scrolls it up.
+  const atEnd = (box) => box.scrollHeight - box.clientHeight - box.scrollTop < 4;
+  const boxes = (part) => [part, ...part.querySelectorAll("[tabindex][aria-label]")];
+  const swap = (old, fresh) => {
+    const kept = new Map(boxes(old).map((box) => [box.getAttribute("aria-label"), {
+      top: box.scrollTop, left: box.scrollLeft, end: "follow" in box.dataset && atEnd(box),
+    }]));
+    old.replaceWith(fresh);
+    for (const box of boxes(fresh)) {
+      const was = kept.get(box.getAttribute("aria-label"));
+      if (was) box.scrollTo(was.left, was.end ? box.scrollHeight : was.top);
+    }
+  };
+  for (const box of document.querySelectorAll("[data-follow]")) box.scrollTop = box.scrollHeight;
   const replace = (container, html) => {
     const fresh = document.createElement("template");
     fresh.innerHTML = html;
@@ -35,18 +49,18 @@
     const same = parts.length === container.querySelectorAll("[data-part]").length &&
       [...parts].every((part) => document.getElementById(part.id));
     const focused = document.activeElement && container.contains(document.activeElement)
-      ? document.activeElement.id || document.activeElement.getAttribute("href") : null;
+      ? ["id", "href", "aria-label"].map((name) => [name, document.activeElement.getAttribute(name)])
+        .find(([, value]) => value) : null;
     if (same && parts.length) {
       for (const part of parts) {
         const old = document.getElementById(part.id);
-        if (old.outerHTML !== part.outerHTML) old.replaceWith(part);
+        if (old.outerHTML !== part.outerHTML) swap(old, part);
       }
     } else {
       container.replaceChildren(fresh.content);
     }
     if (focused && !container.contains(document.activeElement)) {
-      const again = document.getElementById(focused) ||
-        container.querySelector(`[href="${CSS.escape(focused)}"]`);
+      const again = container.querySelector(`[${focused[0]}="${CSS.escape(focused[1])}"]`);
       if (again) again.focus({ preventScroll: true });
     }
   };

@@ -56,6 +56,7 @@
         box.remove();
         say();
       });
+      name.addEventListener("change", () => { row.key = key(); });  // another wish
       rows.push(row);
       chosen.append(box);
     }

@@ -16,6 +16,7 @@ from shared.errors import UserError
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 CHUNK_BYTES = 1 << 20
 LABELS_NAME = "labels.csv"
+TABLE_SUFFIXES = (".csv", ".tsv")
 
 
 def add_local(
@@ -27,7 +28,8 @@ def add_local(
         client: Of the installation that gets it.
         path: An archive, or a folder that is zipped first.
         name: The dataset's name. Defaults to the path's.
-        labels: A CSV of `filename,label[,split]`, put into the archive of a folder.
+        labels: A CSV of `filename,label[,split]` for a folder; other tables that lie
+            in the folder then count for nothing.
 
     Raises:
         UserError: When `path` is neither, or holds nothing.
@@ -43,7 +45,8 @@ def add_local(
                 return _upload(client, archive, name, progress)
         if not path.name.lower().endswith(ARCHIVE_SUFFIXES):
             raise UserError(
-                f"{path.name} is neither a folder nor a .zip, .tar or .tar.gz.",
+                f"{path.name} is neither a folder nor a .zip, .tar or .tar.gz. (A CSV "
+                "of labels goes with its folder: `dataset add FOLDER --labels CSV`.)",
                 field="path",
             )
         if labels is not None:
@@ -58,17 +61,30 @@ def _zip_folder(
     folder: Path, archive: Path, labels: Path | None, progress: Progress
 ) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
+    if labels is not None:
+        labels = _find_labels(labels)
+        files = [path for path in files if path.suffix.lower() not in TABLE_SUFFIXES]
     if not files:
         raise UserError(f"The folder {folder} holds no files.", field="path")
     total = sum(path.stat().st_size for path in files)
     task = progress.add_task(f"Packing {folder.name}", total=total)
     # Pictures are compressed already: storing them is as small and much faster.
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as content:
+    # A file from before 1980, which a zip cannot say, is packed as one of 1980.
+    with zipfile.ZipFile(
+        archive, "w", zipfile.ZIP_STORED, strict_timestamps=False
+    ) as content:
         for path in files:
             content.write(path, path.relative_to(folder))
             progress.advance(task, path.stat().st_size)
         if labels is not None:
             content.write(labels, LABELS_NAME)
+
+
+def _find_labels(labels: Path) -> Path:
+    labels = labels.expanduser()
+    if not labels.is_file():
+        raise UserError(f"`--labels`: there is no file {labels}.", field="labels")
+    return labels
 
 
 def _upload(

@@ -69,10 +69,7 @@ def collect(
     else:
         beside = []
     opener = _Opener(Basket(folder, request.limits), skips, report, sources)
-    if beside:
-        labelled = _label_together(opener, beside)
-    else:
-        labelled = _label_each(opener)
+    labelled = _label_together(opener, beside) if beside else _label_each(opener)
     notes = [*opener.notes, *labelled.notes]
     notes += note_similar_labels({entry.label for entry in labelled.files})
     return Collected(labelled.files, notes, labelled.conflicts)

@@ -140,14 +140,19 @@ class Basket:
         for piece in pieces:
             size += len(piece)
             self._count_bytes(len(piece))
-            if size > self._limits.max_file_bytes:
-                raise MemberFaultError(
-                    "too_large",
-                    f"It is larger than {show_bytes(self._limits.max_file_bytes)}.",
-                )
+            self.check_size(size)
             if packed_bytes is not None:
                 self.check_ratio(size, packed_bytes)
             yield piece
+
+    def check_size(self, size: int) -> None:
+        """Raises `MemberFaultError` when a file of `size` bytes is too large."""
+        if size > self._limits.max_file_bytes:
+            raise MemberFaultError(
+                "too_large",
+                f"It is larger than {show_bytes(self._limits.max_file_bytes)}, the "
+                "most that this installation reads as one picture.",
+            )
 
     def check_ratio(self, size: int, packed_bytes: int) -> None:
         """Raises `MemberFaultError` when unpacking grows like a bomb."""

@@ -5,6 +5,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from worker.ingest.limits import Basket, MemberFaultError
 from worker.ingest.zip_members import (
@@ -17,6 +18,8 @@ from worker.ingest.zip_members import (
 )
 
 _BROKEN = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError)
+# A header is 512 bytes; one with a long name or attributes takes a few kilobytes.
+_MOST_HEADER_BYTES = 1024 * 1024
 
 
 class NoTarError(Exception):
@@ -36,7 +39,7 @@ def read_tar(path: Path, basket: Basket) -> Iterator[Member]:
     with path.open("rb") as stream:
         try:
             # Stream mode never seeks, so a compressed tar is unpacked once.
-            archive = tarfile.open(  # noqa: SIM115 - closed with the stream
+            archive = _BoundedTar.open(
                 fileobj=stream, mode="r|*", encoding="utf-8", errors="surrogateescape"
             )
         except (*_BROKEN, OSError) as error:
@@ -44,6 +47,42 @@ def read_tar(path: Path, basket: Basket) -> Iterator[Member]:
         while (entry := _next(archive)) is not None:
             yield _read_entry(archive, entry, basket)
             basket.check_ratio(basket.size_bytes - before, packed_bytes)
+
+
+class _BoundedTar(tarfile.TarFile):
+    """A tar whose headers cannot take all memory.
+
+    A long name is a member of its own, which tarfile reads at once: one of ten
+    gigabytes, packed into ten megabytes, would end the process.
+    """
+
+    def next(self) -> tarfile.TarInfo | None:
+        """Reads the next header and nothing beyond what headers may have."""
+        stream: Any = self.fileobj
+        if not isinstance(stream, _Metered):
+            stream = _Metered(stream)
+            self.fileobj = stream  # type: ignore[assignment]
+        stream.left = _MOST_HEADER_BYTES
+        try:
+            return super().next()
+        finally:
+            stream.left = None
+
+
+class _Metered:
+    """A stream that refuses to give more than is left, when that is said."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.left: int | None = None
+        self.seek, self.tell, self.close = stream.seek, stream.tell, stream.close
+
+    def read(self, size: int) -> bytes:
+        if self.left is not None:
+            self.left -= size
+            if self.left < 0:
+                raise tarfile.ReadError("a header is larger than any honest one")
+        return self._stream.read(size)
 
 
 def _next(archive: tarfile.TarFile) -> tarfile.TarInfo | None:

@@ -33,6 +33,7 @@ _OTHER_ARCHIVES = {
     b"\x28\xb5\x2f\xfd": "compressed with Zstandard",
 }
 _PLEASE = "Trainyard unpacks zip, tar and tar.gz."
+_PACKERS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 
 
 @dataclass(slots=True)
@@ -104,7 +105,7 @@ def list_folder(path: Path, *, basket: Basket, skips: SkipList) -> Unpacked:
     """
     unpacked = Unpacked()
     members: list[Member] = []
-    for folder, folders, files in os.walk(path, onerror=_note(skips)):
+    for folder, folders, files in os.walk(path, onerror=_note(path, skips)):
         for name in list(folders):
             member = Member(_name_below(path, folder, name), is_folder=True)
             if Path(folder, name).is_symlink():
@@ -128,22 +129,37 @@ def _name_below(root: Path, folder: str, name: str) -> bytes:
     return os.fsencode(Path(folder, name).relative_to(root))
 
 
-def _note(skips: SkipList) -> Callable[[OSError], None]:
+def _note(root: Path, skips: SkipList) -> Callable[[OSError], None]:
     def note(error: OSError) -> None:
+        name = os.fsencode(os.path.relpath(error.filename, root))
         skips.add(
-            str(error.filename), "unreadable", f"It cannot be read: {error.strerror}."
+            name.decode("utf-8", "replace"), "unreadable", unreadable_reason(error)
         )
 
     return note
 
 
+def unreadable_reason(error: OSError) -> str:
+    """Says why a file or folder on the server could not be read."""
+    return f"It cannot be read: {error.strerror}."
+
+
 def _look_at(path: Path, member: Member, basket: Basket) -> None:
-    facts = path.lstat()
+    try:
+        facts = path.lstat()
+    except FileNotFoundError as error:  # it went while the folder was listed
+        member.fault = MemberFaultError("unreadable", unreadable_reason(error))
+        return
     if stat.S_ISLNK(facts.st_mode):
         member.fault = MemberFaultError("link", LINK_REASON)
     elif not stat.S_ISREG(facts.st_mode):
         member.fault = MemberFaultError("special_file", SPECIAL_REASON)
     else:
+        try:
+            basket.check_size(facts.st_size)
+        except MemberFaultError as fault:
+            member.fault = fault
+            return
         basket.count_file(facts.st_size)
         member.path = path
 
@@ -172,6 +188,12 @@ def _refusal(path: Path) -> str:
     for magic, what in _OTHER_ARCHIVES.items():
         if head.startswith(magic):
             return f"It is {what}. {_PLEASE}"
+    for magic, packer in _PACKERS.items():
+        if head.startswith(magic):
+            return (
+                f"It is compressed with {packer}, but what comes out is no tar, or it "
+                f"is cut off at its very beginning. {_PLEASE}"
+            )
     return f"It is no archive that can be read. {_PLEASE}"
 
 

@@ -56,7 +56,10 @@ def read_zip(path: Path, basket: Basket) -> Iterator[Member]:
     Raises:
         CutOffError: After the last member that could be had, when the zip is cut off
             or its directory is damaged.
+        MemberFaultError: The whole archive grows like a bomb.
     """
+    packed_bytes = path.stat().st_size
+    kept_bytes = 0
     try:
         archive = zipfile.ZipFile(path)
     except (*_BROKEN, NotImplementedError, struct.error):
@@ -64,7 +67,13 @@ def read_zip(path: Path, basket: Basket) -> Iterator[Member]:
         raise CutOffError from None
     with archive:
         for entry in archive.infolist():
-            yield _read_entry(archive, entry, basket)
+            before = basket.size_bytes
+            member = _read_entry(archive, entry, basket)
+            yield member
+            if member.fault is None:
+                # Members may overlap: each is honest then, and all together are not.
+                kept_bytes += basket.size_bytes - before
+                basket.check_ratio(kept_bytes, packed_bytes)
 
 
 def _read_entry(

@@ -1,0 +1,550 @@
+"""Archives of strangers: nothing escapes, one bad member never costs the others."""
+
+import contextlib
+import io
+import os
+import stat
+import tarfile
+import tracemalloc
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from shared.errors import UserError
+from tests.worker.ingest.uploads import (
+    class_folders,
+    contents,
+    encrypted_zip,
+    names,
+    png,
+    streamed_zip,
+    unpack,
+    write_tar,
+    write_zip,
+)
+from worker.ingest.found import SkipList
+from worker.ingest.limits import Basket, Limits
+from worker.ingest.unpack import list_folder
+
+ZIP_SLIP = Path(__file__).parents[4] / "shared" / "data" / "messy" / "zip-slip"
+GOOD = class_folders(each=3)
+TAR_MODES = {".tar": "w", ".tar.gz": "w:gz", ".tar.bz2": "w:bz2", ".tar.xz": "w:xz"}
+
+
+def write(path, files):
+    if path.suffix == ".zip":
+        return write_zip(path, files)
+    return write_tar(path, files, mode=TAR_MODES["".join(path.suffixes)])
+
+
+@pytest.fixture(params=[".zip", ".tar", ".tar.gz"])
+def archive(request, tmp_path):
+    """The path of an archive to be written, once of each kind."""
+    return tmp_path / f"upload{request.param}"
+
+
+@pytest.mark.parametrize("ending", [".zip", *TAR_MODES])
+def test_every_kind_of_archive_gives_its_files_back(tmp_path, ending):
+    path = write(tmp_path / f"upload{ending}", GOOD)
+
+    found, skips = unpack(path, tmp_path)
+
+    assert contents(found) == GOOD
+    assert skips.total == 0
+    assert found.notes == []
+
+
+def test_the_ending_of_an_archive_is_not_believed(tmp_path):
+    path = write_tar(tmp_path / "upload.zip", GOOD)
+
+    found, _ = unpack(path, tmp_path)
+
+    assert contents(found) == GOOD
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("../../evil.png", "leads out of the archive"),
+        ("cat/../../evil.png", "leads out of the archive"),
+        ("..\\..\\evil.png", "leads out of the archive"),
+        ("/etc/evil.png", "absolute path"),
+        ("C:\\Windows\\evil.png", "absolute path"),
+        ("\\\\server\\share\\evil.png", "absolute path"),
+    ],
+)
+def test_a_name_that_escapes_is_left_out_and_nothing_else(
+    archive, tmp_path, name, reason
+):
+    write(archive, [(name, png(99)), *GOOD.items()])
+
+    found, skips = unpack(archive, tmp_path)
+
+    assert contents(found) == GOOD
+    assert [skip.code for skip in skips.items] == ["unsafe_path"]
+    assert reason in skips.items[0].reason
+    inside = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert all(
+        path.is_relative_to(tmp_path / "unpacked") for path in inside - {archive}
+    )
+
+
+@pytest.mark.skipif(not ZIP_SLIP.is_dir(), reason="the zip-slip archives are not here")
+@pytest.mark.parametrize("ending", ["zip", "tar"])
+@pytest.mark.parametrize("system", ["zip-slip", "zip-slip-win"])
+def test_published_zip_slip_archives_write_nothing_outside(tmp_path, system, ending):
+    found, skips = unpack(ZIP_SLIP / f"{system}.{ending}", tmp_path)
+
+    assert names(found) == ["good.txt"]
+    assert [skip.code for skip in skips.items] == ["unsafe_path"]
+    assert list(tmp_path.rglob("*evil*")) == []
+
+
+def test_no_name_of_an_upload_reaches_the_disk(archive, tmp_path):
+    odd = {"a" * 150 + "/" + "b" * 90 + ".png": png(), "cat/\u202eevil.png": png(1)}
+    write(archive, odd)
+
+    found, _ = unpack(archive, tmp_path)
+
+    assert len(found.files) == 2
+    on_disk = [p for p in (tmp_path / "unpacked").rglob("*") if p.is_file()]
+    assert all(path.name.isdecimal() for path in on_disk)
+
+
+def test_control_signs_in_a_name_are_shown_as_unknown_signs(tmp_path):
+    path = write_zip(tmp_path / "upload.zip", {"cat/a\nb\x1b[31m.png": png()})
+
+    found, _ = unpack(path, tmp_path)
+
+    assert names(found) == ["cat/a\ufffdb\ufffd[31m.png"]
+
+
+def test_links_and_devices_in_a_tar_are_left_out(tmp_path):
+    def entry(name, kind, target=""):
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname = kind, target
+        return info, b""
+
+    special = [
+        entry("cat/soft.png", tarfile.SYMTYPE, "/etc/passwd"),
+        entry("cat/hard.png", tarfile.LNKTYPE, "cat/0.png"),
+        entry("cat/pipe.png", tarfile.FIFOTYPE),
+        entry("cat/disk.png", tarfile.BLKTYPE),
+        entry("cat/null.png", tarfile.CHRTYPE),
+    ]
+    path = write_tar(tmp_path / "upload.tar", [*GOOD.items(), *special], mode="w")
+
+    found, skips = unpack(path, tmp_path)
+
+    assert contents(found) == GOOD
+    assert {skip.file: skip.code for skip in skips.items} == {
+        "cat/soft.png": "link",
+        "cat/hard.png": "link",
+        "cat/pipe.png": "special_file",
+        "cat/disk.png": "special_file",
+        "cat/null.png": "special_file",
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (stat.S_IFLNK, "link"),
+        (stat.S_IFCHR, "special_file"),
+        (stat.S_IFIFO, "special_file"),
+    ],
+)
+def test_links_and_devices_in_a_zip_are_left_out(tmp_path, kind, code):
+    entry = zipfile.ZipInfo("cat/x.png")
+    entry.external_attr = (kind | 0o644) << 16
+    path = tmp_path / "upload.zip"
+    write_zip(path, GOOD)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(entry, "/etc/passwd")
+
+    found, skips = unpack(path, tmp_path)
+
+    assert contents(found) == GOOD
+    assert [(skip.file, skip.code) for skip in skips.items] == [("cat/x.png", code)]
+
+
+def test_too_many_files_refuse_the_upload_with_the_number(archive, tmp_path):
+    write(archive, GOOD)
+
+    with pytest.raises(UserError, match="more than 5 files"):
+        unpack(archive, tmp_path, max_files=5)
+
+
+def test_too_many_bytes_refuse_the_upload_with_the_size(archive, tmp_path):
+    write(archive, {f"cat/{n}.bin": os.urandom(3000) for n in range(5)})
+
+    with pytest.raises(UserError, match=r"larger than 9\.8 KiB"):
+        unpack(archive, tmp_path, max_unpacked_bytes=10_000)
+
+
+def test_one_file_that_is_too_large_is_left_out_alone(archive, tmp_path):
+    write(archive, [("cat/film.png", os.urandom(9000)), *GOOD.items()])
+
+    found, skips = unpack(archive, tmp_path, max_file_bytes=8192)
+
+    assert contents(found) == GOOD
+    assert [(skip.file, skip.code) for skip in skips.items] == [
+        ("cat/film.png", "too_large")
+    ]
+    assert "8 KiB" in skips.items[0].reason
+
+
+def test_a_bomb_in_a_zip_is_left_out_alone(tmp_path):
+    path = write_zip(
+        tmp_path / "upload.zip", [("cat/bomb.png", bytes(2**25)), *GOOD.items()]
+    )
+
+    found, skips = unpack(path, tmp_path)
+
+    assert contents(found) == GOOD
+    assert [(skip.file, skip.code) for skip in skips.items] == [
+        ("cat/bomb.png", "bomb")
+    ]
+
+
+def test_a_zip_of_many_small_bombs_is_stopped(tmp_path):
+    path = write_zip(
+        tmp_path / "upload.zip",
+        [*GOOD.items(), *((f"cat/{n}.bmp", bytes(15 * 2**20)) for n in range(6))],
+    )
+
+    found, skips = unpack(path, tmp_path)
+
+    assert set(GOOD) <= set(names(found))
+    assert skips.codes["bomb"] == 1
+    assert len(found.files) < len(GOOD) + 6
+    assert any("was not unpacked to its end" in note for note in found.notes)
+
+
+def test_a_compressed_tar_that_grows_like_a_bomb_is_stopped(tmp_path):
+    path = write_tar(
+        tmp_path / "upload.tar.gz",
+        [*GOOD.items(), ("cat/bomb.png", bytes(2**26)), ("cat/later.png", png(5))],
+    )
+
+    found, skips = unpack(path, tmp_path)
+
+    assert set(GOOD) <= set(names(found))
+    assert "cat/later.png" not in names(found)
+    assert skips.codes["bomb"] == 1
+
+
+@pytest.mark.parametrize("kind", [b"L", b"K", b"x", b"g"])
+def test_a_name_that_is_a_bomb_costs_no_memory(tmp_path, kind):
+    """A tar keeps long names in members of their own, which are read at once."""
+    name = tarfile.TarInfo("././@LongLink")
+    name.type = kind
+    path = write_tar(tmp_path / "upload.tar.gz", [*GOOD.items(), (name, bytes(2**26))])
+
+    with memory_growth() as growth:
+        found, skips = unpack(path, tmp_path)
+
+    assert contents(found) == GOOD
+    assert skips.codes["cut_off"] == 1
+    assert growth.peak_bytes < 2**25
+
+
+@contextlib.contextmanager
+def memory_growth():
+    """Measures how much more Python's own objects take at most than before."""
+    growth = SimpleNamespace(peak_bytes=0)
+    tracemalloc.start()
+    try:
+        yield growth
+        growth.peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_encrypted_members_are_named_with_the_fix(tmp_path):
+    path = encrypted_zip(tmp_path / "upload.zip", {"cat/1.png": png()})
+
+    found, skips = unpack(path, tmp_path)
+
+    assert found.files == []
+    assert [skip.code for skip in skips.items] == ["encrypted"]
+    assert "without a password" in skips.items[0].reason
+
+
+def test_an_unknown_compression_is_named_with_the_fix(tmp_path):
+    path = write_zip(tmp_path / "upload.zip", GOOD, method=zipfile.ZIP_STORED)
+    data = path.read_bytes()
+    first = data.find(b"PK\x01\x02")
+    data = data[: first + 10] + b"\x61\0" + data[first + 12 :]  # PPMd
+    path.write_bytes(data)
+
+    found, skips = unpack(path, tmp_path)
+
+    assert len(found.files) == len(GOOD) - 1
+    assert [skip.code for skip in skips.items] == ["unsupported_compression"]
+
+
+def test_one_damaged_member_of_a_zip_is_left_out_alone(tmp_path):
+    path = write_zip(tmp_path / "upload.zip", GOOD, method=zipfile.ZIP_STORED)
+    data = bytearray(path.read_bytes())
+    data[data.find(GOOD["cat/1.png"]) + 100] ^= 0xFF
+    path.write_bytes(data)
+
+    found, skips = unpack(path, tmp_path)
+
+    assert "cat/1.png" not in names(found)
+    assert len(found.files) == len(GOOD) - 1
+    assert [(skip.file, skip.code) for skip in skips.items] == [
+        ("cat/1.png", "damaged")
+    ]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_what_lies_before_the_cut_of_a_zip_is_had(tmp_path, method):
+    whole = write_zip(tmp_path / "whole.zip", GOOD, method=method).read_bytes()
+    fourth = whole.find(list(GOOD)[3].encode())
+    path = tmp_path / "cut.zip"
+    path.write_bytes(whole[: fourth + 200])
+
+    found, skips = unpack(path, tmp_path)
+
+    assert contents(found) == dict(list(GOOD.items())[:3])
+    assert [skip.code for skip in skips.items] == ["cut_off", "cut_off"]
+    assert (
+        "“cut.zip” is cut off or damaged. 3 files could be unpacked" in found.notes[0]
+    )
+
+
+def test_a_cut_zip_that_was_written_by_a_pipe_is_had_too(tmp_path):
+    whole = streamed_zip(GOOD)
+    path = tmp_path / "cut.zip"
+    path.write_bytes(whole[: whole.find(list(GOOD)[4].encode()) + 200])
+
+    found, _ = unpack(path, tmp_path)
+
+    assert contents(found) == dict(list(GOOD.items())[:4])
+
+
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tar.xz"])
+def test_what_lies_before_the_cut_of_a_tar_is_had(tmp_path, ending):
+    files = {f"cat/{number}.png": png(number, height=600) for number in range(9)}
+    path = write(tmp_path / f"cut{ending}", files)
+    with path.open("r+b") as stream:
+        stream.truncate(path.stat().st_size * 2 // 3)
+
+    found, skips = unpack(path, tmp_path)
+
+    got = contents(found)
+    assert 3 <= len(got) <= 7
+    assert got.items() <= files.items()
+    assert skips.codes["cut_off"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"", "empty (0 bytes)"),
+        (b"Rar!\x1a\x07\x01\0", "a RAR archive"),
+        (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+        (b"<html>not found</html>", "no archive that can be read"),
+        (b"\x1f\x8b\x08\0\0\0\0\0\0\x03", "gzip"),
+    ],
+)
+def test_what_is_no_archive_is_refused_by_what_it_is(tmp_path, data, sentence):
+    path = tmp_path / "upload.zip"
+    path.write_bytes(data)
+
+    found, skips = unpack(path, tmp_path)
+
+    assert found.files == []
+    assert [skip.code for skip in skips.items] == ["not_an_archive"]
+    assert sentence in skips.items[0].reason
+
+
+def test_what_an_operating_system_adds_is_left_out(archive, tmp_path):
+    junk = {
+        "__MACOSX/cat/._0.png": b"x",
+        "cat/.DS_Store": b"x",
+        "cat/Thumbs.db": b"x",
+        "cat/._1.png": b"x",
+        ".git/config": b"x",
+    }
+    write(archive, GOOD | junk)
+
+    found, skips = unpack(archive, tmp_path)
+
+    assert contents(found) == GOOD
+    assert {skip.file for skip in skips.items} == set(junk)
+    assert set(skips.codes) == {"junk"}
+
+
+def test_a_folder_without_files_is_remembered(tmp_path):
+    path = write_zip(tmp_path / "upload.zip", {**GOOD, "bird/": b""})
+
+    found, skips = unpack(path, tmp_path)
+
+    assert found.folders == ["bird"]
+    assert skips.total == 0
+
+
+NAMES = {
+    "utf-8": (["猫/1.png", "狗/2.png", "Äpfel/é.png"], "utf-8", None),
+    "gbk": (["猫咪/图片一.png", "小狗/照片.png"], "gbk", "Chinese (GBK)"),
+    "shift_jis": (["ネコ/しゃしん.png", "いぬ/え.png"], "shift_jis", "Japanese"),
+    "latin-1": (["Äpfel/Grün.png", "Bäume/Öl.png"], "latin-1", "Latin-1"),
+    "cp437": (["Äpfel/Grün.png", "Bäume/Öl.png"], "cp437", "code page 437"),
+    "cp1251": (["кошки/первая.png", "собаки/вторая.png"], "cp1251", "Cyrillic"),
+}
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_names_of_a_zip_that_vouches_for_nothing_are_read_right(tmp_path, case):
+    expected, encoding, words = NAMES[case]
+    raw = [(name.encode(encoding), png(at)) for at, name in enumerate(expected)]
+    path = write_zip(tmp_path / "upload.zip", raw)
+
+    found, skips = unpack(path, tmp_path)
+
+    assert names(found) == sorted(expected)
+    assert skips.total == 0
+    assert len(found.notes) == (words is not None)
+    assert not words or words in found.notes[0]
+
+
+def test_a_zip_that_vouches_for_utf8_is_believed(tmp_path):
+    path = write_zip(tmp_path / "upload.zip", {"猫/1.png": png(), "Ä/2.png": png(1)})
+
+    found, _ = unpack(path, tmp_path)
+
+    assert names(found) == ["Ä/2.png", "猫/1.png"]
+    assert found.notes == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "gbk", "latin-1"])
+def test_names_of_a_tar_are_read_right(tmp_path, encoding):
+    expected = {"utf-8": "猫/1.png", "gbk": "猫咪/图片.png", "latin-1": "Äpfel/Öl.png"}
+    name = expected[encoding]
+    path = write_tar(
+        tmp_path / "upload.tar",
+        {name: png()},
+        mode="w",
+        encoding=encoding,
+        format=tarfile.GNU_FORMAT,
+    )
+
+    found, _ = unpack(path, tmp_path)
+
+    assert names(found) == [name]
+
+
+def test_ten_thousand_members_are_unpacked_in_flat_memory(tmp_path):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for number in range(10_000):
+            entry = tarfile.TarInfo(f"cat/{number}.png")
+            entry.size = 1000
+            archive.addfile(entry, io.BytesIO(bytes(1000)))
+    path = tmp_path / "upload.tar"
+    path.write_bytes(buffer.getvalue())
+    del buffer
+
+    with memory_growth() as growth:
+        found, _ = unpack(path, tmp_path)
+
+    assert len(found.files) == 10_000
+    assert growth.peak_bytes < 10_000 * 1000
+
+
+def test_one_large_file_is_unpacked_in_flat_memory(archive, tmp_path):
+    write(archive, {"cat/film.png": os.urandom(2**20) * 32})
+
+    with memory_growth() as growth:
+        found, _ = unpack(archive, tmp_path)
+
+    assert found.files[0].path.stat().st_size == 2**25
+    assert growth.peak_bytes < 2**23
+
+
+class TestFolders:
+    """A folder on the server is listed where it lies."""
+
+    def look(self, folder, **limits):
+        skips = SkipList()
+        basket = Basket(folder / "never", Limits(**limits))
+        return list_folder(folder, basket=basket, skips=skips), skips
+
+    def fill(self, folder, files=GOOD):
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+
+    def test_files_stay_where_they_are(self, tmp_path):
+        self.fill(tmp_path)
+
+        found, skips = self.look(tmp_path)
+
+        assert {file.path for file in found.files} == {tmp_path / name for name in GOOD}
+        assert names(found) == sorted(GOOD)
+        assert skips.total == 0
+
+    def test_links_are_never_followed(self, tmp_path):
+        outside = tmp_path / "outside"
+        self.fill(outside)
+        inside = tmp_path / "inside"
+        self.fill(inside, {"cat/1.png": png()})
+        (inside / "dog").symlink_to(outside / "dog")
+        (inside / "cat" / "2.png").symlink_to(outside / "cat" / "0.png")
+
+        found, skips = self.look(inside)
+
+        assert names(found) == ["cat/1.png"]
+        assert {skip.file: skip.code for skip in skips.items} == {
+            "dog": "link",
+            "cat/2.png": "link",
+        }
+
+    def test_special_files_are_left_out(self, tmp_path):
+        self.fill(tmp_path)
+        os.mkfifo(tmp_path / "cat" / "pipe.png")
+
+        _, skips = self.look(tmp_path)
+
+        assert [(skip.file, skip.code) for skip in skips.items] == [
+            ("cat/pipe.png", "special_file")
+        ]
+
+    def test_a_file_that_is_too_large_is_left_out_unread(self, tmp_path):
+        self.fill(tmp_path)
+        with (tmp_path / "cat" / "film.png").open("wb") as film:
+            film.truncate(2**40)
+
+        found, skips = self.look(tmp_path)
+
+        assert names(found) == sorted(GOOD)
+        assert [(skip.file, skip.code) for skip in skips.items] == [
+            ("cat/film.png", "too_large")
+        ]
+
+    def test_a_hidden_folder_costs_one_sentence(self, tmp_path):
+        self.fill(tmp_path, {**GOOD, ".git/a": b"1", ".git/b/c": b"2"})
+
+        _, skips = self.look(tmp_path)
+
+        assert [skip.file for skip in skips.items] == [".git"]
+
+    def test_names_that_are_no_utf8_are_read(self, tmp_path):
+        raw = os.fsdecode("Äpfel/Öl.png".encode("latin-1"))
+        self.fill(tmp_path, {raw: png()})
+
+        found, _ = self.look(tmp_path)
+
+        assert names(found) == ["Äpfel/Öl.png"]
+        assert found.files[0].path.read_bytes() == png()
+
+    def test_too_many_files_are_refused(self, tmp_path):
+        self.fill(tmp_path)
+
+        with pytest.raises(UserError, match="more than 5 files"):
+            self.look(tmp_path, max_files=5)

@@ -25,6 +25,7 @@ from shared.errors import InternalError
 from worker.ingest.limits import MemberFaultError
 
 _PR_SET_PDEATHSIG = 1
+_END_WITH_PARENT = "worker.ingest.end_with_parent"
 # The server's first child waits for the import of the framework.
 _START_SECONDS = 300.0
 # A child whose pipe has closed is about to end; its exit code says of what.
@@ -125,7 +126,7 @@ class _Pool:
     def __init__(self, work: Work) -> None:
         self._work = work
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([work.module])
+        self._context.set_forkserver_preload([_END_WITH_PARENT, work.module])
         self._children = [self._new_child() for _ in range(work.children)]
         self._tried: set[int] = set()
         self._again: list[Task] = []
@@ -267,9 +268,10 @@ def _answer(call: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, 
             "out_of_memory",
             "Decoding it takes more memory than one picture may.",
         )
-    except OSError as error:
-        return ("error", error.errno or 0, error.strerror or str(error))
     except Exception as error:  # noqa: BLE001 - one file must not end the upload
+        if isinstance(error, OSError) and error.errno is not None:
+            return ("error", error.errno, error.strerror or str(error))
+        # An OSError without a number is a decoder's about the file's content.
         how = f"{type(error).__name__}: {error}"[:200]
         return ("fault", "not_decodable", f"It cannot be decoded ({how}).")
 

@@ -1,0 +1,120 @@
+"""Children that crash, hang or eat memory: each costs its own file and no other."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from shared.errors import InternalError
+from tests.worker.processes import ROOT, is_running, wait_until
+from worker.ingest.child_pool import Work, run_in_children
+
+ROUGH = "tests.worker.ingest.rough_work"
+
+
+def run(wishes, *, seconds=30.0, children=2, function="work", **work):
+    settings = {"module": ROUGH, "memory_bytes": 2**30, **work}
+    tasks = [(at, wish if isinstance(wish, tuple) else (wish,)) for at, wish in wishes]
+    job = Work(function=function, seconds=seconds, children=children, **settings)
+    return {outcome.key: outcome for outcome in run_in_children(job, tasks)}
+
+
+def run_among_good(wish, **work):
+    """Runs one wish among good ones; returns its fault."""
+    outcomes = run(enumerate(["good", "good", wish, "good", "good"]), **work)
+
+    good = [outcomes[at].result for at in (0, 1, 3, 4)]
+    assert good == ["good, done"] * 4
+    return outcomes[2].fault
+
+
+def test_every_task_is_done_once():
+    outcomes = run(enumerate(str(number) for number in range(50)))
+
+    assert {key: one.result for key, one in outcomes.items()} == {
+        number: f"{number}, done" for number in range(50)
+    }
+
+
+@pytest.mark.parametrize(
+    ("wish", "code", "words"),
+    [
+        ("crash", "decoder_crashed", "SIGSEGV"),
+        ("exit", "decoder_crashed", "exit code 3"),
+        ("killed", "out_of_memory", "more memory"),
+        ("memory", "out_of_memory", "more memory"),
+        ("fault", "damaged", "It is damaged."),
+        ("decoder", "not_decodable", "image file is truncated"),
+        ("bug", "not_decodable", "ZeroDivisionError"),
+    ],
+)
+def test_one_bad_task_costs_only_itself(wish, code, words):
+    fault = run_among_good(wish)
+
+    assert fault.code == code
+    assert words in fault.reason
+
+
+@pytest.mark.parametrize("wish", ["hang", "loop"])
+def test_a_task_that_never_ends_is_ended_at_its_limit(wish):
+    start = time.monotonic()
+
+    fault = run_among_good(wish, seconds=1.0)
+
+    assert fault.code == "timeout"
+    assert "1 seconds" in fault.reason
+    assert time.monotonic() - start < 30
+
+
+def test_a_task_whose_child_died_gets_a_second_chance(tmp_path):
+    outcomes = run([(0, ("crash once", str(tmp_path)))])
+
+    assert outcomes[0].result == "alive, done"
+
+
+def test_many_crashes_in_a_row_end_nothing_else():
+    wishes = [(at, "crash" if at % 3 else "good") for at in range(30)]
+
+    outcomes = run(wishes)
+
+    assert sum(one.fault is not None for one in outcomes.values()) == 20
+    assert sum(one.result == "good, done" for one in outcomes.values()) == 10
+
+
+def test_a_full_disk_ends_the_whole_run():
+    with pytest.raises(OSError, match="No space left"):
+        run(enumerate(["good", "disk"]))
+
+
+def test_children_that_cannot_start_are_our_fault():
+    with pytest.raises(InternalError, match="before they start"):
+        run(enumerate(["good"]), module="tests.worker.ingest.no_such_module")
+
+
+def test_children_are_used_again_and_gone_afterwards():
+    outcomes = run(enumerate(range(40)), function="tell_process")
+
+    pids = {one.result for one in outcomes.values()}
+    assert len(pids) <= 2
+    wait_until(lambda: not any(map(is_running, pids)))
+
+
+def test_no_child_outlives_a_parent_that_was_killed():
+    script = (
+        "from tests.worker.ingest.test_child_pool import run\n"
+        "run(enumerate(['loop', 'hang']), seconds=600)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
+    process = psutil.Process(parent.pid)
+    wait_until(lambda: len(process.children(recursive=True)) >= 4, 60)
+    time.sleep(1)
+    family = [child.pid for child in process.children(recursive=True)]
+
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+
+    wait_until(lambda: not any(map(is_running, family)))

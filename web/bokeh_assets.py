@@ -17,6 +17,5 @@ def script(version: str) -> Response:
     """Sends BokehJS; the version in the address makes it safe to keep for ever."""
     del version
     response = send_from_directory(str(FOLDER), "bokeh.min.js", max_age=YEAR_SECONDS)
-    response.cache_control.private = False
     response.cache_control.immutable = True
     return response

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Protocol
 
-from flask_login import current_user
-
 from shared.errors import UserError
 from web.auth.datastore import Account
+from web.auth.sign_in import current_account
 
 
 class NotAllowedError(UserError):
@@ -17,7 +16,10 @@ class NotAllowedError(UserError):
 class Owned(Protocol):
     """Anything with an owner: datasets, jobs, models."""
 
-    owner_id: Any
+    @property
+    def owner_id(self) -> Any:
+        """The user's number."""
+        ...
 
 
 def may_change(account: Account, thing: Owned) -> bool:
@@ -45,7 +47,7 @@ def admins_only(view: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        require_admin(current_user)
+        require_admin(current_account())
         return view(*args, **kwargs)
 
     return guarded

@@ -31,6 +31,7 @@ def test_an_archive_comes_with_length_digest_and_name(get, published):
     assert answer.status_code == 200
     assert answer.headers["Content-Length"] == str(len(CONTENT))
     assert answer.headers["ETag"] == f'"{published}"'
+    assert answer.headers["Cache-Control"] == "private, no-cache"
     assert "filename=solar_cells-1.zip" in answer.headers["Content-Disposition"]
     assert hashlib.sha256(answer.data).hexdigest() == published
 

@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+from pathlib import Path
+
+from tests.web.rows import make_report
 
 
 def test_an_unchanged_table_is_answered_with_304(ana, rows):
@@ -71,6 +74,9 @@ def test_a_thumbnail_cannot_name_other_files(ana, rows):
     dataset = rows.dataset(ana.user_id)
     base = f"/datasets/{dataset}/versions/1/thumbnails"
 
+    samples = make_report(("intact", "defective"))["samples"]
+    answer = ana.get(f"{base}/{Path(samples[0]['path']).name}")
+    assert answer.headers["Cache-Control"] == "private, max-age=86400"
     assert ana.get(f"{base}/report.json").status_code == 404
     assert ana.get(f"{base}/..%2Freport.json").status_code == 404
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from flask import Response
+from flask_openapi3.types import ResponseDict
 from pydantic import BaseModel, Field, ValidationError
 
 from web.error_pages import TITLES, problem
@@ -26,7 +27,7 @@ class Problem(BaseModel):
     field: str | None = Field(default=None, description="The field at fault.")
 
 
-def describe(*statuses: int) -> dict[str, Any]:
+def describe(*statuses: int) -> ResponseDict:
     """Returns the entries of an operation's responses for these statuses."""
     return {
         str(status): {

@@ -86,7 +86,7 @@ class AccountDatastore(UserDatastore):
         """Returns the role called so, or None."""
         return Role(role) if role in ROLES else None
 
-    def put(self, model: Account) -> Account:
+    def put(self, model: Any) -> Any:
         """Stores the hash of an account, when the library has renewed it."""
         if model.password:
             with get_database().transaction() as session:

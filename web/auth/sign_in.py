@@ -1,6 +1,6 @@
 """Sign-in: Flask-Security over our users, with our pages and a limit on guessing."""
 
-from typing import Any
+from typing import Any, cast
 
 from flask import Flask, request
 from flask_limiter import Limiter
@@ -94,8 +94,8 @@ def _limit_sign_in(app: Flask) -> None:
         LIMIT_PER_ACCOUNT, key_func=_account_named, methods=["POST"]
     )
     by_address = limiter.limit(LIMIT_PER_ADDRESS, methods=["POST"])
-    view = app.view_functions["security.login"]
-    app.view_functions["security.login"] = by_address(by_account(view))
+    limited: Any = by_address(by_account(app.view_functions["security.login"]))
+    app.view_functions["security.login"] = limited
     app.extensions["trainyard_limiter"] = limiter
 
 
@@ -111,4 +111,4 @@ def _record_sign_in(app: Flask, user: Account, **_: Any) -> None:
 
 def current_account() -> Account:
     """Returns the signed-in user of this request."""
-    return current_user._get_current_object()  # noqa: SLF001 - werkzeug's own way
+    return cast("Account", current_user._get_current_object())  # noqa: SLF001

@@ -139,8 +139,8 @@ def thumbnail(dataset_id: int, version: int, name: str) -> Response:
     if row is None:
         raise NotFoundError("There is no such version.")
     path = reports.find_thumbnail(here.storage, row, name)
-    response = send_file(path, max_age=DAY_SECONDS)
-    response.cache_control.private = True
+    response = send_file(path)
+    response.headers["Cache-Control"] = f"private, max-age={DAY_SECONDS}"
     return response
 
 

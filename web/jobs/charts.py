@@ -3,6 +3,7 @@
 from functools import lru_cache
 from typing import Any
 
+from bokeh.core.types import ID
 from bokeh.embed import json_item
 from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter, Span
 from bokeh.plotting import figure
@@ -11,11 +12,11 @@ CHART_HEIGHT_PX = 300
 
 
 @lru_cache(maxsize=1)
-def build_charts() -> list[dict[str, Any]]:
+def build_charts() -> list[Any]:
     """Returns both empty charts as JSON for BokehJS; the script fills them."""
     return [
-        json_item(_chart("loss", "Loss"), "chart-loss"),
-        json_item(_chart("accuracy", "Accuracy", format_="0 %"), "chart-accuracy"),
+        json_item(_chart("loss", "Loss"), ID("chart-loss")),
+        json_item(_chart("accuracy", "Accuracy", format_="0 %"), ID("chart-accuracy")),
     ]
 
 

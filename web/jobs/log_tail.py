@@ -1,7 +1,7 @@
 """The last lines of a job's log, read from the end of the file."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def read_events(attempt_folder: Path, limit: int = MAX_LINES) -> list[dict[str, 
 
 
 def _events(
-    path: Path, quiet: Iterable[str] = QUIET_EVENTS
+    path: Path, quiet: Container[Any] = QUIET_EVENTS
 ) -> Iterable[dict[str, Any]]:
     for line in _tail(path):
         try:

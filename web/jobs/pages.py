@@ -3,12 +3,12 @@
 from typing import Any
 
 from flask import request, url_for
-from flask_login import current_user
 from sqlalchemy.orm import Session
 
 from shared import job_queries, model_store, worker_store
 from shared.job_status import JobKind, JobStatus
 from shared.tables import Job
+from web.auth.sign_in import current_account
 from web.installation import get_database, get_installation
 from web.jobs import curves, log_tail
 from web.jobs.asks import list_asks
@@ -75,7 +75,7 @@ def make_live(job_id: int) -> dict[str, Any]:
         job = job_queries.get_job(session, job_id)
         return {
             "job": make_row(job),
-            "allowed": may_change(current_user, job),
+            "allowed": may_change(current_account(), job),
             "asks": list_asks(job),
             "version": find_version(session, job),
         }

@@ -9,7 +9,6 @@ from shared.artifacts import Storage
 from shared.errors import NotFoundError
 from web.models.view import VersionRow
 
-YEAR_SECONDS = 365 * 24 * 3600
 KINDS = {
     ".zip": "application/zip",
     ".json": "application/json",
@@ -48,9 +47,9 @@ def send_artifact(storage: Storage, sha: str, download_name: str) -> Response:
         download_name=download_name,
         conditional=True,
         etag=sha,
-        max_age=YEAR_SECONDS,
     )
-    response.cache_control.private = True
+    # Kept by nobody in between, and asked for again: `latest` moves, versions go.
+    response.headers["Cache-Control"] = "private, no-cache"
     response.headers["Accept-Ranges"] = "bytes"
     response.headers["Repr-Digest"] = f"sha-256=:{_as_base64(sha)}:"
     return response

@@ -103,7 +103,7 @@ class _Opener:
                 report=self._report,
             )
         else:
-            folder = source.path if source.type == FOLDER else source.path.parent
+            folder = _folder(source) or source.path
             found = list_folder(folder, basket=self.basket, skips=self.skips)
         self.notes += [*found.notes, *_empty_folders(found)]
         return found
@@ -166,21 +166,30 @@ def _find_tables(
     source: Source, files: list[FoundFile], skips: SkipList
 ) -> tuple[list[LabelTable], list[FoundFile]]:
     """The label tables of one source and the files that are none."""
+    folder = _folder(source)
     if source.type == TABLE:
         rest = [file for file in files if file.path != source.path]
-        return [_read_table(source.path, source.name)], rest
+        return [_read_table(source.path, source.name, folder)], rest
     if source.labels and Path(source.labels).is_absolute():
         path = Path(source.labels)
-        return [_read_table(path, path.name)], [f for f in files if f.path != path]
+        table = _read_table(path, path.name, folder)
+        return [table], [file for file in files if file.path != path]
     if source.labels:
         wanted = _find_named(files, source.labels, source.name)
         rest = [file for file in files if file is not wanted]
-        return [_read_table(wanted.path, wanted.name)], rest
-    return _recognise_tables(files, skips)
+        return [_read_table(wanted.path, wanted.name, folder)], rest
+    return _recognise_tables(files, folder, skips)
+
+
+def _folder(source: Source) -> Path | None:
+    """Where the files of a source lie on the server; None for an archive's."""
+    if source.type == ARCHIVE:
+        return None
+    return source.path if source.type == FOLDER else source.path.parent
 
 
 def _recognise_tables(
-    files: list[FoundFile], skips: SkipList
+    files: list[FoundFile], folder: Path | None, skips: SkipList
 ) -> tuple[list[LabelTable], list[FoundFile]]:
     """Takes every table with the right columns; any other one is left out."""
     tables, rest = [], []
@@ -189,7 +198,7 @@ def _recognise_tables(
             rest.append(found)
             continue
         try:
-            tables.append(_read_table(found.path, found.name))
+            tables.append(_read_table(found.path, found.name, folder))
         except UserError as error:
             skips.add(found.name, "not_a_label_table", str(error))
     return tables, rest
@@ -206,13 +215,15 @@ def _find_named(files: list[FoundFile], name: str, source: str) -> FoundFile:
     )
 
 
-def _read_table(path: Path, name: str) -> LabelTable:
+def _read_table(path: Path, name: str, folder: Path | None = None) -> LabelTable:
     if path.stat().st_size > MAX_TABLE_BYTES:
         raise UserError(
             f"“{name}” is larger than {show_bytes(MAX_TABLE_BYTES)}, the most that a "
             "label table may have."
         )
-    return parse_label_table(path.read_bytes(), name)
+    return parse_label_table(
+        path.read_bytes(), name, folder=str(folder) if folder else None
+    )
 
 
 def _empty_folders(found: Unpacked) -> list[str]:

@@ -7,9 +7,10 @@ file) is reported line by line and never guessed.
 
 import csv
 import io
+import posixpath
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -46,15 +47,15 @@ class LabelTable:
 
 
 def parse_label_table(
-    data: bytes, name: str, *, default_split: str | None = None
+    data: bytes, name: str, *, folder: str | None = None
 ) -> LabelTable:
     """Parses the bytes of a label table.
 
     Args:
         data: The whole file.
-        name: The user's name for it, used in sentences and to find its files.
-        default_split: Split of lines that name none. Defaults to the split the
-            table is named after (`train.csv`), else none.
+        name: The user's name for it, used in sentences and to find its files. Lines
+            that name no split have the one it is called after (`train.csv`), if any.
+        folder: Where the files lie on the server; lines may then name whole paths.
 
     Raises:
         UserError: When the first line does not name `filename` and `label`, or the
@@ -78,14 +79,16 @@ def parse_label_table(
             f"“{name}”: the first line must name the columns filename and label "
             f"(and split, if you like). Received: {shown!r}."
         )
-    stem = PurePosixPath(name).stem.lower()
-    default_split = default_split or SPLIT_ALIASES.get(stem)
+    split = SPLIT_ALIASES.get(PurePosixPath(name).stem.lower())
     try:
-        rows = _read_rows(
-            csv.reader(lines, delimiter=delimiter), columns, default_split
-        )
+        rows = _read_rows(csv.reader(lines, delimiter=delimiter), columns, split)
     except csv.Error as error:
         raise UserError(f"“{name}” cannot be read as a table: {error}.") from error
+    if folder:
+        rows = [
+            replace(row, filename=row.filename.removeprefix(f"{folder}/"))
+            for row in rows
+        ]
     return LabelTable(name, rows)
 
 
@@ -140,16 +143,23 @@ def _label_one(
     found: FoundFile, rows: list[LabelRow], labelled: Labelled, skips: SkipList
 ) -> None:
     labels = sorted({row.label for row in rows})
+    splits = sorted({SPLIT_ALIASES[row.split.lower()] for row in rows if row.split})
     if not rows:
         skips.add(found.name, "no_label", "The label table has no line for it.")
     elif len(labels) > 1:
-        named = " and ".join(f"“{label}”" for label in labels)
-        skips.add(found.name, "conflict", f"The label table calls it {named}.")
+        reason = f"The label table calls it {_name_all(labels)}."
+        skips.add(found.name, "conflict", reason)
         labelled.conflicts.append(([found.name], labels))
+    elif len(splits) > 1:
+        reason = f"The label table puts it into {_name_all(splits)}."
+        skips.add(found.name, "conflict", reason)
     else:
-        split = next((row.split for row in rows if row.split), None)
-        split = SPLIT_ALIASES[split.lower()] if split else None
+        split = splits[0] if splits else None
         labelled.files.append(LabelledFile(found, labels[0], split))
+
+
+def _name_all(words: Sequence[str]) -> str:
+    return " and ".join(f"“{word}”" for word in words)
 
 
 def _row_fault(row: LabelRow) -> str | None:
@@ -189,11 +199,12 @@ class FileIndex:
         self, filename: str, table: PurePosixPath
     ) -> tuple[int, None] | tuple[None, str]:
         """Returns the position of the file meant, or the sentence why there is none."""
-        wanted = filename.replace("\\", "/").removeprefix("./")
+        wanted = filename.replace("\\", "/")
         for candidate in (str(table.parent / wanted), wanted):
-            if candidate in self._exact:
-                return self._exact[candidate], None
-        tail = wanted.casefold().lstrip("/")
+            at = self._exact.get(posixpath.normpath(candidate))
+            if at is not None:
+                return at, None
+        tail = posixpath.normpath(wanted).casefold().lstrip("./")
         last = tail.rsplit("/", 1)[-1]
         fitting = [
             at

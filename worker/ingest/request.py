@@ -63,11 +63,20 @@ def load_request(path: Path) -> Request:
     )
 
 
-def _parse_source(entry: dict[str, Any]) -> Source:
+def _parse_source(entry: Any) -> Source:
+    if not isinstance(entry, dict):
+        raise UserError(
+            f"`sources` must list objects. Received: {entry!r}.", field="sources"
+        )
     if entry.get("type") not in (ARCHIVE, FOLDER, TABLE):
         raise UserError(
             f"`sources.type` must be {ARCHIVE}, {FOLDER} or {TABLE}. "
             f"Received: type={entry.get('type')!r}.",
+            field="sources",
+        )
+    if not isinstance(entry.get("path"), str):
+        raise UserError(
+            f"`sources.path` must be a path. Received: path={entry.get('path')!r}.",
             field="sources",
         )
     path = Path(entry["path"])
@@ -86,4 +95,10 @@ def _parse_shares(wishes: dict[str, Any]) -> SplitShares:
         raise UserError(
             f"`split.{unknown[0]}` is not a setting of the split.", field="split"
         )
+    for name, value in wishes.items():
+        if not isinstance(value, int | float):
+            raise UserError(
+                f"`split.{name}` must be a number. Received: {name}={value!r}.",
+                field="split",
+            )
     return SplitShares(**wishes)

@@ -75,8 +75,9 @@ def assign_splits(
 ) -> tuple[list[str], list[str]]:
     """Gives every image its split.
 
-    Splits given by the user are kept. Where the user gave splits but no validation
-    (or no test) images, these are dealt from the training images given.
+    Splits given by the user are kept, and the images of a class without one complete
+    what that class lacks. Where no validation (or no test) image was given at all,
+    these are dealt from the training images.
 
     Args:
         images: One per distinct content.
@@ -99,7 +100,11 @@ def assign_splits(
         by_class[image.label].append(position)
     for positions in by_class.values():
         positions.sort(key=lambda at: _key(images[at].sha256, shares.seed))
-        _deal([at for at in positions if not given[at]], [VAL, TEST], shares, splits)
+        # Those without a wish never join a validation or test set that was given: the
+        # user chose what to be judged by.
+        chosen = {given[at] for at in positions}
+        parts = [part for part in (VAL, TEST) if part not in chosen]
+        _deal([at for at in positions if not given[at]], parts, shares, splits)
         if missing:
             kept = [at for at in positions if given[at] == TRAIN]
             _deal(kept, missing, shares, splits)

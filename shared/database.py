@@ -47,12 +47,16 @@ POSTGRES_CONNECT_ARGS = {
     "options": "-c statement_timeout=10000 -c lock_timeout=5000 "
     "-c idle_in_transaction_session_timeout=15000",
 }
-# Serialization failure, deadlock, lock timeout, too many connections, and the ways
-# in which a server says that it is going down or coming up.
+# Serialization failure, deadlock, lock and statement timeouts, and the ways in which a
+# server says that it is going down or coming up.
 RETRYABLE_SQLSTATES = frozenset(
-    {"40001", "40P01", "55P03", "53300", "57P01", "57P02", "57P03", "25P03"}
+    {"40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "25P03"}
 )
-SQLITE_BUSY, SQLITE_LOCKED = 5, 6
+# A lost connection, a server short of connections, memory or disk, a failing disk: all
+# of it may be mended while a training goes on.
+RETRYABLE_CLASSES = ("08", "53", "58")
+# Busy, locked, input/output error, disk full.
+RETRYABLE_SQLITE_CODES = frozenset({5, 6, 10, 13})
 
 NETWORK_FILESYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "afs", "ceph", "lustre", "gpfs"}
@@ -136,9 +140,10 @@ class Database:
     ) -> Result:
         """Runs `function` in a transaction, again from its start while that helps.
 
-        It is run again after a lost connection, a serialization failure, a deadlock
-        or a busy database, also when the answer to a COMMIT got lost. So `function`
-        must be idempotent; in later runs `session.info["retrying"]` is True.
+        It is run again after a lost connection, a serialization failure, a deadlock,
+        a timeout, a busy database or a full disk, also when the answer to a COMMIT got
+        lost. So `function` must be idempotent; in later runs
+        `session.info["retrying"]` is True.
 
         Args:
             function: Takes the session; touches nothing but the database.
@@ -201,11 +206,11 @@ def is_retryable(error: Exception) -> bool:
     cause = error.orig
     if isinstance(cause, sqlite3.OperationalError):
         code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
-        return code in {SQLITE_BUSY, SQLITE_LOCKED}
+        return code in RETRYABLE_SQLITE_CODES
     if isinstance(cause, psycopg.OperationalError) and cause.sqlstate is None:
         return True  # the server never answered
     state = getattr(cause, "sqlstate", None) or ""
-    known = state in RETRYABLE_SQLSTATES or state.startswith("08")
+    known = state in RETRYABLE_SQLSTATES or state.startswith(RETRYABLE_CLASSES)
     return error.connection_invalidated or known
 
 

@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
@@ -131,6 +132,46 @@ def test_a_database_that_stays_away_is_given_up(sqlite_url, monkeypatch):
         database.tx(factories.make_user, patience_seconds=0.3)
     other.close()
     database.dispose()
+
+
+def test_a_full_disk_is_waited_for(sqlite_url):
+    database = Database(sqlite_url)
+    tries = []
+
+    def write(s):
+        tries.append(1)
+        pages = 1 if len(tries) == 1 else 2**30
+        s.connection().exec_driver_sql(f"PRAGMA max_page_count={pages}")
+        for _ in range(200):
+            factories.make_user(s)
+
+    database.tx(write)
+
+    assert len(tries) == 2
+    database.dispose()
+
+
+def test_a_statement_that_timed_out_is_run_again(postgres_url):
+    database = Database(postgres_url)
+    tries = []
+
+    def write(s):
+        tries.append(1)
+        if len(tries) == 1:
+            s.execute(text("SET LOCAL statement_timeout = 50"))
+            s.execute(text("SELECT pg_sleep(5)"))
+
+    database.tx(write)
+
+    assert len(tries) == 2
+    database.dispose()
+
+
+@pytest.mark.parametrize("state", ["53100", "53200", "53300", "58030", "08006"])
+def test_a_server_short_of_something_is_waited_for(state):
+    cause = psycopg.errors.lookup(state)("short")
+
+    assert database_module.is_retryable(OperationalError("x", None, cause))
 
 
 def test_an_error_of_our_own_is_not_tried_again(database):

@@ -104,9 +104,7 @@ class Child:
 
     def close(self) -> None:
         """Gives the pipes back; the child must have ended."""
-        for descriptor in (self._control, self._status, self._events):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+        _close(self._control, self._status, self._events)
 
     def _collect(self) -> ChildExit:
         # A guardian that was killed could not clear up below itself: whatever still
@@ -174,11 +172,20 @@ def start(
                 pass_fds=[control_read, status_write, events_write, lock.descriptor],
                 start_new_session=True,
             )
+        lock.note_processes(guardian=process.pid)
+    except BaseException:
+        # A guardian that has started takes the end of its control pipe for a stop.
+        _close(control, status, events)
+        raise
     finally:
-        for descriptor in (control_read, status_write, events_write):
-            os.close(descriptor)
-    lock.note_processes(guardian=process.pid)
+        _close(control_read, status_write, events_write)
     return Child(process, (control, status, events), lock, grace_seconds)
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
 
 
 def _with_code(environment: dict[str, str], events_fd: int) -> dict[str, str]:

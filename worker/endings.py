@@ -180,7 +180,9 @@ def disk_failed(error: OSError) -> Ending:
     """Builds the ending for a file that the worker itself could not read or write."""
     ending = _BY_EXIT_CODE[EXIT_FILES]
     where = f" ({error.filename})" if error.filename else ""
-    return replace(ending, reason=f"{ending.reason} {error.strerror or error}{where}.")
+    reason = f"{ending.reason} {error.strerror or error}{where}."
+    # A name that is no text comes with lone surrogates, which no database takes.
+    return replace(ending, reason=reason.encode(errors="replace").decode())
 
 
 def worker_failed(error_name: str) -> Ending:

@@ -43,6 +43,7 @@ class SlotLoop:
         self._presence = presence
         self._queues = queues
         self._at_work = threading.Lock()
+        self._asked = False
         self._rests_until = 0.0
 
     def run_until_idle(self) -> int:
@@ -52,12 +53,17 @@ class SlotLoop:
         down, or when the slot is not to be had. The first look of a process also ends
         what a killed predecessor left running on the slot.
         """
-        if not self._at_work.acquire(blocking=False):
-            return 0
-        try:
-            return self._run()
-        finally:
-            self._at_work.release()
+        # Whoever is turned away has left word, and whoever is at it looks for that
+        # once the way is free: no kick is lost in the moment after a last look.
+        self._asked = True
+        attempts = 0
+        while self._asked and self._at_work.acquire(blocking=False):
+            try:
+                self._asked = False
+                attempts += self._run()
+            finally:
+                self._at_work.release()
+        return attempts
 
     def _run(self) -> int:
         if self._must_not_claim() or (lock := self._acquire()) is None:

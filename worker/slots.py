@@ -23,6 +23,8 @@ from shared.errors import UserError
 log = structlog.get_logger()
 
 POLL_SECONDS = 0.05
+LOOKS = 5  # at who holds a slot, before it is believed to be an orphan
+NOTE_BYTES = 128
 KILL_PATIENCE_SECONDS = 10.0  # a killed process on a hung disk dies when the disk may
 NVIDIA_SMI_TIMEOUT_SECONDS = 20
 
@@ -120,10 +122,13 @@ class SlotLock:
         self.descriptor = descriptor
 
     def note_processes(self, **processes: int) -> None:
-        """Writes process ids into the lock file, for whoever looks after a crash."""
-        text = json.dumps({"worker": os.getpid(), **processes}) + "\n"
-        os.ftruncate(self.descriptor, 0)
-        os.pwrite(self.descriptor, text.encode(), 0)
+        """Writes process ids into the lock file, for whoever looks after a crash.
+
+        In one write of always the same length: who reads meanwhile finds the old note
+        or the new one, and a full disk has kept room for it.
+        """
+        text = json.dumps({"worker": os.getpid(), **processes}).ljust(NOTE_BYTES - 1)
+        os.pwrite(self.descriptor, f"{text}\n".encode(), 0)
 
     def list_strays(self) -> list[int]:
         """Lists the other processes that still hold this slot."""
@@ -165,20 +170,22 @@ def acquire(
     try:
         if not _try_lock(descriptor):
             _clear_orphans(lock, grace_seconds, should_stop)
+        lock.note_processes()
     except BaseException:
         os.close(descriptor)
         raise
-    lock.note_processes()
     return lock
 
 
 def _clear_orphans(
     lock: SlotLock, grace_seconds: float, should_stop: Callable[[], bool]
 ) -> None:
-    worker, holders = _worker_in(lock.path), _holders(lock.path)
-    if worker in holders:
-        raise SlotBusyError(f"worker {worker} holds {lock.path.name}")
-    log.warning("orphans_found", slot=lock.path.name, pids=holders)
+    for _ in range(LOOKS):
+        worker = _worker_in(lock.path)
+        if worker in _holders(lock.path):
+            raise SlotBusyError(f"worker {worker} holds {lock.path.name}")
+        time.sleep(POLL_SECONDS)  # it may have taken the lock and not signed it yet
+    log.warning("orphans_found", slot=lock.path.name, pids=lock.list_strays())
     for number, patience in (
         (signal.SIGTERM, grace_seconds),
         (signal.SIGKILL, KILL_PATIENCE_SECONDS),

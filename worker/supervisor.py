@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import structlog
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from shared import attempt_store
@@ -286,10 +287,12 @@ class _Attempt:
 
     def _end(self, ending: Ending, ended: ChildExit | None = None) -> Ending:
         """Tells the record how the attempt ended; the record decides what follows."""
-        ended = ended or ChildExit()
         if ending.outcome not in ("cancelled", "paused"):
             self.recorder.note("error" if ending.charge else "warning", ending.reason)
         self._flush_all()
+        return self._record_end(ending, ended or ChildExit())
+
+    def _record_end(self, ending: Ending, ended: ChildExit) -> Ending:
         self._write(
             lambda session: attempt_store.end(
                 session,
@@ -313,17 +316,24 @@ class _Attempt:
     def _end_after(self, ending: Ending) -> Ending:
         """Ends the attempt for a reason that lies with us, the child stopped first."""
         try:
-            if self.child:
-                self.child.end_now()
-            return self._end(ending)
+            ended = self.child.end_now() if self.child else ChildExit()
+            try:
+                return self._end(ending, ended)
+            except DBAPIError:
+                # An event that the database refuses may be the very cause. Without
+                # this the job would run on paper until its lease is seen to run out.
+                log.exception("events_dropped")
+                return self._record_end(ending, ended)
         except (LostLease, RetryableError):
             return ending  # the lease runs out, and the job is taken over
 
     def _leave_nothing_behind(self) -> None:
-        if self.child:
-            self.child.end_now()
-            self.child.close()
-        self.lease.stop()
+        try:
+            if self.child:
+                self.child.end_now()
+                self.child.close()
+        finally:  # whatever that met: a lease kept alive for nobody is never taken over
+            self.lease.stop()
 
     def _flush_all(self) -> None:
         while self.recorder.has_unwritten:

@@ -111,5 +111,11 @@ def test_full_disk_rests_the_slot_and_charges_nobody():
     assert "No space left on device (/data/x)" in ending.reason
 
 
+def test_file_name_that_is_no_text_can_be_told_to_the_record():
+    ending = disk_failed(OSError(errno.EIO, "Input/output error", "/data/\udcff.png"))
+
+    assert ending.reason.encode().endswith(b"(/data/?.png).")
+
+
 def test_own_error_names_its_class():
     assert "KeyError" in worker_failed("KeyError").reason

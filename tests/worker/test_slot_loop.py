@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -58,6 +59,11 @@ def rows(shop):
         return worker_store.list_workers(session)
 
 
+def in_thread(function):
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result()
+
+
 class TestSlotLoop:
     def test_does_every_job_that_waits_then_returns(self, shop, presence):
         jobs = [shop.submit(steps=2, step_seconds=0) for _ in range(2)]
@@ -106,6 +112,24 @@ class TestSlotLoop:
 
         assert loop.run_until_idle() == 0
         first.join()
+
+    def test_kick_that_comes_just_after_the_last_look_is_not_lost(self, shop, presence):
+        class Late:
+            """Lets a job and its kick come in when nothing was found."""
+
+            def tx(self, function, **options):
+                answer = shop.database.tx(function, **options)
+                if answer is None and not jobs:
+                    jobs.append(shop.submit(steps=1, step_seconds=0))
+                    turned_away.append(in_thread(loop.run_until_idle))
+                return answer
+
+        jobs, turned_away = [], []
+        loop = SlotLoop(shop.workplace(database=Late()), presence, ["default"])
+
+        assert loop.run_until_idle() == 1
+        assert turned_away == [0]
+        assert shop.job(jobs[0]).state == "succeeded"
 
     def test_database_that_is_away_is_no_error(self, shop, presence):
         class Away:

@@ -1,5 +1,6 @@
 """Slots: what a machine offers, and that nobody claims beside an orphan."""
 
+import json
 import os
 import signal
 import subprocess
@@ -26,6 +27,16 @@ lock = slots.acquire(pathlib.Path(sys.argv[1]), slots.Slot("cpu", ("train",)),
 child = subprocess.Popen([sys.executable, "-c", sys.argv[2]],
                          pass_fds=[lock.descriptor], start_new_session=True)
 print(child.pid, flush=True)
+time.sleep(600)
+"""
+# A worker that is held up between taking the lock and writing its name into it.
+SLOW_TO_SIGN = """
+import fcntl, json, os, sys, time
+descriptor = os.open(sys.argv[1], os.O_RDWR)
+fcntl.flock(descriptor, fcntl.LOCK_EX)
+print(flush=True)
+time.sleep(0.1)
+os.pwrite(descriptor, json.dumps({"worker": os.getpid()}).encode(), 0)
 time.sleep(600)
 """
 POLITE = "import time; time.sleep(600)"
@@ -63,6 +74,32 @@ def test_free_slot_is_taken_and_given_back(tmp_path):
     assert f'"worker": {os.getpid()}' in lock.path.read_text()
     lock.release()
     slots.acquire(tmp_path, CPU, grace_seconds=1).release()
+
+
+def test_worker_that_has_not_signed_yet_is_no_orphan(tmp_path):
+    path = tmp_path / "slot-cpu.lock"
+    path.write_text(json.dumps({"worker": 1}))  # of a predecessor that is gone
+    slow = subprocess.Popen(
+        [sys.executable, "-c", SLOW_TO_SIGN, str(path)], stdout=subprocess.PIPE
+    )
+    slow.stdout.readline()
+
+    with pytest.raises(slots.SlotBusyError, match=str(slow.pid)):
+        slots.acquire(tmp_path, CPU, grace_seconds=1)
+    assert is_running(slow.pid)
+    slow.kill()
+    slow.communicate()
+
+
+def test_note_of_a_slot_keeps_its_length_and_its_room_on_the_disk(tmp_path):
+    lock = slots.acquire(tmp_path, CPU, grace_seconds=1)
+    before = lock.path.stat()
+    lock.note_processes(guardian=4_194_304)
+    after = lock.path.stat()
+
+    assert json.loads(lock.path.read_text())["guardian"] == 4_194_304
+    assert (before.st_size, before.st_blocks) == (after.st_size, after.st_blocks)
+    lock.release()
 
 
 def test_slot_of_a_live_worker_is_left_alone(tmp_path, start_worker):

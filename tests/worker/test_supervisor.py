@@ -1,14 +1,17 @@
 """One attempt under the supervisor: a real guardian, a real child, a real database."""
 
+import contextlib
 import hashlib
 import json
 import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
+from sqlalchemy import text
 
 from shared import attempt_store, job_store
 from shared.artifacts import verify_manifest, write_manifest
@@ -18,6 +21,7 @@ from shared.settings import environment_without_credentials
 from shared.tables import DatasetVersion
 from tests.worker.processes import ROOT, is_running, wait_until
 from tests.worker.workshop import TOY_COMMANDS, Workshop
+from worker import child, slots
 
 
 @pytest.fixture
@@ -51,6 +55,22 @@ def find_trainers():
     mine = psutil.Process().children(recursive=True)
     return [p for p in mine if any("toy_trainer" in part for part in p.cmdline())
             and "worker.guardian" not in p.cmdline()]  # fmt: skip
+
+
+def resources():
+    """What this process holds for attempts: pipes, locks, logs, children, threads.
+
+    Connections of the database's pool come and go as they like.
+    """
+    held = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            held.append(str(link.readlink()))
+    mine = [name for name in held if name.startswith("pipe:") or "/attempts/" in name]
+    locks = [name for name in held if name.endswith(".lock")]
+    threads = [t for t in threading.enumerate() if t.name == "lease"]
+    children = psutil.Process().children(recursive=True)
+    return len(mine), len(locks), len(children), len(threads)
 
 
 class TestSuccess:
@@ -183,6 +203,50 @@ class TestEndings:
         shop.run_one(commands={})
         assert shop.attempts(job_id)[1].outcome == "worker_error"
         assert find_trainers() == []
+
+    def test_event_that_the_database_refuses_does_not_leave_the_job_running(self, shop):
+        job_id = shop.submit(steps=1000)
+        with shop.database.transaction() as session:
+            session.execute(
+                text(
+                    "CREATE TRIGGER refuse BEFORE INSERT ON notes "
+                    "BEGIN SELECT RAISE(ABORT, 'refused'); END"
+                )
+            )
+        shop.run_one()
+
+        assert shop.job(job_id).state == "queued"
+        assert shop.attempts(job_id)[0].outcome == "worker_error"
+        assert find_trainers() == []
+
+    def test_attempt_that_cannot_be_started_leaves_no_descriptor_open(self, shop):
+        job_id = shop.submit()
+        shop.claim()
+        lock = slots.acquire(
+            shop.settings.runtime, shop.workplace().slot, grace_seconds=1
+        )
+        before = resources()
+        with pytest.raises(FileNotFoundError):
+            child.start(
+                ["true"],
+                folder=shop.storage.job(job_id) / "missing",
+                environment={},
+                lock=lock,
+                lease_seconds=1,
+                grace_seconds=1,
+            )
+
+        assert resources() == before
+        lock.release()
+
+    def test_ten_attempts_leave_no_descriptor_process_or_thread(self, shop):
+        commands = {"train": ("/bin/false",)}
+        before = resources()
+        for _ in range(10):
+            shop.submit()
+            shop.run_one(commands=commands)
+
+        wait_until(lambda: resources() == before, what="everything to be given back")
 
 
 class TestResume:

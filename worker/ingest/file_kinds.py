@@ -81,7 +81,7 @@ _BY_PLACE: tuple[tuple[int, bytes, FileKind], ...] = (
 )
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
 _TEXT = FileKind("a text file")
-_UNKNOWN = FileKind("no kind of picture that Trainyard knows")
+_UNKNOWN = FileKind("a file of an unknown kind")
 
 
 def identify(head: bytes) -> FileKind:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pillow_heif
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from worker.decode import decode_upright, read_orientation, resize_image
 from worker.ingest.file_kinds import (
@@ -38,12 +38,13 @@ _ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
 _NO_RANGE = "which say nothing of how bright white is"
 _MODE_WORDS = {
-    "I": f"signed or 32-bit whole numbers, {_NO_RANGE}",
-    "F": f"floating-point numbers, {_NO_RANGE}",
-    "LAB": "Lab colours, which Trainyard does not convert",
+    "I": f"signed or 32-bit whole numbers, {_NO_RANGE}; save it with 8 bits a channel",
+    "F": f"floating-point numbers, {_NO_RANGE}; save it with 8 bits a channel",
+    "LAB": "Lab colours, which Trainyard does not convert; save it as RGB",
 }
 _PNG_GREY, _PNG_RGB = 0, 2
-_SIXTEEN_TO_EIGHT = 257  # 65535 becomes 255
+_PNG_BITS_AT = 24  # the colour type follows
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
 @dataclass(slots=True)
@@ -93,14 +94,7 @@ def prove(path: str, rewritten: str, max_pixels: int) -> dict[str, Any]:
     Raises:
         MemberFaultError: Saying why it is left out.
     """
-    data = _read(Path(path))
-    if not data:
-        raise MemberFaultError("empty_file", "The file is empty (0 bytes).")
-    kind = identify(data[:HEAD_BYTES])
-    if kind.decoder is None:
-        raise MemberFaultError(
-            "not_an_image", f"It is {kind.words}. Trainyard reads {READABLE}."
-        )
+    data, kind = _read(Path(path))
     proof = Proof(hashlib.sha256(data).hexdigest(), len(data), kind.suffix, 0, 0)
     try:
         pixels = _upright_pixels(data, kind, proof, max_pixels)
@@ -112,13 +106,28 @@ def prove(path: str, rewritten: str, max_pixels: int) -> dict[str, Any]:
     return asdict(proof)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path) -> tuple[bytes, FileKind]:
+    """The bytes of a picture and its kind; what is none is not read to its end."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+            kind = _identify_picture(head)
+            return head + stream.read(), kind
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise MemberFaultError(
             "unreadable", f"It cannot be read: {error.strerror}."
         ) from error
+
+
+def _identify_picture(head: bytes) -> FileKind:
+    if not head:
+        raise MemberFaultError("empty_file", "The file is empty (0 bytes).")
+    kind = identify(head)
+    if kind.decoder is None:
+        raise MemberFaultError(
+            "not_an_image", f"It is {kind.words}. Trainyard reads {READABLE}."
+        )
+    return kind
 
 
 _MEMORY_REASON = "Decoding it takes more memory than one picture may."
@@ -136,13 +145,15 @@ def _upright_pixels(
     data: bytes, kind: FileKind, proof: Proof, max_pixels: int
 ) -> np.ndarray:
     header = _open_header(data, kind, max_pixels)
-    if kind in (JPEG, PNG):
+    # TensorFlow's decoder gives pictures of 1, 2 or 4 bits a wrong transparency.
+    has_few_bits = kind is PNG and data[_PNG_BITS_AT] < 8  # noqa: PLR2004
+    if kind in (JPEG, PNG) and not has_few_bits:
         pixels, orientation = _decode(data)
         if orientation != 1:
             proof.remarks.append("turned")
         _remark_header(data, kind, header, proof)
     else:
-        proof.remarks.append("other_format")
+        proof.remarks.append("palette" if has_few_bits else "other_format")
         pixels = _through_pillow(header, kind, proof)
         if not np.array_equal(_decode(_encode_png(pixels))[0], _as_rgb(pixels)):
             raise MemberFaultError("damaged", _damaged(data, kind))
@@ -158,7 +169,7 @@ def _decode_graph(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _decode(data: bytes) -> tuple[np.ndarray, int]:
-    """Upright pixels and the orientation the file had. One graph: eager is 3x slower."""
+    """Upright pixels and the orientation the file had; as a graph 3 times as fast."""
     try:
         pixels, orientation = _decode_graph(tf.constant(data))
         return pixels.numpy(), int(orientation)
@@ -173,10 +184,11 @@ def _open_header(data: bytes, kind: FileKind, max_pixels: int) -> Image.Image:
     """Reads size and mode without decoding, so that a bomb is refused unexploded."""
     Image.MAX_IMAGE_PIXELS = None  # the limit is ours and comes right below
     try:
-        formats = (kind.decoder, "DIB") if kind.decoder == "BMP" else (kind.decoder,)
+        decoder = kind.decoder or ""
+        formats = (decoder, "DIB") if decoder == "BMP" else (decoder,)
         header = Image.open(io.BytesIO(data), formats=formats)
     except Exception as error:  # Pillow's decoders raise whatever Python does
-        raise MemberFaultError("damaged", _damaged(data, kind)) from error
+        raise MemberFaultError("damaged", _damaged(data, kind, error)) from error
     if header.width * header.height > max_pixels:
         raise MemberFaultError(
             "too_many_pixels",
@@ -196,14 +208,12 @@ def _remark_header(
     if kind is JPEG and header.mode not in _PLAIN_MODES:
         add("cmyk")
     if kind is PNG:
-        bits, colour_type = data[24], data[25]
+        bits, colour_type = data[_PNG_BITS_AT], data[_PNG_BITS_AT + 1]
         if bits > 8:  # noqa: PLR2004 - bits a channel
             add("deep")
         if colour_type not in (_PNG_GREY, _PNG_RGB) or "transparency" in header.info:
             is_palette = header.mode == "P" and "transparency" not in header.info
             add("palette" if is_palette else "alpha")
-        elif bits < 8:  # noqa: PLR2004
-            add("palette")
 
 
 def _through_pillow(header: Image.Image, kind: FileKind, proof: Proof) -> np.ndarray:
@@ -218,14 +228,13 @@ def _through_pillow(header: Image.Image, kind: FileKind, proof: Proof) -> np.nda
     except (MemberFaultError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise whatever Python does
-        reason = _damaged(b"", kind)
-        raise MemberFaultError("damaged", f"{reason} ({_brief(error)})") from error
+        raise MemberFaultError("damaged", _damaged(b"", kind, error)) from error
 
 
 def _turn_upright(image: Image.Image, proof: Proof) -> Image.Image:
     """Obeys EXIF; TIFF and HEIC come upright from their decoders."""
     block = image.info.get("exif")
-    if not block or image.format not in ("WEBP", "AVIF"):
+    if not block or image.format not in ("PNG", "WEBP", "AVIF"):
         return image
     exif = Image.Exif()
     exif.load(block)
@@ -253,12 +262,11 @@ def _to_plain_mode(image: Image.Image, proof: Proof) -> Image.Image:
     if mode in _MODE_WORDS:
         raise MemberFaultError(
             "unsupported_mode",
-            f"Its pixels are {_MODE_WORDS[mode]}; save it with 8 bits a channel.",
+            f"Its pixels are {_MODE_WORDS[mode]}.",
         )
     if mode in _DEEP_MODES:
         proof.remarks.append("deep")
-        values = np.asarray(image).astype(np.uint32)
-        return Image.fromarray((values // _SIXTEEN_TO_EIGHT).astype(np.uint8))
+        return Image.fromarray(_to_eight_bits(image))
     if mode in _ALPHA_MODES or "transparency" in image.info:
         proof.remarks.append("alpha")
         rgba = image.convert("RGBA")
@@ -269,6 +277,19 @@ def _to_plain_mode(image: Image.Image, proof: Proof) -> Image.Image:
     if mode in _PLAIN_MODES:
         return image
     return image.convert("L" if mode == "1" else "RGB")
+
+
+def _to_eight_bits(image: Image.Image) -> np.ndarray:
+    """Scales deep grey values so that white becomes 255.
+
+    Pillow unpacks the 12 bits of a microscope's or an X-ray's TIFF into 16 without
+    scaling them, and leaves those where 0 is white as they are.
+    """
+    tags = getattr(image, "tag_v2", {})
+    white = 2 ** tags.get(_TIFF_BITS, (16,))[0] - 1
+    values = np.minimum(np.asarray(image).astype(np.uint32), white) * 255 // white
+    grey = values.astype(np.uint8)
+    return 255 - grey if tags.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO else grey
 
 
 def _as_rgb(pixels: np.ndarray) -> np.ndarray:
@@ -285,18 +306,29 @@ def _encode_png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _damaged(data: bytes, kind: FileKind) -> str:
+def _damaged(data: bytes, kind: FileKind, error: Exception | None = None) -> str:
     """The sentence for a picture that will not decode."""
     # What follows the last end mark of a whole file is a few stray bytes at most; an
     # embedded thumbnail has an end mark too, but far from the end.
     marks = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
     mark = marks.get(kind.decoder or "")
     what = kind.words.removeprefix("an ").removeprefix("a ")
-    if mark and data.rfind(mark) < len(data) * 0.9:
+    if (mark and data.rfind(mark) < len(data) * 0.9) or "truncated" in str(error):
         return f"The {what} is cut off: its end is missing."
-    return f"The {what} is damaged and cannot be decoded."
+    if mark:
+        return f"The {what} is damaged and cannot be decoded."
+    # Of these kinds there are many that hardly any program writes, and Pillow cannot
+    # tell one that it does not know from one that is broken.
+    detail = f" ({_brief(error)})" if _says_something(error) else ""
+    return f"The {what} is damaged, or of a form that Trainyard cannot decode{detail}."
 
 
-def _brief(error: Exception) -> str:
-    text = str(error).strip().splitlines()[0] if str(error).strip() else ""
-    return (text or type(error).__name__)[:120]
+def _says_something(error: Exception | None) -> bool:
+    """Whether an error of Pillow's holds more than "cannot identify image file"."""
+    return bool(error and str(error).strip()) and not isinstance(
+        error, UnidentifiedImageError
+    )
+
+
+def _brief(error: Exception | None) -> str:
+    return str(error).strip().splitlines()[0][:120]

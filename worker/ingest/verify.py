@@ -19,7 +19,7 @@ from worker.ingest.limits import Limits
 REMARKS = {
     "turned": "turned upright as its EXIF block says",
     "cmyk": "converted from CMYK colours to RGB",
-    "deep": "brought from 16 bits a channel to 8",
+    "deep": "brought from more than 8 bits a channel to 8",
     "palette": "converted from a palette or few bits to plain colours",
     "alpha": "laid on white where transparent",
     "more_frames": "reduced to the first of its frames or pages",

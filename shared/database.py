@@ -43,6 +43,9 @@ BUSY_TIMEOUT_MS = 10_000  # how long SQLite waits for another writer
 POSTGRES_CONNECT_ARGS = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
+    # The system's own are 75 s and 9: a vanished server would be noticed after minutes.
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
     "options": "-c statement_timeout=10000 -c lock_timeout=5000 "
     "-c idle_in_transaction_session_timeout=15000",

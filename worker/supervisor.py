@@ -38,7 +38,7 @@ from worker.endings import (
     disk_failed,
     worker_failed,
 )
-from worker.lease import LeaseKeeper
+from worker.lease import DeadlineKeeper, LeaseKeeper
 from worker.plans import Plan, build_plan
 from worker.recorder import Recorder
 from worker.results import Result
@@ -111,17 +111,21 @@ class _Attempt:
     def __init__(self, workplace: Workplace, claim: Claim, lock: SlotLock) -> None:
         self.place = workplace
         self.settings = workplace.settings
-        self.claim = claim
-        self.lock = lock
-        self.lease = LeaseKeeper(self._renew, self.settings.heartbeat_seconds)
+        self.claim, self.lock = claim, lock
+        self.lease = LeaseKeeper(
+            self._renew,
+            self.settings.heartbeat_seconds,
+            self.settings.progress_timeout_seconds * START_UP_FACTOR,
+        )
         self.files = AttemptFiles(
             workplace.storage.root,
             workplace.storage.attempt(claim.job_id, claim.fence, claim.attempt_uuid),
         )
         self.recorder = Recorder(workplace.database, claim, self.files)
         self.child: Child | None = None
+        self.deadline: DeadlineKeeper | None = None
         self.asked: StopReason | None = None
-        self._next_word_at = 0.0
+        self._next_reminder_at = 0.0
         self._stacks_asked_at: float | None = None
 
     def run(self) -> Ending:
@@ -175,7 +179,17 @@ class _Attempt:
             lease_seconds=self.settings.lease_seconds,
             grace_seconds=self.settings.stop_grace_seconds,
         )
+        self._keep_alive(self.child)
         return self.child
+
+    def _keep_alive(self, child: Child) -> None:
+        settings = self.settings
+        self.deadline = DeadlineKeeper(
+            lambda: child.extend(settings.lease_seconds),
+            lambda: self.lease.may_go_on(settings.unconfirmed_lease_seconds),
+            settings.heartbeat_seconds,
+        )
+        self.deadline.start()
 
     def _watch(self, child: Child) -> ChildExit:
         """Returns how the child ended, all it has said being taken."""
@@ -191,13 +205,12 @@ class _Attempt:
         return ended
 
     def _take_events(self, child: Child) -> bool:
-        events = child.read_events()
-        for event in events:
+        for event in (events := child.read_events()):
             self.recorder.take(event)
         return bool(events)
 
     def _steer(self, child: Child) -> None:
-        """Tells the child what it has to know, once a heartbeat."""
+        """Tells the child what the user and the worker want of it."""
         self.lease.check()
         if self.recorder.finished:
             # Frameworks take seconds to leave, and may crash on their way out: the
@@ -209,12 +222,11 @@ class _Attempt:
             self.asked = reason
             log.info("child_asked_to_stop", why=reason)
             child.ask_to_stop()
-        if time.monotonic() < self._next_word_at:
-            return
-        self._next_word_at = time.monotonic() + self.settings.heartbeat_seconds
-        child.extend(self.settings.lease_seconds)
         wants_to_finish = self.lease.desired == Desired.FINISH
-        if wants_to_finish and self.recorder.phase not in PHASES_AFTER_TRAINING:
+        if not wants_to_finish or self.recorder.phase in PHASES_AFTER_TRAINING:
+            return
+        if time.monotonic() >= self._next_reminder_at:
+            self._next_reminder_at = time.monotonic() + self.settings.heartbeat_seconds
             child.ask_to_finish()  # again and again: it may still be starting up
 
     def _reason_to_stop(self, child: Child) -> StopReason | None:
@@ -331,9 +343,12 @@ class _Attempt:
         try:
             if self.child:
                 self.child.end_now()
-                self.child.close()
         finally:  # whatever that met: a lease kept alive for nobody is never taken over
             self.lease.stop()
+            if self.deadline:
+                self.deadline.stop()
+        if self.child:
+            self.child.close()
 
     def _flush_all(self) -> None:
         while self.recorder.has_unwritten:
@@ -362,11 +377,10 @@ class _Attempt:
                 is being shut down: the lease runs out, and the job is taken over.
         """
         self.lease.check()
-        unconfirmed_seconds = self.lease.unconfirmed_seconds()
         limit = self.settings.unconfirmed_lease_seconds
         if self.place.should_stop():
             limit = min(limit, self.settings.stop_grace_seconds)
-        if unconfirmed_seconds > limit:
+        if self.lease.unconfirmed_seconds() > limit:
             raise RetryableError("the database could not be reached")
         time.sleep(1)
 

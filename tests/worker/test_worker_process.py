@@ -388,6 +388,27 @@ class TestWishes:
         assert saved < steps < SLOW["steps"]
 
 
+def test_stopped_database_costs_no_training(make_fleet, postgres, postgres_url):
+    database = Database(postgres_url)
+    fleet = make_fleet(use_database=database)
+    expected = straight_run(fleet, steps=250)
+    job_id = fleet.shop.submit(steps=250)
+    fleet.start_worker()
+    fleet.wait_for_step(job_id)
+    trainer = fleet.trainer()
+    postgres.freeze()
+    time.sleep(2.5 * TIMERS["lease_seconds"])
+    alive = is_running(trainer)
+    postgres.thaw()
+
+    assert alive
+    fleet.wait_for_state(job_id, "succeeded")
+    assert len(fleet.shop.attempts(job_id)) == 1
+    assert fleet.shop.weights(job_id) == expected
+    fleet.close()
+    database.dispose()
+
+
 def test_whole_path_on_postgres(make_fleet, postgres_url):
     database = Database(postgres_url)
     fleet = make_fleet(use_database=database)

@@ -24,6 +24,8 @@ _LOCAL_MAGIC = b"PK\x03\x04"
 _DESCRIPTOR_MAGIC = b"PK\x07\x08"
 _IS_ENCRYPTED, _HAS_DESCRIPTOR, _IS_UTF8 = 0x1, 0x8, 0x800
 _UNKNOWN_32 = 0xFFFFFFFF
+_LARGE_SIZES, _UNICODE_PATH = 0x0001, 0x7075  # kinds of extra fields
+_CRC = struct.Struct("<L")
 _BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError)
 
 
@@ -83,7 +85,7 @@ def _read_entry(
     # `orig_filename` is what the zip says; zipfile reads it as code page 437 unless
     # the archive vouches for UTF-8, so this gives the bytes back.
     name = entry.orig_filename.encode("utf-8" if is_utf8 else "cp437")
-    member = Member(name, is_utf8=is_utf8)
+    member = _name_member(name, is_utf8=is_utf8, extra=entry.extra)
     member.is_folder = entry.is_dir() or name.endswith(b"\\")
     if member.is_folder:
         return member
@@ -94,6 +96,22 @@ def _read_entry(
     except MemberFaultError as fault:
         member.fault = fault
     return member
+
+
+def _name_member(name: bytes, *, is_utf8: bool, extra: bytes) -> Member:
+    """Takes the name in UTF-8 that some packers keep beside one in an old encoding."""
+    for kind, body in _list_extras(extra):
+        if kind == _UNICODE_PATH and body[:5] == b"\1" + _CRC.pack(zlib.crc32(name)):
+            return Member(body[5:], is_utf8=True)
+    return Member(name, is_utf8=is_utf8)
+
+
+def _list_extras(extra: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<HH", extra, at)
+        yield kind, extra[at + 4 : at + 4 + length]
+        at += 4 + length
 
 
 def _refuse_special(flags: int, mode: int) -> None:
@@ -159,13 +177,16 @@ class _Header:
     packed: int
     size: int
     name: bytes
+    extra: bytes
 
 
 def _salvage_one(stream: BinaryIO, basket: Basket) -> Member | None:
     header = _read_header(stream)
     if header is None:
         return None
-    member = Member(header.name, is_utf8=bool(header.flags & _IS_UTF8))
+    member = _name_member(
+        header.name, is_utf8=bool(header.flags & _IS_UTF8), extra=header.extra
+    )
     member.is_folder = header.name.endswith(b"/")
     start = stream.tell()
     # With a descriptor behind the data its size is unknown until it is unpacked.
@@ -198,16 +219,13 @@ def _read_header(stream: BinaryIO) -> _Header | None:
         return None
     if _UNKNOWN_32 in (packed, size):
         size, packed = _zip64_sizes(extra, size, packed)
-    return _Header(flags, method, crc, packed, size, name)
+    return _Header(flags, method, crc, packed, size, name, extra)
 
 
 def _zip64_sizes(extra: bytes, size: int, packed: int) -> tuple[int, int]:
-    at = 0
-    while at + 4 <= len(extra):
-        kind, length = struct.unpack_from("<HH", extra, at)
-        if kind == 1 and length >= 16 and at + 20 <= len(extra):  # noqa: PLR2004
-            size, packed = struct.unpack_from("<QQ", extra, at + 4)
-        at += 4 + length
+    for kind, body in _list_extras(extra):
+        if kind == _LARGE_SIZES and len(body) >= 16:  # noqa: PLR2004 - two of eight
+            size, packed = struct.unpack_from("<QQ", body)
     return size, packed
 
 

@@ -4,9 +4,11 @@ import contextlib
 import io
 import os
 import stat
+import struct
 import tarfile
 import tracemalloc
 import zipfile
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -420,6 +422,24 @@ def test_a_zip_that_vouches_for_utf8_is_believed(tmp_path):
 
     assert names(found) == ["Ä/2.png", "猫/1.png"]
     assert found.notes == []
+
+
+@pytest.mark.parametrize("cut", [0, 40])
+def test_a_name_in_unicode_beside_the_old_one_is_taken(tmp_path, cut):
+    """Info-ZIP and others keep it in an extra field, with the old name's checksum."""
+    old, name = b"#U732b/1.png", "猫/1.png"
+    entry = zipfile.ZipInfo(old.decode())
+    body = b"\1" + struct.pack("<L", zlib.crc32(old)) + name.encode()
+    entry.extra = struct.pack("<HH", 0x7075, len(body)) + body
+    path = tmp_path / "upload.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(entry, png())
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) - cut])
+
+    found, _ = unpack(path, tmp_path)
+
+    assert names(found) == [name]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "gbk", "latin-1"])

@@ -1,0 +1,51 @@
+"""Reading text whose encoding nobody recorded."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.ingest.name_encoding import decode_names, decode_text, detect_encoding
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
+def test_utf8_is_always_read_as_such(text):
+    assert decode_text(text.encode())[0] == text.removeprefix("\ufeff")
+
+
+@given(st.binary())
+def test_no_bytes_fail(data):
+    text, encoding = decode_text(data)
+
+    assert isinstance(text, str)
+    assert encoding
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("plain.png", "utf-8"),
+        ("小狗/照片一.png", "gbk"),
+        ("ネコの写真/ひとつ.png", "shift_jis"),
+        ("кошки/первая.png", "cp1251"),
+        ("кошки/первая.png", "cp866"),
+        ("Müller/Größe.png", "latin-1"),
+        ("élève/forêt.png", "cp437"),
+    ],
+)
+def test_each_encoding_is_told_from_the_others(text, encoding):
+    assert detect_encoding(text.encode(encoding)) == encoding
+
+
+def test_all_names_of_an_archive_decide_together():
+    """One short name alone could be anything."""
+    names = ["Ä.png", "Müller.png", "Größe.png", "Öl.png"]
+
+    read, encoding = decode_names([name.encode("latin-1") for name in names])
+
+    assert read == names
+    assert encoding == "latin-1"
+
+
+@pytest.mark.parametrize("mark", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_obeyed_and_taken_off(mark):
+    assert decode_text("猫,cat".encode(mark))[0] == "猫,cat"

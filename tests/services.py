@@ -124,6 +124,11 @@ class PostgresServer:
         ) as connection:
             connection.execute(statement)
 
+    @property
+    def socket(self):
+        """Path of the socket it listens on."""
+        return self.folder / ".s.PGSQL.5432"
+
     def url(self, name):
         """SQLAlchemy address of the database `name`."""
         return f"postgresql+psycopg://trainyard@/{name}?host={self.folder}"

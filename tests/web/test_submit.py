@@ -140,6 +140,9 @@ def test_the_advanced_fields_reach_the_spec(ana, rows):
         ({"datasets": [1], "spec": {"overrides": {"base_model": "X"}}}, 400, "X"),
         ({"datasets": [1], "model_name": "a/b"}, 400, "model"),
         ({"datasets": [1], "colour": "red"}, 422, "colour"),
+        ({"datasets": [True]}, 422, "`datasets.0`"),
+        ({"datasets": ["\ud800"]}, 422, "`datasets.0`"),
+        ({"datasets": [2**63]}, 422, "`datasets.0`"),
         ({"datasets": [1, 1]}, 400, "twice"),
     ],
 )

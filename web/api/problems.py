@@ -1,5 +1,6 @@
 """The API's refusals as the OpenAPI document describes them (RFC 9457)."""
 
+import re
 from typing import Any
 
 from flask import Response
@@ -14,6 +15,9 @@ ARCHIVE = {
 }
 NOT_MODIFIED = {"description": "The client has these very bytes already."}
 NOT_AN_OBJECT = frozenset({"model_type", "json_invalid", "dict_type"})
+
+
+_TYPE_TRIED = re.compile(r"int|str|constrained-\w+|function-.*")
 
 
 class Problem(BaseModel):
@@ -55,13 +59,14 @@ def refuse_invalid_request(error: ValidationError) -> Response:
         if not item["loc"] and item["type"] in NOT_AN_OBJECT:
             sentences.append("Send a JSON object, as application/json.")
             continue
-        place = ".".join(str(part) for part in item["loc"])
+        place = _place(item["loc"])
         message = item["msg"].removeprefix("Value error, ")
         sentences.append(f"`{place}`: {message}." if place else f"{message}.")
-    first = error.errors()[0]["loc"]
-    return problem(
-        422,
-        TITLES[422],
-        " ".join(sentences),
-        field=".".join(str(part) for part in first) or None,
-    )
+    first = _place(error.errors()[0]["loc"])
+    return problem(422, TITLES[422], " ".join(sentences), field=first or None)
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """Names the field; of a field with two types pydantic also names the type tried."""
+    parts = [str(part) for part in location]
+    return ".".join(p for p in parts if not _TYPE_TRIED.fullmatch(p))

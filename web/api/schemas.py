@@ -5,9 +5,9 @@ from typing import Annotated, Any
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
-    StrictInt,
     model_validator,
 )
 
@@ -21,8 +21,14 @@ def _refuse_odd_characters(text: str) -> str:
     return text
 
 
+def _refuse_truth(value: Any) -> Any:
+    if isinstance(value, bool):  # which Python takes for 0 or 1
+        raise ValueError("is neither a number nor a name")  # noqa: TRY004 - pydantic's
+    return value
+
+
 Text = Annotated[str, AfterValidator(_refuse_odd_characters)]
-RowNumber = Annotated[StrictInt, Field(ge=0, le=MAX_NUMBER)]
+RowNumber = Annotated[int, BeforeValidator(_refuse_truth), Field(ge=0, le=MAX_NUMBER)]
 
 
 class Strict(BaseModel):
@@ -59,7 +65,8 @@ class UploadQuery(Strict):
     """How an uploaded archive is called."""
 
     filename: str | None = Field(
-        default=None, description="The archive's name; its ending says what it is."
+        default=None,
+        description="The archive's name; its ending says what it is. Needed with one.",
     )
     name: Text | None = Field(
         default=None, description="The dataset's name. Defaults to the file's."

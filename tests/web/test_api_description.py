@@ -1,0 +1,47 @@
+"""The API keeps what its description promises, whatever is sent to it."""
+
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+MAX_EXAMPLES = 5  # of each operation; the same ones each time
+
+
+def test_no_request_is_answered_against_the_description(app, rows):
+    owner = rows.user()
+    rows.publish(rows.job(owner, rows.dataset(owner), group_key="g"))
+    headers = {"Authorization": f"Bearer {rows.token(owner)}"}
+    description = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", app)
+    operations = [found.ok() for found in description.get_all_operations()]
+
+    for operation in operations:
+        _try_out(operation, headers)
+
+    assert len(operations) > 20
+
+
+def _try_out(operation, headers):
+    @settings(
+        max_examples=MAX_EXAMPLES,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy())
+    def run(case):
+        case.call_and_validate(headers=headers, checks=CHECKS)
+
+    run()

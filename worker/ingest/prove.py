@@ -42,6 +42,8 @@ _MODE_WORDS = {
     "F": f"floating-point numbers, {_NO_RANGE}; save it with 8 bits a channel",
     "LAB": "Lab colours, which Trainyard does not convert; save it as RGB",
 }
+# TensorFlow refuses what would be larger, at 3 bytes a pixel of a JPEG, 4 of a PNG.
+_DECODER_BYTES = 2**29
 _PNG_GREY, _PNG_RGB = 0, 2
 _PNG_BITS_AT = 24  # the colour type follows
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
@@ -189,11 +191,12 @@ def _open_header(data: bytes, kind: FileKind, max_pixels: int) -> Image.Image:
         header = Image.open(io.BytesIO(data), formats=formats)
     except Exception as error:  # Pillow's decoders raise whatever Python does
         raise MemberFaultError("damaged", _damaged(data, kind, error)) from error
-    if header.width * header.height > max_pixels:
+    most = min(max_pixels, _DECODER_BYTES // (3 if kind is JPEG else 4) - 1)
+    if header.width * header.height > most:
         raise MemberFaultError(
             "too_many_pixels",
             f"It claims {header.width:,} x {header.height:,} pixels in "
-            f"{show_bytes(len(data))}; at most {max_pixels:,} pixels are read.",
+            f"{show_bytes(len(data))}; at most {most:,} pixels are read.",
         )
     return header
 

@@ -356,6 +356,26 @@ def test_a_picture_with_too_many_pixels_is_refused_undecoded(side, tmp_path):
     assert "at most 1,000,000" in fault.reason
 
 
+@pytest.mark.parametrize(
+    ("kind", "most"), [("JPEG", 178_956_969), ("PNG", 134_217_727)]
+)
+def test_a_picture_that_the_decoder_cannot_hold_is_not_called_damaged(
+    kind, most, tmp_path
+):
+    line = encode(Image.new("L", (60_000, 1)), kind)
+    at = line.find(struct.pack(">HH", 1, 60_000))  # JPEG: height, then width
+    claim = struct.pack(">HH", 60_000, 60_000)
+    data = huge_png_header(60_000, 60_000)
+    if kind == "JPEG":
+        data = line[:at] + claim + line[at + 4 :]
+    (tmp_path / "original").write_bytes(data)
+
+    with pytest.raises(MemberFaultError, match=f"at most {most:,} pixels") as refusal:
+        prove(str(tmp_path / "original"), str(tmp_path / "x.png"), 10**12)
+
+    assert refusal.value.code == "too_many_pixels"
+
+
 def test_a_png_that_holds_less_than_it_claims_is_damaged(tmp_path):
     assert refuse(huge_png_header(900, 900), tmp_path).code == "damaged"
 

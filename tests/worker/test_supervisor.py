@@ -505,11 +505,13 @@ class Gate:
 
 
 class TestIngest:
-    def test_dataset_version_is_published_and_its_uploads_removed(self, shop):
+    @pytest.mark.parametrize("named", ["in full", "below shared storage"])
+    def test_dataset_version_is_published_and_its_uploads_removed(self, shop, named):
         upload = shop.storage.upload("abc") / "photos.zip"
         upload.parent.mkdir(parents=True)
         upload.write_bytes(b"zip")
-        source = {"type": "archive", "path": str(upload), "name": "photos.zip"}
+        path = upload if named == "in full" else upload.relative_to(shop.storage.root)
+        source = {"type": "archive", "path": str(path), "name": "photos.zip"}
         job_id = shop.submit_ingest(sources=[source])
         claim = shop.run_one()
 

@@ -5,133 +5,21 @@ reconciler is the real one, swept by the test. Timers are short: a lease of 2 s,
 heartbeat of 0.3 s, an own look at the table every half second.
 """
 
-import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import psutil
 import pytest
-from celery import Celery
 
-from shared import attempt_store, job_store, queue, worker_store
+from shared import attempt_store, job_store
 from shared.database import Database
 from shared.errors import LostLease
-from shared.reconciler import Reconciler
-from shared.settings import child_environment
-from tests.services import Broker, die_with_parent
-from tests.worker.processes import ROOT, is_running, wait_until
-from tests.worker.workshop import TIMERS, Workshop
+from tests.worker.fleet import straight_run
+from tests.worker.processes import is_running, wait_until
+from tests.worker.workshop import TIMERS
 
 SLOW = {"steps": 2000, "step_seconds": 0.02}
-
-
-class Fleet:
-    """A workshop with a broker, real workers and a reconciler swept on demand."""
-
-    def __init__(self, database, folder, broker, **timers):
-        self.shop = Workshop(database, folder, **timers)
-        self.broker = broker
-        self.timers = TIMERS | timers
-        self.reconciler = Reconciler(database, self.shop.settings)
-        self.workers = []
-
-    def start_worker(self, host="one", slot="cpu"):
-        """Starts a worker; each `host` has slot locks of its own, as machines do."""
-        settings = self.shop.settings.model_copy(
-            update={"runtime_dir": self.shop.settings.data_dir / f"run-{host}"}
-        )
-        variables = {f"TRAINYARD_{k.upper()}": str(v) for k, v in self.timers.items()}
-        environment = child_environment(
-            settings,
-            **variables,
-            TRAINYARD_DATABASE_URL=settings.database_url,
-            TRAINYARD_REDIS_URL=self.broker.url,
-        )
-        with (settings.data_dir / f"worker-{host}.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tests.worker.toy_worker", "--slot", slot],
-                cwd=ROOT,
-                env=environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=die_with_parent,
-            )
-        self.workers.append(process)
-        return process
-
-    def trainers(self):
-        """The trainers that run now, whoever's children they are."""
-        folder = str(self.shop.storage.root)
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                line = " ".join(process.cmdline())
-                if "worker.guardian" in line:
-                    continue
-                if "toy_trainer" in line and folder in line:
-                    found.append(process.pid)
-        return found
-
-    def trainer(self):
-        (pid,) = wait_until(self.trainers, 30, "a trainer")
-        return pid
-
-    def wait_for_metrics(self, job_id):
-        wait_until(lambda: self.shop.metrics(job_id), 30, "the first metrics")
-
-    def wait_for_step(self, job_id, step=10, timeout=30):
-        wait_until(
-            lambda: self.shop.job(job_id).last_step >= step, timeout, f"step {step}"
-        )
-
-    def wait_for_state(self, job_id, state, timeout=40, *, sweep=False):
-        def is_there():
-            if sweep:
-                self.reconciler.sweep()
-            return self.shop.job(job_id).state == state
-
-        wait_until(is_there, timeout, f"job {job_id} {state}")
-
-    def close(self):
-        for process in self.workers:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGCONT)
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        wait_until(lambda: not self.trainers(), what="trainers to be gone")
-
-
-@pytest.fixture
-def make_fleet(sqlite_url, tmp_path):
-    broker = Broker()
-    database = Database(sqlite_url)
-    fleets = []
-
-    def make(*, use_database=database, **timers):
-        fleets.append(Fleet(use_database, tmp_path / "data", broker, **timers))
-        return fleets[-1]
-
-    yield make
-    for each in fleets:
-        each.close()
-    database.dispose()
-    broker.close()
-
-
-@pytest.fixture
-def fleet(make_fleet):
-    return make_fleet()
-
-
-def straight_run(fleet, **training):
-    """Digest of an uninterrupted run's weights."""
-    job_id = fleet.shop.submit(**(training | {"step_seconds": 0}))
-    fleet.shop.run_one()
-    return fleet.shop.weights(job_id)
 
 
 class TestKills:
@@ -183,9 +71,9 @@ class TestBroker:
     def test_kick_starts_a_job_without_waiting_for_the_next_look(self, make_fleet):
         fleet = make_fleet(idle_poll_seconds=60)
         fleet.start_worker()
-        self.wait_for_worker(fleet)
+        fleet.wait_for_listener()
         job_id = fleet.shop.submit(steps=5)
-        self.ring(fleet)
+        fleet.ring()
 
         fleet.wait_for_state(job_id, "succeeded", timeout=20)
 
@@ -195,12 +83,12 @@ class TestBroker:
         fleet = make_fleet(idle_poll_seconds=60)
         jobs = [fleet.shop.submit(steps=20) for _ in range(3)]
         for _ in range(100):
-            self.ring(fleet)
+            fleet.ring()
         fleet.start_worker("one")
         fleet.start_worker("two")
         for job_id in jobs:
             fleet.wait_for_state(job_id, "succeeded")
-        wait_until(lambda: not self.length(fleet), what="the kicks to be heard")
+        wait_until(lambda: not fleet.count_kicks(), what="the kicks to be heard")
 
         assert [len(fleet.shop.attempts(job_id)) for job_id in jobs] == [1, 1, 1]
         versions = [v.version for j in jobs for v in fleet.shop.versions(j)]
@@ -211,7 +99,7 @@ class TestBroker:
         fleet.start_worker()
         fleet.wait_for_step(running)
         waiting = fleet.shop.submit(steps=5)
-        self.ring(fleet)
+        fleet.ring()
         fleet.broker.kill()
         time.sleep(0.5)
         fleet.broker.start()
@@ -233,7 +121,7 @@ class TestBroker:
 
     def test_garbage_in_the_queue_costs_no_job(self, fleet):
         fleet.start_worker()
-        self.wait_for_worker(fleet)
+        fleet.wait_for_listener()
         fleet.broker.client().lpush("trainyard:trainyard.train", b"{not json")
         job_id = fleet.shop.submit(steps=5)
         wait_until(
@@ -242,31 +130,6 @@ class TestBroker:
         fleet.start_worker()
 
         fleet.wait_for_state(job_id, "succeeded", sweep=True)
-
-    def ring(self, fleet):
-        app = Celery("bell", broker=fleet.broker.url, set_as_current=False)
-        app.conf.broker_transport_options = {"global_keyprefix": queue.KEY_PREFIX}
-        app.send_task(
-            queue.KICK,
-            args=[queue.TRAIN_QUEUE],
-            queue=queue.TRAIN_QUEUE,
-            ignore_result=True,
-        )
-
-    def length(self, fleet):
-        return fleet.broker.client().llen("trainyard:trainyard.train")
-
-    def wait_for_worker(self, fleet):
-        """Returns once a worker is registered and listens to the broker."""
-
-        def is_there():
-            with fleet.shop.database.reading() as session:
-                rows = worker_store.list_workers(session)
-            clients = fleet.broker.client().client_list()
-            listening = any(client["cmd"] == "brpop" for client in clients)
-            return listening and any(row.status == "active" for row in rows)
-
-        wait_until(is_there, 30, "an idle worker")
 
     def done(self, fleet, job_id):
         return fleet.shop.job(job_id).state == "succeeded"

@@ -44,7 +44,7 @@ TIMERS = {
 
 
 class Workshop:
-    """An installation with one user, one dataset and one model name."""
+    """An installation with one user, one dataset and one model name, all number 1."""
 
     def __init__(self, database, folder, **timers):
         self.database = database
@@ -58,17 +58,15 @@ class Workshop:
         self._keys = itertools.count()
         with database.transaction() as session:
             session.add(
-                User(id=1, email="a@b.c", role="admin", session_key="k", created_at=0)
+                User(email="a@b.c", role="admin", session_key="k", created_at=0)
             )
             session.flush()
-            session.add(
-                Dataset(id=1, name="parts", owner_id=1, created_at=0, last_version=1)
-            )
-            session.add(Model(id=1, name="parts", owner_id=1, created_at=0))
+            session.add(Dataset(name="parts", owner_id=1, created_at=0, last_version=1))
+            session.add(Model(name="parts", owner_id=1, created_at=0))
             session.flush()
             session.add(
                 DatasetVersion(
-                    id=1, dataset_id=1, version=1, job_id=0, fingerprint="f",
+                    dataset_id=1, version=1, job_id=0, fingerprint="f",
                     rel_path="datasets/1/1", images=1, size_bytes=1, report={},
                     created_at=0,
                 )

@@ -1,0 +1,156 @@
+"""Whole worker processes on one or several hosts, with a broker and a reconciler."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
+from celery import Celery
+
+from shared import queue, worker_store
+from shared.reconciler import Reconciler
+from shared.settings import child_environment
+from tests.services import die_with_parent
+from tests.worker.processes import ROOT, wait_until
+from tests.worker.workshop import TIMERS, Workshop
+
+
+class Fleet:
+    """A workshop with a broker, real workers and a reconciler swept on demand."""
+
+    def __init__(self, database, folder, broker, **timers):
+        self.shop = Workshop(database, folder, **timers)
+        self.broker = broker
+        self.timers = TIMERS | timers
+        self.reconciler = Reconciler(database, self.shop.settings)
+        self.workers = []
+
+    def start_worker(self, host="one", slot="cpu"):
+        """Starts a worker; each `host` has slot locks of its own, as machines do."""
+        settings = self.shop.settings.model_copy(
+            update={"runtime_dir": self.shop.settings.data_dir / f"run-{host}"}
+        )
+        environment = child_environment(
+            settings,
+            **self._timers(),
+            TRAINYARD_DATABASE_URL=settings.database_url,
+            TRAINYARD_REDIS_URL=self.broker.url,
+        )
+        command = ["-m", "tests.worker.toy_worker", "--slot", slot]
+        return self._spawn(command, environment, settings.data_dir, host)
+
+    def start_far_worker(self, host, command, **addresses):
+        """Starts a worker that shares nothing with us but shared storage.
+
+        Args:
+            host: Names its own data folder, the only one it has.
+            command: Of Python.
+            addresses: `database_url` and `redis_url` as it reaches them.
+        """
+        folder = self.shop.settings.data_dir.parent / f"host-{host}"
+        folder.mkdir(exist_ok=True)
+        named = {f"TRAINYARD_{k.upper()}": v for k, v in addresses.items()}
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "TRAINYARD_DATA_DIR": str(folder),
+            "TRAINYARD_STORAGE_DIR": str(self.shop.storage.root),
+            **self._timers(),
+            **named,
+        }
+        return self._spawn(command, environment, folder, host)
+
+    def _timers(self):
+        return {f"TRAINYARD_{k.upper()}": str(v) for k, v in self.timers.items()}
+
+    def _spawn(self, command, environment, folder, name):
+        with (folder / f"worker-{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, *command],
+                cwd=ROOT,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+        self.workers.append(process)
+        return process
+
+    def trainers(self):
+        """The trainers that run now, whoever's children they are."""
+        folder = str(self.shop.storage.root)
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                line = " ".join(process.cmdline())
+                if "worker.guardian" in line:
+                    continue
+                if "toy_trainer" in line and folder in line:
+                    found.append(process.pid)
+        return found
+
+    def trainer(self):
+        (pid,) = wait_until(self.trainers, 30, "a trainer")
+        return pid
+
+    def wait_for_metrics(self, job_id):
+        wait_until(lambda: self.shop.metrics(job_id), 30, "the first metrics")
+
+    def wait_for_step(self, job_id, step=10, timeout=30):
+        wait_until(
+            lambda: self.shop.job(job_id).last_step >= step, timeout, f"step {step}"
+        )
+
+    def wait_for_state(self, job_id, state, timeout=40, *, sweep=False):
+        def is_there():
+            if sweep:
+                self.reconciler.sweep()
+            return self.shop.job(job_id).state == state
+
+        wait_until(is_there, timeout, f"job {job_id} {state}")
+
+    def ring(self):
+        """Publishes one kick, as web does after a submission."""
+        app = Celery("bell", broker=self.broker.url, set_as_current=False)
+        app.conf.broker_transport_options = {"global_keyprefix": queue.KEY_PREFIX}
+        app.send_task(
+            queue.KICK,
+            args=[queue.TRAIN_QUEUE],
+            queue=queue.TRAIN_QUEUE,
+            ignore_result=True,
+        )
+        app.close()
+
+    def count_kicks(self):
+        """How many kicks nobody has heard yet."""
+        return self.broker.client().llen(f"{queue.KEY_PREFIX}{queue.TRAIN_QUEUE}")
+
+    def wait_for_listener(self):
+        """Returns once a worker is registered and listens to the broker."""
+
+        def is_there():
+            with self.shop.database.reading() as session:
+                rows = worker_store.list_workers(session)
+            clients = self.broker.client().client_list()
+            listening = any(client["cmd"] == "brpop" for client in clients)
+            return listening and any(row.status == "active" for row in rows)
+
+        wait_until(is_there, 30, "an idle worker")
+
+    def close(self):
+        for process in self.workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGCONT)
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        wait_until(lambda: not self.trainers(), what="trainers to be gone")
+
+
+def straight_run(fleet, **training):
+    """Digest of an uninterrupted run's weights."""
+    job_id = fleet.shop.submit(**(training | {"step_seconds": 0}))
+    fleet.shop.run_one()
+    return fleet.shop.weights(job_id)

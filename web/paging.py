@@ -62,3 +62,17 @@ def asked_page(parameter: str = "page") -> int:
     """Returns the page number in the address, 1 when absent or not a number."""
     page = request.args.get(parameter, 1, type=int)
     return min(max(page, 1), MAX_PAGE)
+
+
+def cut_page(
+    rows: list[Any],
+    page_size: int,
+    *,
+    parameter: str = "page",
+    endpoint: str | None = None,
+) -> tuple[list[Any], Pager]:
+    """Returns the asked page of rows that were read whole; the last beyond the end."""
+    pages = max(1, -(-len(rows) // page_size))
+    page = min(asked_page(parameter), pages)
+    part = rows[(page - 1) * page_size : page * page_size]
+    return part, Pager(page, page_size, len(rows), endpoint)

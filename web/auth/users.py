@@ -18,11 +18,13 @@ from web.auth.datastore import ROLES
 from web.auth.names import require_email
 from web.auth.sign_in import current_account
 from web.installation import get_database, get_installation
+from web.paging import cut_page
 from web.permissions import admins_only
 
 blueprint = Blueprint("users", __name__, url_prefix="/users")
 
 LINK_DAYS = 7
+PAGE_SIZE = 50
 
 
 @blueprint.before_request
@@ -135,4 +137,11 @@ def _hand_over(raw_token: str, words: str) -> str:
 def _show_users(**new: str) -> str:
     with get_database().reading() as session:
         users = user_store.list_users(session)
-    return render_template("auth/users.html", users=users, link_days=LINK_DAYS, **new)
+    part, pager = cut_page(users, PAGE_SIZE, endpoint="users.index")
+    return render_template(
+        "auth/users.html",
+        users=part,
+        pager=pager,
+        link_days=LINK_DAYS,
+        **new,
+    )

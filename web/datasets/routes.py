@@ -29,7 +29,7 @@ from web.datasets.delete import delete_dataset, plan_deletion
 from web.deleting import show_plan
 from web.error_pages import status_of
 from web.installation import get_database, get_installation
-from web.paging import Pager, asked_page
+from web.paging import Pager, asked_page, cut_page
 from web.permissions import require_change
 from web.row_numbers import asked_number
 
@@ -207,13 +207,9 @@ def _pick_version(
 
 def _page_skipped(report: dict[str, Any]) -> dict[str, Any]:
     skipped = report.get("skipped") or []
-    size = reports.SKIPPED_PAGE_SIZE
-    page = min(asked_page("skipped"), max(1, -(-len(skipped) // size)))
-    return {
-        "rows": skipped[(page - 1) * size : page * size],
-        "total": report.get("skipped_total") or len(skipped),
-        "pager": Pager(page, size, len(skipped)),
-    }
+    rows, pager = cut_page(skipped, reports.SKIPPED_PAGE_SIZE, parameter="skipped")
+    total = report.get("skipped_total") or len(skipped)
+    return {"rows": rows, "total": total, "pager": pager}
 
 
 def _add_files(dataset_id: int | None) -> list[Added]:

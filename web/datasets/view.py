@@ -68,9 +68,10 @@ def list_rows(session: Session, datasets: list[Dataset]) -> list[DatasetRow]:
 
 
 def list_trainable(session: Session) -> list[DatasetRow]:
-    """Returns the datasets that have a version, by name, for the submit form."""
+    """Returns the newest datasets that have a version, by name, for the submit form."""
     found = dataset_store.list_datasets(session, page_size=MAX_LISTED).items
-    rows = [row for row in list_rows(session, found) if row.version is not None]
+    versions = dataset_store.latest_versions(session, [d.id for d in found])
+    rows = list_rows(session, [d for d in found if d.id in versions])
     return sorted(rows, key=lambda row: row.name.casefold())
 
 

@@ -31,6 +31,10 @@ def _chart(name: str, title: str, format_: str = "0.00") -> Any:
         tools="pan,wheel_zoom,box_zoom,reset,save",
         toolbar_location="above",
         x_axis_label="epoch",
+        # The page shows through, in light and dark; curves.js brings the other colours.
+        background_fill_color=None,
+        border_fill_color=None,
+        outline_line_color=None,
     )
     for column, words in (("train", "training"), ("val", "validation")):
         dash = "solid" if column == "train" else "dashed"

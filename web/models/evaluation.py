@@ -3,6 +3,7 @@
 from typing import Any
 
 MAX_MATRIX_CLASSES = 30
+MAX_CONFUSIONS = 20
 HEATS = 4
 
 
@@ -21,6 +22,7 @@ def make_evaluation(content: dict[str, Any]) -> dict[str, Any]:
         "per_class": content.get("per_class") or [],
         "classes": classes,
         "confusion": _make_matrix(classes, content.get("confusion") or []),
+        "confusions": _list_confusions(classes, content.get("confusion") or []),
         "parity": content.get("parity"),
     }
 
@@ -38,6 +40,19 @@ def _make_matrix(classes: list[str], confusion: list[Any]) -> list[dict[str, Any
         }
         for i, (label, counts) in enumerate(zip(classes, confusion, strict=True))
     ]
+
+
+def _list_confusions(classes: list[str], confusion: list[Any]) -> list[dict[str, Any]]:
+    """Returns the most frequent mistakes, where the matrix is too wide to show."""
+    if len(classes) <= MAX_MATRIX_CLASSES or len(confusion) != len(classes):
+        return []
+    wrong = [
+        {"truth": classes[i], "said": said, "count": count}
+        for i, counts in enumerate(confusion)
+        for j, (said, count) in enumerate(zip(classes, counts, strict=True))
+        if count and i != j
+    ]
+    return sorted(wrong, key=lambda row: -row["count"])[:MAX_CONFUSIONS]
 
 
 def _heat(count: int, row_total: int) -> int:

@@ -21,7 +21,7 @@ from web.models import view
 from web.models.archive import send_artifact, send_version
 from web.models.delete import delete_version, plan_deletion
 from web.models.evaluation import make_evaluation
-from web.paging import Pager, asked_page
+from web.paging import Pager, asked_page, cut_page
 
 blueprint = Blueprint("models", __name__, url_prefix="/models")
 
@@ -51,7 +51,8 @@ def show(name: str) -> str:
         model = model_store.get_model_by_name(session, name)
         row = view.list_rows(session, [model])[0]
         versions = view.list_versions(session, model)
-    return render_template("models/show.html", model=row, versions=versions)
+    part, pager = cut_page(versions, view.PAGE_SIZE)
+    return render_template("models/show.html", model=row, versions=part, pager=pager)
 
 
 @blueprint.get("/<name>/<int:version>")

@@ -17,7 +17,6 @@
     const ink = css("--bs-body-color"), quiet = css("--ty-quiet"), grid = css("--ty-grid");
     const lines = { train: css("--ty-train"), val: css("--ty-val") };
     for (const model of models()) {
-      if (model.type === "Figure") { model.background_fill_color = null; model.border_fill_color = null; model.outline_line_color = grid; }
       if (model.type === "Title") model.text_color = ink;
       if (model.type.endsWith("Axis")) {
         Object.assign(model, { axis_label_text_color: quiet, major_label_text_color: quiet, axis_line_color: grid, major_tick_line_color: grid, minor_tick_line_color: null });

@@ -25,6 +25,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -40,7 +41,7 @@ SPEC = {
         "base_model": "EfficientNetLite0",
         "image_size_px": 64,
         "batch_size": 16,
-        "frozen_epochs": 4,
+        "frozen_epochs": 12,
         "fine_tune_epochs": 2,
         "feature_views": 2,
         "early_stopping_patience": None,
@@ -50,10 +51,20 @@ SPEC = {
 }
 CHECKPOINT_STEPS = 3
 IMAGES_PER_CLASS = 60
+STEPS_PER_EPOCH = 6  # 84 training pictures in batches of 16
+# First step and steps of the phases that train.
+STEPS = {
+    "frozen": (0, 12 * STEPS_PER_EPOCH),
+    "fine_tune": (12 * STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH),
+}
+# Only checkpoints and ends of epochs are in the log: a later point would be seen when
+# the phase is over.
+LATEST_SHARE = 0.8
 DEADLINE_SECONDS = 600
 # How long after its beginning a phase that counts no steps is killed, at most.
 LONGEST_DELAY_SECONDS = {"prepare": 1.5, "evaluate": 0.4, "export": 1.5}
 FIVE = "five in a row"
+ENDED = ("succeeded", "failed", "cancelled")
 
 
 @dataclass
@@ -65,6 +76,8 @@ class Plan:
     job_id: int = 0
     redone: list[int] = field(default_factory=list)
     died_in: list[str] = field(default_factory=list)
+    # The last step on the disk, whole or not, by the log of the killed attempt.
+    written: dict[Path, int] = field(default_factory=dict)
     without_checkpoint: int = 0  # kills before any attempt had saved anything
 
     @property
@@ -214,29 +227,28 @@ def is_due(events: list[dict], phase: str, share: float) -> bool:
     began = [e["at"] for e in events if e["event"] == "phase" and e["phase"] == phase]
     if not began:
         return False
-    if phase not in ("frozen", "fine_tune"):
+    if phase not in STEPS:
         return time.time() >= began[-1] + LONGEST_DELAY_SECONDS[phase] * share
-    progress = [
-        e for e in events if e["event"] == "progress" and e.get("phase") == phase
-    ]
-    return any(e["total"] and e["done"] >= share * e["total"] for e in progress)
+    first, steps = STEPS[phase]
+    return last_step(events) >= first + LATEST_SHARE * share * steps
 
 
 def drive(platform: Platform, plan: Plan) -> None:
     """Waits for one job to end, killing its trainer where the plan says."""
     end = time.monotonic() + DEADLINE_SECONDS * max(1, len(plan.kills))
-    killed: set[Path] = set()
+    asked_at = 0.0
     while time.monotonic() < end:
         logs = attempt_logs(platform, plan.job_id)
-        if logs and plan.done_kills < len(plan.kills) and logs[-1] not in killed:
+        if logs and plan.done_kills < len(plan.kills) and logs[-1] not in plan.written:
             phase, share = plan.kills[plan.done_kills]
             if is_due(read_events(logs[-1]), phase, share):
                 kill(platform, plan, logs)
-                killed.add(logs[-1])
-        if platform.job(plan.job_id)["state"] in ("succeeded", "failed", "cancelled"):
-            break
-        time.sleep(0.05)
-    plan.redone = steps_redone(attempt_logs(platform, plan.job_id))
+        if time.monotonic() - asked_at > 1:
+            asked_at = time.monotonic()
+            if platform.job(plan.job_id)["state"] in ENDED:
+                break
+        time.sleep(0.02)
+    plan.redone = steps_redone(plan, attempt_logs(platform, plan.job_id))
 
 
 def kill(platform: Platform, plan: Plan, logs: list[Path]) -> None:
@@ -247,28 +259,51 @@ def kill(platform: Platform, plan: Plan, logs: list[Path]) -> None:
     wait_for(lambda: not any(map(psutil.pid_exists, pids)), 60, "the trainer's end")
     if not pids:
         return
+    plan.written[logs[-1]] = max(steps_on_disk(logs[-1]), default=0)
+    plan.without_checkpoint += not any(steps_on_disk(log) for log in logs)
     time.sleep(0.5)  # for what it had still said to reach the log
     events = read_events(logs[-1])
     plan.died_in.append([e["phase"] for e in events if e["event"] == "phase"][-1])
-    saved = [e for log in logs for e in read_events(log) if e["event"] == "checkpoint"]
-    plan.without_checkpoint += not saved
 
 
-def steps_redone(logs: list[Path]) -> list[int]:
-    """For each attempt but the first: how many steps it trained a second time."""
-    redone, reached = [], 0
-    for number, path in enumerate(logs):
-        events = read_events(path)
-        resumed = [e["step"] for e in events if e["event"] == "resumed"]
-        if number:
-            redone.append(max(0, reached - (resumed[-1] if resumed else 0)))
-        reached = max(reached, last_step(events))
+def steps_on_disk(log: Path) -> list[int]:
+    """The steps of an attempt's checkpoints, those it was still writing among them."""
+    names = [path.name for path in log.parent.glob("ckpt/*")]
+    return [int(name.removeprefix(".tmp-").split("-")[0]) for name in names]
+
+
+def steps_redone(plan: Plan, logs: list[Path]) -> list[int]:
+    """How many steps were trained again after each kill, at most."""
+    redone = []
+    for killed, following in pairwise(logs):
+        if killed in plan.written:
+            reached = last_step_trained(read_events(killed), plan.written[killed])
+            resumed = reported_steps(read_events(following), "resumed")
+            redone.append(max(0, reached - max(resumed, default=0)))
     return redone
+
+
+def last_step_trained(events: list[dict], written: int) -> int:
+    """The last step a killed attempt can have trained.
+
+    It may have died between writing a checkpoint and reporting it; else it was on its
+    way to the next one, and the most that this can have been is assumed.
+    """
+    reported = max([0, *reported_steps(events, "checkpoint", "resumed")])
+    if written > reported:
+        return written
+    phase = [e["phase"] for e in events if e["event"] == "phase"][-1]
+    return reported + (CHECKPOINT_STEPS - 1 if phase in STEPS else 0)
+
+
+def reported_steps(events: list[dict], *kinds: str) -> list[int]:
+    """The steps that events of these kinds name."""
+    return [event["step"] for event in events if event["event"] in kinds]
 
 
 def weights_sha(platform: Platform, job: dict) -> str:
     """SHA-256 over the variables of the SavedModel that a user downloads."""
-    answer = platform.http.get(f"/models/{job['model']}/versions/1/archive")
+    answer = platform.http.get(f"/models/{job['model_name']}/versions/1/archive")
     digest = hashlib.sha256()
     with zipfile.ZipFile(io.BytesIO(answer.raise_for_status().content)) as archive:
         for name in sorted(archive.namelist()):
@@ -327,7 +362,7 @@ def run(seed: int, jobs: int, folder: Path) -> dict:
 def row_of(platform: Platform, plan: Plan) -> dict:
     """What became of one job."""
     job = platform.job(plan.job_id)
-    model = platform.http.get(f"/models/{job['model']}").json()
+    model = platform.http.get(f"/models/{job['model_name']}").json()
     return {
         "job": plan.name,
         "state": job["state"],
@@ -336,7 +371,7 @@ def row_of(platform: Platform, plan: Plan) -> dict:
         "died_in": plan.died_in,
         "without_checkpoint": plan.without_checkpoint,
         "redone": max(plan.redone, default=0),
-        "versions": len(model["versions"]),
+        "versions": len(model.get("all_versions", [])),
         "weights": weights_sha(platform, job) if job["state"] == "succeeded" else None,
     }
 

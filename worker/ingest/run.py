@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from shared.errors import UserError
@@ -68,40 +69,16 @@ def ingest(request: Request, workdir: Path) -> None:
         UserError: The upload holds no dataset; says why and what would help.
         OSError: The disk is full or a source cannot be read.
     """
-    skips = SkipList()
-    scratch = workdir / "scratch"
     _clear(workdir)
-    events.phase("unpack")
-    collected = collect(
-        request,
-        scratch / "unpacked",
-        skips,
-        lambda done, total: events.progress("unpack", done, total, "bytes"),
-    )
-    events.phase("verify")
-    pictures, remarks = verify(
-        collected.files,
-        scratch / "rewritten",
-        request.limits,
-        skips,
-        lambda done, total: events.progress("verify", done, total, "images"),
-    )
-    collected.notes += remarks
-    events.phase("split")
-    merged = merge_identical(pictures)
-    keyed = [Keyed(p.sha256, p.label, p.split) for p in merged.kept]
     try:
-        splits, notes = assign_splits(keyed, request.shares)
-    except UserError as error:
-        raise UserError(f"{error}{_left_out(skips)}") from error
-    collected.notes += notes
-    events.phase("write")
-    final, manifest_sha, report = write_version(
-        Version(merged, splits, collected, skips, request.limits),
-        workdir,
-        lambda done, total: events.progress("write", done, total, "images"),
-    )
-    shutil.rmtree(scratch, ignore_errors=True)
+        version = _make_version(request, workdir / "scratch")
+        events.phase("write")
+        final, manifest_sha, report = write_version(
+            version, workdir, _reporter("write", "images")
+        )
+    finally:
+        # A failed attempt, of all, must not leave a full disk behind.
+        _clear(workdir)
     events.emit(
         "finished",
         path=str(final),
@@ -110,6 +87,35 @@ def ingest(request: Request, workdir: Path) -> None:
         step=0,
         summary={key: fact for key, fact in report.items() if key not in _LISTS},
     )
+
+
+def _make_version(request: Request, scratch: Path) -> Version:
+    """Unpacks, labels, proves and splits: everything but the writing."""
+    skips = SkipList()
+    events.phase("unpack")
+    unpacked = scratch / "unpacked"
+    collected = collect(request, unpacked, skips, _reporter("unpack", "bytes"))
+    events.phase("verify")
+    pictures, remarks = verify(
+        collected.files,
+        scratch / "rewritten",
+        request.limits,
+        skips,
+        _reporter("verify", "images"),
+    )
+    events.phase("split")
+    merged = merge_identical(pictures)
+    keyed = [Keyed(p.sha256, p.label, p.split) for p in merged.kept]
+    try:
+        splits, notes = assign_splits(keyed, request.shares)
+    except UserError as error:
+        raise UserError(f"{error}{_left_out(skips)}") from error
+    collected.notes += [*remarks, *notes]
+    return Version(merged, splits, collected, skips, request.limits)
+
+
+def _reporter(phase: str, unit: str) -> Callable[[int, int], None]:
+    return lambda done, total: events.progress(phase, done, total, unit)
 
 
 def _prepare_environment() -> None:
@@ -124,7 +130,7 @@ def _prepare_environment() -> None:
 
 
 def _clear(workdir: Path) -> None:
-    """Removes what an attempt that was killed in this folder has left."""
+    """Removes what this attempt, or one that was killed in this folder, has left."""
     for leftover in (workdir / "scratch", *workdir.glob(".tmp-final-*")):
         shutil.rmtree(leftover, ignore_errors=True)
 

@@ -75,6 +75,8 @@ def verify(
         skips: Receives the bad ones.
         report: Called with finished and all pictures.
     """
+    if not files:
+        return [], []
     folder.mkdir(parents=True, exist_ok=True)
     work = Work(
         module="worker.ingest.prove",

@@ -96,7 +96,9 @@ def write_version(
     _write_table(version, folder)
     facts = _build_report(version)
     facts["samples"] = _write_samples(version, folder)
-    (folder / REPORT).write_text(json.dumps(facts, ensure_ascii=False, indent=1))
+    (folder / REPORT).write_text(
+        json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8"
+    )
     manifest_sha = write_manifest(folder, [MANIFEST_TABLE, REPORT], step=0)
     final = workdir / "final"
     publish_folder(folder, final)

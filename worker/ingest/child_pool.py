@@ -147,7 +147,10 @@ class _Pool:
             child.end()
 
     def _new_child(self) -> _Child:
-        return _Child(self._work, self._context)
+        try:
+            return _Child(self._work, self._context)
+        except (EOFError, ConnectionError) as error:
+            raise InternalError("The proving processes' server is gone.") from error
 
     def _feed(self, supply: Iterator[Task]) -> bool:
         """Gives free children something to do; False when all is done."""

@@ -105,7 +105,7 @@ class _Opener:
         else:
             folder = _folder(source) or source.path
             found = list_folder(folder, basket=self.basket, skips=self.skips)
-        self.notes += [*found.notes, *_empty_folders(found)]
+        self.notes += [*found.notes, *_empty_folders(found, self.shown(source))]
         return found
 
     def _report(self) -> None:
@@ -226,7 +226,7 @@ def _read_table(path: Path, name: str, folder: Path | None = None) -> LabelTable
     )
 
 
-def _empty_folders(found: Unpacked) -> list[str]:
+def _empty_folders(found: Unpacked, source: str) -> list[str]:
     """Sentences about folders that hold nothing: perhaps a class was forgotten."""
     used = {
         "/".join(file.folders[:depth])
@@ -235,5 +235,6 @@ def _empty_folders(found: Unpacked) -> list[str]:
     }
     empty = sorted(set(found.folders) - used)[:_NAMED_EMPTY_FOLDERS]
     return [
-        f"The folder “{name}” holds no file, so it makes no class." for name in empty
+        f"The folder “{join_names(source, name)}” holds no file, so it makes no class."
+        for name in empty
     ]

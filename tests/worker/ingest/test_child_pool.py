@@ -95,6 +95,21 @@ def test_children_that_cannot_start_are_our_fault():
         run(enumerate(["good"]), module="tests.worker.ingest.no_such_module")
 
 
+def test_a_server_that_cannot_start_is_our_fault(tmp_path, monkeypatch):
+    (tmp_path / "broken_work.py").write_text("this is no Python")
+    script = (
+        "from tests.worker.ingest.test_child_pool import run\n"
+        "run(enumerate(['good']), module='broken_work')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, check=False
+    )
+
+    assert b"InternalError: The proving processes' server is gone." in done.stderr
+
+
 def test_children_are_used_again_and_gone_afterwards():
     outcomes = run(enumerate(range(40)), function="tell_process")
 

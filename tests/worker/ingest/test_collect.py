@@ -204,6 +204,15 @@ def test_an_empty_folder_is_told_since_perhaps_a_class_was_forgotten(tmp_path):
     assert collected.notes == ["The folder “emu” holds no file, so it makes no class."]
 
 
+def test_an_empty_folder_is_told_by_its_archive_where_there_are_several(tmp_path):
+    one = write_zip(tmp_path / "one.zip", {**class_folders(each=1), "emu/": b""})
+    two = write_zip(tmp_path / "two.zip", class_folders(each=1, start=50))
+
+    collected, _ = run(tmp_path, source(one), source(two))
+
+    assert "“one.zip/emu” holds no file" in collected.notes[0]
+
+
 @pytest.mark.parametrize(
     ("spec", "words"),
     [

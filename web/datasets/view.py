@@ -1,11 +1,13 @@
 """What pages show of datasets: rows copied out of the database into plain values."""
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from shared import dataset_store, job_queries, user_store
+from shared.errors import NotFoundError
 from shared.job_status import TERMINAL, JobKind, JobStatus
 from shared.tables import Dataset, DatasetVersion, Job
 from web.display import shown_state
@@ -67,11 +69,20 @@ def list_rows(session: Session, datasets: list[Dataset]) -> list[DatasetRow]:
     return rows
 
 
-def list_trainable(session: Session) -> list[DatasetRow]:
-    """Returns the newest datasets that have a version, by name, for the submit form."""
-    found = dataset_store.list_datasets(session, page_size=MAX_LISTED).items
+def list_trainable(session: Session, chosen: list[int]) -> list[DatasetRow]:
+    """Returns datasets that have a version, by name, for the submit form.
+
+    Args:
+        session: Any session.
+        chosen: Datasets to list beside the newest `MAX_LISTED`.
+    """
+    found = list(dataset_store.list_datasets(session, page_size=MAX_LISTED).items)
+    listed = {dataset.id for dataset in found}
+    for dataset_id in set(chosen[:MAX_LISTED]) - listed:
+        with contextlib.suppress(NotFoundError):
+            found.append(dataset_store.get_dataset(session, dataset_id))
     versions = dataset_store.latest_versions(session, [d.id for d in found])
-    rows = list_rows(session, [d for d in found if d.id in versions])
+    rows = [_make_row(d, {}, versions[d.id], None) for d in found if d.id in versions]
     return sorted(rows, key=lambda row: row.name.casefold())
 
 

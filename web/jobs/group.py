@@ -45,16 +45,13 @@ def make_page(group_key: str) -> dict[str, Any]:
         rows = [
             GroupRow(make_row(job), find_version(session, job)) for job in found.items
         ]
-        archives = _list_versions(session, group_key)
-        waiting = job_queries.list_jobs(
-            session, states=LIVE, group_key=group_key, page_size=1
-        ).total
+        waiting = _count(session, group_key, LIVE)
+        published = _count(session, group_key, [JobStatus.SUCCEEDED])
     return {
         "live": waiting > 0,
         "group_key": group_key,
         "rows": rows,
-        "archives": len(archives),
-        "archive_bytes": sum(version.bytes for version in archives),
+        "published": published,
         "pager": Pager(found.page, PAGE_SIZE, found.total, "jobs.group_page"),
     }
 
@@ -88,6 +85,12 @@ def send_archive(group_key: str) -> Response:
         f'attachment; filename="trainyard-{group_key[:8]}.zip"'
     )
     return response
+
+
+def _count(session: Session, group_key: str, states: list[str]) -> int:
+    return job_queries.list_jobs(
+        session, states=states, group_key=group_key, page_size=1
+    ).total
 
 
 def _list_versions(session: Session, group_key: str) -> list[VersionName]:

@@ -21,7 +21,7 @@ from shared.errors import UserError
 from web import polling
 from web.auth.sign_in import current_account
 from web.bokeh_assets import BOKEH_VERSION
-from web.datasets.view import list_trainable
+from web.datasets.view import MAX_LISTED, list_trainable
 from web.deleting import show_plan
 from web.error_pages import status_of
 from web.installation import get_database, get_installation
@@ -175,7 +175,7 @@ def group_archive(group_key: str) -> Response:
 
 def _show_form(filled: form.Filled, problem: str | None = None) -> str:
     with get_database().reading() as session:
-        datasets = list_trainable(session)
+        datasets = list_trainable(session, filled.datasets)
     values: dict[str, Any] = {
         "datasets": datasets,
         "presets": form.list_presets(),
@@ -184,6 +184,7 @@ def _show_form(filled: form.Filled, problem: str | None = None) -> str:
         "chosen": filled,
         "key": request.form.get("key") or secrets.token_urlsafe(16),
         "most": MAX_JOBS,
+        "most_listed": MAX_LISTED,
         "problem": problem,
     }
     return render_template("jobs/new.html", **values)

@@ -4,10 +4,11 @@
 
 FOLDER holds pictures that are damaged, unusual or hostile, and archives of such. Each
 archive is one upload, and all other files together are one more; every upload also
-holds two classes of good pictures, which must survive whatever lies beside them.
+holds good pictures, which must survive whatever lies beside them.
 """
 
 import argparse
+import difflib
 import io
 import json
 import subprocess
@@ -23,26 +24,35 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "docs" / "messy-files.md"
 ARCHIVES = (".zip", ".tar")
+# Two classes that no messy file knows, and two of the archives': alone, an archive with
+# one picture a class would be refused, as it should, and nothing could survive.
+GOOD_CLASSES = ("good one", "good two", "daisy", "iris")
 GOOD_PER_CLASS = 6
-MESSY = "messy"
-INTRODUCTION = (
-    "What becomes of damaged, unusual and hostile files in an upload. The rest of the "
-    "upload survives each of them. Made by `benchmarks/messy_files.py`, which puts "
-    "every file through the real ingest."
-)
+GOOD = len(GOOD_CLASSES) * GOOD_PER_CLASS
+MESSY, GOOD_NAME = "messy", "known to be good "
+INTRODUCTION = """\
+What becomes of damaged, unusual and hostile files in an upload: the rest of the upload
+survives each of them. The sentence is the one that the dataset's page shows for the
+file. Of each picture that is used, the original is kept.
+
+Made by `benchmarks/messy_files.py`, which puts every file through the real ingest:
+
+    ./trainyard bench messy_files --data FOLDER [--check]
+"""
 
 
 def write_good_pictures(archive: zipfile.ZipFile) -> None:
-    """Adds two classes of good pictures."""
-    for number in range(2 * GOOD_PER_CLASS):
+    """Adds the good pictures."""
+    for number in range(GOOD):
         pixels = np.random.default_rng(number).integers(0, 255, (40, 40, 3))
         buffer = io.BytesIO()
         Image.fromarray(pixels.astype(np.uint8)).save(buffer, "PNG")
-        archive.writestr(f"good{number % 2}/{number}.png", buffer.getvalue())
+        label = GOOD_CLASSES[number % len(GOOD_CLASSES)]
+        archive.writestr(f"{label}/{GOOD_NAME}{number}.png", buffer.getvalue())
 
 
 def ingest(sources: list[dict], folder: Path) -> dict:
-    """Runs the real ingest; returns its report and rows, or why it refused."""
+    """Runs the real ingest; returns its report and rows."""
     folder.mkdir(parents=True, exist_ok=True)
     spec = {"kind": "ingest", "sources": sources, "limits": {"image_seconds": 20}}
     (folder / "spec.json").write_text(json.dumps(spec))
@@ -55,8 +65,6 @@ def ingest(sources: list[dict], folder: Path) -> dict:
         check=False,
     )
     last = json.loads(done.stdout.strip().splitlines()[-1])
-    if last.get("code") == "rejected":
-        return {"refused": last["message"]}
     if last["event"] != "finished":
         raise RuntimeError(f"ingest failed: {last} {done.stderr[-2000:]}")
     final = folder / "work" / "final"
@@ -66,11 +74,7 @@ def ingest(sources: list[dict], folder: Path) -> dict:
 
 def describe_loose(data: Path, folder: Path) -> list[tuple[str, str, str]]:
     """One row for each file that is no archive."""
-    files = [
-        path
-        for path in sorted(data.rglob("*"))
-        if path.is_file() and not is_archive(path)
-    ]
+    files = [path for path in list_files(data) if not is_archive(path)]
     folder.mkdir()
     upload = folder / "loose.zip"
     with zipfile.ZipFile(upload, "w") as archive:
@@ -79,7 +83,11 @@ def describe_loose(data: Path, folder: Path) -> list[tuple[str, str, str]]:
             archive.write(path, f"{MESSY}/{path.relative_to(data).as_posix()}")
     done = ingest([source(upload)], folder / "loose")
     check_survivors(done)
-    outcomes = {row["source_name"]: describe_row(row) for row in done["rows"]}
+    changes = {one["file"]: one["change"] for one in done["report"]["changed"]}
+    outcomes = {
+        row["source_name"]: describe_row(row, changes.get(row["source_name"]))
+        for row in done["rows"]
+    }
     for skip in done["report"]["skipped"]:
         outcomes[skip["file"]] = ("left out", skip["reason"])
     same = ("kept once", "The same picture is in the upload under another name.")
@@ -90,7 +98,7 @@ def describe_loose(data: Path, folder: Path) -> list[tuple[str, str, str]]:
 def describe_archives(data: Path, folder: Path) -> list[tuple[str, str, str]]:
     """One row for each archive: what of it was used, and every sentence."""
     table = []
-    for number, path in enumerate(sorted(filter(is_archive, data.rglob("*")))):
+    for number, path in enumerate(filter(is_archive, list_files(data))):
         place = folder / f"archive{number}"
         place.mkdir()
         good = place / "good.zip"
@@ -98,17 +106,19 @@ def describe_archives(data: Path, folder: Path) -> list[tuple[str, str, str]]:
             write_good_pictures(archive)
         name = path.relative_to(data).as_posix()
         done = ingest([source(good), source(path)], place / "run")
-        if "refused" in done:
-            table.append((name, "the dataset is refused", done["refused"]))
-            continue
         check_survivors(done)
-        used = len(done["rows"]) - 2 * GOOD_PER_CLASS
+        used = len(done["rows"]) - GOOD
         skips = done["report"]["skipped"]
         sentences = [f"{s['file']}: {s['reason']}" for s in skips]
         sentences += done["report"]["notes"]
-        outcome = f"{used} pictures used, {len(skips)} files left out"
-        table.append((path.relative_to(data).as_posix(), outcome, " ".join(sentences)))
+        outcome = f"pictures used: {used}, left out: {len(skips)}"
+        table.append((name, outcome, " ".join(sentences)))
     return table
+
+
+def list_files(data: Path) -> list[Path]:
+    """Every file under `data`, in one order on every machine."""
+    return sorted(path for path in data.rglob("*") if path.is_file())
 
 
 def is_archive(path: Path) -> bool:
@@ -121,19 +131,20 @@ def source(path: Path) -> dict:
     return {"type": "archive", "path": str(path), "name": path.name}
 
 
-def describe_row(row: dict) -> tuple[str, str]:
+def describe_row(row: dict, change: str | None) -> tuple[str, str]:
     """What happened to a picture that was taken."""
     size = f"{row['width_px']} x {row['height_px']} pixels"
-    if row["path"] == row["original"]:
-        return "kept", f"Used as it is, {size}."
-    return "rewritten", f"The original is kept; training reads an upright PNG, {size}."
+    if change is None:
+        return "used as it is", f"{size}."
+    outcome = "used as it is" if row["path"] == row["original"] else "rewritten"
+    return outcome, f"{change[0].upper()}{change[1:]}; {size}."
 
 
 def check_survivors(done: dict) -> None:
     """Raises when a good picture was lost."""
-    good = sum(row["label"].startswith("good") for row in done["rows"])
-    if good != 2 * GOOD_PER_CLASS:
-        raise RuntimeError(f"only {good} good pictures survived")
+    good = sum(GOOD_NAME in row["source_name"] for row in done["rows"])
+    if good != GOOD:
+        raise RuntimeError(f"only {good} of {GOOD} good pictures survived")
 
 
 def build_page(rows: list[tuple[str, str, str]]) -> str:
@@ -142,7 +153,6 @@ def build_page(rows: list[tuple[str, str, str]]) -> str:
         "# Messy files",
         "",
         INTRODUCTION,
-        "",
         "| file | outcome | sentence |",
         "|---|---|---|",
     ]
@@ -163,10 +173,9 @@ def main() -> int:
         rows += describe_archives(arguments.data, Path(folder))
     page = build_page(rows)
     if arguments.check:
-        if page == TABLE.read_text():
-            return 0
-        print("docs/messy-files.md differs from what ingest does now")
-        return 1
+        committed = TABLE.read_text()
+        print(*difflib.unified_diff(committed.splitlines(), page.splitlines(), n=0))
+        return int(page != committed)
     TABLE.write_text(page)
     print(f"{len(rows)} files: {TABLE.relative_to(ROOT)}")
     return 0

@@ -9,6 +9,7 @@ not an upright 8-bit RGB or grey JPEG or PNG is written anew as one.
 import hashlib
 import io
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,8 @@ def _through_pillow(header: Image.Image, kind: FileKind, proof: Proof) -> np.nda
         if getattr(header, "n_frames", 1) > 1:
             proof.remarks.append("more_frames")
         header.seek(0)
+        if _read_tags(header).get(_EXIF_ORIENTATION, 1) in _TRANSPOSITIONS:
+            proof.remarks.append("turned")
         header.load()
         image = _to_plain_mode(_turn_upright(header, proof), proof)
         return np.asarray(image)
@@ -232,6 +235,11 @@ def _through_pillow(header: Image.Image, kind: FileKind, proof: Proof) -> np.nda
         raise
     except Exception as error:  # Pillow's decoders raise whatever Python does
         raise MemberFaultError("damaged", _damaged(b"", kind, error)) from error
+
+
+def _read_tags(image: Image.Image) -> Mapping[int, Any]:
+    """The tags of a TIFF; loading one turns it upright and takes that tag away."""
+    return getattr(image, "tag_v2", {})
 
 
 def _turn_upright(image: Image.Image, proof: Proof) -> Image.Image:
@@ -288,7 +296,7 @@ def _to_eight_bits(image: Image.Image) -> np.ndarray:
     Pillow unpacks the 12 bits of a microscope's or an X-ray's TIFF into 16 without
     scaling them, and leaves those where 0 is white as they are.
     """
-    tags = getattr(image, "tag_v2", {})
+    tags = _read_tags(image)
     white = 2 ** tags.get(_TIFF_BITS, (16,))[0] - 1
     values = np.minimum(np.asarray(image).astype(np.uint32), white) * 255 // white
     grey = values.astype(np.uint8)
@@ -327,10 +335,10 @@ def _damaged(data: bytes, kind: FileKind, error: Exception | None = None) -> str
 
 
 def _says_something(error: Exception | None) -> bool:
-    """Whether an error of Pillow's holds more than "cannot identify image file"."""
-    return bool(error and str(error).strip()) and not isinstance(
-        error, UnidentifiedImageError
-    )
+    """Whether an error of Pillow's holds more than that it failed."""
+    text = str(error or "").strip()
+    is_bare = isinstance(error, UnidentifiedImageError) or "decoder error" in text
+    return bool(text) and not is_bare
 
 
 def _brief(error: Exception | None) -> str:

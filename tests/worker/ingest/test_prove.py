@@ -94,6 +94,7 @@ def test_every_orientation_comes_upright(picture, kind, orientation, tmp_path):
     assert_close(seen, expected)
     assert (proof["height_px"], proof["width_px"]) == expected.shape[:2]
     assert proof["rewritten"] == (orientation != 1 or kind not in {"JPEG", "PNG"})
+    assert ("turned" in proof["remarks"]) == (orientation != 1)
 
 
 def lossless(kind):

@@ -2,17 +2,19 @@
 
 import errno
 import io
+import shutil
 from pathlib import Path
 
 import pytest
 
 from shared import dataset_store, job_queries
 from tests.web.rows import make_archive
+from web.datasets import upload
 
 RAW = {"Content-Type": "application/octet-stream"}
 
 
-def upload(api, content=None, *, key=None, **query):
+def send(api, content=None, *, key=None, **query):
     headers = RAW | ({"Idempotency-Key": key} if key else {})
     content = make_archive() if content is None else content
     return api("POST", "/datasets", query_string=query, data=content, headers=headers)
@@ -29,7 +31,7 @@ def get_job(rows, job_id):
 
 
 def test_an_upload_becomes_a_dataset_and_an_ingest_job(ana_api, rows):
-    answer = upload(ana_api, filename="solar cells.zip")
+    answer = send(ana_api, filename="solar cells.zip")
 
     assert answer.status_code == 201
     assert answer.json["name"] == "solar cells"
@@ -40,8 +42,8 @@ def test_an_upload_becomes_a_dataset_and_an_ingest_job(ana_api, rows):
 
 
 def test_a_repeated_upload_makes_no_second_dataset(ana_api, rows):
-    first = upload(ana_api, filename="a.zip", key="k1")
-    second = upload(ana_api, filename="a.zip", key="k1")
+    first = send(ana_api, filename="a.zip", key="k1")
+    second = send(ana_api, filename="a.zip", key="k1")
 
     assert (first.status_code, second.status_code) == (201, 200)
     assert first.json["id"] == second.json["id"]
@@ -57,9 +59,9 @@ def test_a_repeated_upload_makes_no_second_dataset(ana_api, rows):
     ],
 )
 def test_the_same_key_for_another_upload_is_a_conflict(ana_api, rows, content, query):
-    upload(ana_api, make_archive(), filename="a.zip", key="k1")
+    send(ana_api, make_archive(), filename="a.zip", key="k1")
 
-    answer = upload(ana_api, content, key="k1", **query)
+    answer = send(ana_api, content, key="k1", **query)
 
     assert answer.status_code == 409
     assert answer.json["field"] == "idempotency_key"
@@ -80,13 +82,25 @@ def test_the_same_key_for_another_place_is_a_conflict(ana_api, roots):
     assert answers == [201, 409, 201]
 
 
+def test_an_upload_stops_while_there_is_still_room_for_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(upload, "LOOK_BYTES", 1)
+    nearly_full = shutil.disk_usage("/")._replace(free=upload.RESERVE_BYTES - 1)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: nearly_full)
+    limits = upload.Limits(most=2**30, expected=None)
+
+    with pytest.raises(upload.DiskFullError, match="must keep 256 MiB"):
+        upload.receive(io.BytesIO(b"x"), tmp_path / "a" / "a.zip", limits)
+
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_full_disk_is_said_and_leaves_nothing_behind(ana_api, rows, monkeypatch):
     def refuse(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", refuse)
 
-    answer = upload(ana_api, filename="a.zip")
+    answer = send(ana_api, filename="a.zip")
 
     assert answer.status_code == 507
     assert "disk is full" in answer.json["detail"]
@@ -94,15 +108,15 @@ def test_a_full_disk_is_said_and_leaves_nothing_behind(ana_api, rows, monkeypatc
 
 
 def test_a_name_from_a_file_is_numbered_when_taken(ana_api):
-    names = [upload(ana_api, filename="a.zip").json["name"] for _ in range(3)]
+    names = [send(ana_api, filename="a.zip").json["name"] for _ in range(3)]
 
     assert names == ["a", "a 2", "a 3"]
 
 
 def test_a_name_asked_for_is_refused_when_taken(ana_api):
-    upload(ana_api, filename="a.zip", name="cells")
+    send(ana_api, filename="a.zip", name="cells")
 
-    answer = upload(ana_api, filename="b.zip", name="cells")
+    answer = send(ana_api, filename="b.zip", name="cells")
 
     assert answer.status_code == 409
     assert answer.json["field"] == "name"
@@ -111,7 +125,7 @@ def test_a_name_asked_for_is_refused_when_taken(ana_api):
 def test_too_large_an_upload_leaves_nothing_behind(ana_api, rows, app):
     object.__setattr__(app.extensions["trainyard"].settings, "max_upload_bytes", 100)
 
-    answer = upload(ana_api, b"x" * 101, filename="a.zip")
+    answer = send(ana_api, b"x" * 101, filename="a.zip")
 
     assert answer.status_code == 413
     assert "larger than" in answer.json["detail"]
@@ -119,12 +133,12 @@ def test_too_large_an_upload_leaves_nothing_behind(ana_api, rows, app):
 
 
 def test_an_empty_upload_is_refused(ana_api):
-    assert upload(ana_api, b"", filename="a.zip").status_code == 400
+    assert send(ana_api, b"", filename="a.zip").status_code == 400
 
 
 @pytest.mark.parametrize("filename", ["a.rar", "zip", ".zip", "", "a.zip.exe"])
 def test_what_is_no_archive_is_refused_before_it_is_read(ana_api, filename):
-    answer = upload(ana_api, filename=filename)
+    answer = send(ana_api, filename=filename)
 
     assert answer.status_code == 400
     assert "not an archive" in answer.json["detail"]
@@ -143,7 +157,7 @@ def test_what_is_no_archive_is_refused_before_it_is_read(ana_api, filename):
     ],
 )
 def test_a_hostile_file_name_stays_a_name(ana, ana_api, rows, filename):
-    answer = upload(ana_api, filename=filename)
+    answer = send(ana_api, filename=filename)
 
     assert answer.status_code == 201
     path = get_job(rows, answer.json["job_id"]).spec["sources"][0]["path"]

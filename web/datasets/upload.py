@@ -22,6 +22,7 @@ from shared.errors import UserError
 CHUNK_BYTES = 1 << 20
 # Room that is left on the disk for everybody else.
 RESERVE_BYTES = 256 << 20
+LOOK_BYTES = 64 << 20  # how often a running upload looks at what is left
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 MAX_NAME_CHARACTERS = 100
 
@@ -147,14 +148,28 @@ def _require_room(target: Path, limits: Limits) -> None:
 
 
 def _copy(stream: Readable, file: BinaryIO, most: int) -> tuple[int, str]:
-    written, digest = 0, hashlib.sha256()
+    written, since_look, digest = 0, 0, hashlib.sha256()
     while chunk := stream.read(CHUNK_BYTES):
         written += len(chunk)
         if written > most:
             raise _too_large(most)
         file.write(chunk)
         digest.update(chunk)
+        since_look += len(chunk)
+        if since_look >= LOOK_BYTES:  # others fill the disk too; some announce no size
+            since_look = 0
+            _require_reserve(file)
     return written, digest.hexdigest()
+
+
+def _require_reserve(file: BinaryIO) -> None:
+    free = shutil.disk_usage(Path(file.name)).free
+    if free < RESERVE_BYTES:
+        raise DiskFullError(
+            f"The server has {free >> 20} MiB left and must keep {RESERVE_BYTES >> 20} "
+            f"MiB, so the upload was stopped. Delete datasets or models that are no "
+            f"longer needed."
+        )
 
 
 def _require_whole(written: int, expected: int | None) -> None:

@@ -28,6 +28,8 @@ QUICK = {
 }
 # Sixty-four pixels and a few epochs: what is proved here is the path, not the accuracy.
 TINY = {"image_size_px": 64, "frozen_epochs": 3, "batch_size": 8}
+# Long enough to be interfered with: fine-tuning takes about a second an epoch.
+SLOW = {**TINY, "fine_tune_epochs": 15, "early_stopping_patience": None}
 START_SECONDS = 120
 
 

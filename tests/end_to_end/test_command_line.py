@@ -1,16 +1,20 @@
 """The command line against a running platform, as a script would use it."""
 
 import hashlib
+import json
 import socket
 import zipfile
 
+import httpx
 import pytest
 
-from tests.end_to_end.running_platform import TINY, draw
+from tests.end_to_end.running_platform import SLOW, TINY, draw
 from tests.services import wait_until
 
 pytestmark = [pytest.mark.xdist_group("platform"), pytest.mark.timeout(600)]
+PATIENCE_SECONDS = 120
 SETTINGS = [f"--set={name}={value}" for name, value in TINY.items()]
+LONG = [f"--set={name}={json.dumps(value)}" for name, value in SLOW.items()]
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +61,42 @@ def test_a_training_is_submitted_followed_and_downloaded(platform, dataset, tmp_
     assert got["sha256"] == hashlib.sha256(content).hexdigest()
     with zipfile.ZipFile(tmp_path / "model.zip") as archive:
         assert any(name.endswith("saved_model.pb") for name in archive.namelist())
+
+
+def wait_for(platform, number, what, condition):
+    def look():
+        job = platform.client.get_job(number)
+        return job if condition(job) else None
+
+    return wait_until(look, PATIENCE_SECONDS, f"job {number} {what}")
+
+
+def test_a_training_is_paused_resumed_and_finished_early(platform, dataset):
+    asked = platform.run("submit", "-d", "by table", "--model=early", *LONG)
+    number = asked["jobs"][0]["id"]
+
+    def tunes(job):
+        return job["phase"] == "fine_tune" and job["checkpoints"]
+
+    before = wait_for(platform, number, "tunes", tunes)
+    platform.run("pause", str(number))
+    wait_for(platform, number, "pauses", lambda job: job["state"] == "paused")
+    platform.run("resume", str(number))
+    again = wait_for(
+        platform, number, "goes on", lambda job: job["attempts"] == 2 and tunes(job)
+    )
+    platform.run("finish", str(number))
+    ended = platform.run("watch", str(number))[0]
+
+    assert ended["state"] == "succeeded"
+    assert ended["published"] == "early:1"
+    steps = {row["fence"]: row["start_step"] for row in again["attempt_list"]}
+    assert steps[2] >= max(row["step"] for row in before["checkpoints"])
+    last = max(
+        point["epoch"]
+        for point in platform.client.get(f"/jobs/{number}/metrics")["epochs"]
+    )
+    assert last < SLOW["frozen_epochs"] + SLOW["fine_tune_epochs"] - 1
 
 
 def test_a_drained_worker_takes_no_job_until_it_is_readmitted(platform, dataset):
@@ -111,6 +151,15 @@ def test_doctor_finds_a_running_platform_well(platform):
     assert [row for row in findings if row["state"] == "broken"] == []
 
 
+def test_an_invitation_opens_the_page_where_a_password_is_chosen(platform):
+    link = platform.run("invite", "somebody@example.org")["link"]
+
+    page = httpx.get(link, follow_redirects=True)
+
+    assert page.status_code == 200
+    assert "somebody@example.org" in page.text
+
+
 def test_a_token_made_here_opens_the_api(platform):
     token = platform.run("token", "a script")["token"]
 
@@ -119,3 +168,13 @@ def test_a_token_made_here_opens_the_api(platform):
     )
 
     assert answer.status_code == 200
+
+
+def test_what_is_deleted_is_gone(platform, dataset):
+    platform.run("delete-model", "from cli:1", "--yes")
+    platform.run("dataset", "delete", "by table", "--yes")
+
+    assert "from cli" not in [
+        row["name"] for row in platform.run("models") if row["latest"]
+    ]
+    assert "by table" not in [row["name"] for row in platform.run("dataset", "list")]

@@ -5,12 +5,10 @@ import signal
 
 import pytest
 
-from tests.end_to_end.running_platform import TINY, write_archive
+from tests.end_to_end.running_platform import SLOW, write_archive
 from tests.services import wait_until
 
 pytestmark = [pytest.mark.xdist_group("platform"), pytest.mark.timeout(600)]
-# Long enough to be killed in: fine-tuning takes about a second an epoch.
-SLOW = {**TINY, "fine_tune_epochs": 15, "early_stopping_patience": None}
 PATIENCE_SECONDS = 300
 
 

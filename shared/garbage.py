@@ -130,7 +130,10 @@ def _features(
     """Feature caches that nobody has read for a month; they are rebuilt on need."""
     unused = max(young_seconds, UNUSED_FEATURES_SECONDS)
     for folder in _children(storage.root / "features"):
-        used_at = max(_used_at(path) for path in (folder, *_children(folder)))
+        # Of the folder the time of change alone: to look into it, as here, is to read
+        # it, and would keep it for ever.
+        files = [path for path in _children(folder) if not path.is_dir()]
+        used_at = max(_changed_at(folder), *map(_used_at, files), 0)
         if time.time() - used_at > unused:
             yield folder
 

@@ -192,6 +192,16 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _lease_outlives_a_late_heartbeat(self) -> Self:
+        if self.lease_seconds < 2 * self.heartbeat_seconds:
+            raise ValueError(
+                "TRAINYARD_LEASE_SECONDS must be at least twice "
+                "TRAINYARD_HEARTBEAT_SECONDS, or one late heartbeat loses the job. "
+                f"Received: {self.lease_seconds:g} and {self.heartbeat_seconds:g}."
+            )
+        return self
+
     @property
     def storage(self) -> Path:
         """Absolute root of shared storage."""

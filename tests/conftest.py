@@ -91,6 +91,14 @@ def database(database_url):
     database.dispose()
 
 
+@pytest.fixture
+def sqlite_database(sqlite_url):
+    """A migrated SQLite database, for what does not depend on the kind."""
+    database = Database(sqlite_url)
+    yield database
+    database.dispose()
+
+
 @pytest.fixture(scope="session")
 def session_broker():
     """One broker for this test process."""

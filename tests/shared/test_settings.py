@@ -1,0 +1,70 @@
+"""Settings: what is refused, and how it is said."""
+
+import pytest
+
+from shared.errors import UserError
+from shared.settings import environment_without_credentials, get_settings
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Reads the settings from an environment of `TRAINYARD_*` variables."""
+
+    def read_from(**variables):
+        for name, value in variables.items():
+            monkeypatch.setenv(f"TRAINYARD_{name.upper()}", value)
+        get_settings.cache_clear()
+        return get_settings()
+
+    yield read_from
+    get_settings.cache_clear()
+
+
+def test_every_invalid_value_is_named_at_once(read):
+    with pytest.raises(UserError) as refused:
+        read(port="0", lease_seconds="-1", log_level="LOUD")
+
+    for name in ("TRAINYARD_PORT", "TRAINYARD_LEASE_SECONDS", "TRAINYARD_LOG_LEVEL"):
+        assert name in str(refused.value)
+
+
+def test_misspelt_variable_is_refused_with_what_was_meant(read):
+    with pytest.raises(UserError, match="Is TRAINYARD_LEASE_SECONDS meant"):
+        read(lease_second="60")
+
+
+def test_lease_that_one_late_heartbeat_would_lose_is_refused(read):
+    with pytest.raises(UserError, match="at least twice TRAINYARD_HEARTBEAT_SECONDS"):
+        read(lease_seconds="15", heartbeat_seconds="10")
+
+
+def test_production_names_what_it_will_not_guess(read):
+    with pytest.raises(UserError) as refused:
+        read(production="true", database_url="postgresql+psycopg://x/y")
+
+    assert "TRAINYARD_REDIS_URL" in str(refused.value)
+    assert "TRAINYARD_SECRET_KEY" in str(refused.value)
+    assert "TRAINYARD_DATABASE_URL" not in str(refused.value)
+
+
+def test_long_runtime_folder_is_stood_in_for_by_a_short_private_one(read, tmp_path):
+    settings = read(data_dir=str(tmp_path / ("long" * 30)))
+
+    assert len(str(settings.runtime / "broker.sock")) <= 107
+    assert settings.runtime.stat().st_mode & 0o077 == 0
+    assert settings.runtime == settings.runtime
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["TRAINYARD_DATABASE_URL", "PGPASSWORD", "AWS_SECRET_KEY", "HF_TOKEN", "REDIS_URL"],
+)
+def test_child_that_trains_is_told_no_secret(monkeypatch, name):
+    monkeypatch.setenv(name, "hidden")
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+
+    environment = environment_without_credentials(CUDA_VISIBLE_DEVICES="-1")
+
+    assert name not in environment
+    assert environment["OMP_NUM_THREADS"] == "2"
+    assert environment["CUDA_VISIBLE_DEVICES"] == "-1"

@@ -32,14 +32,18 @@ class Fleet:
         settings = self.shop.settings.model_copy(
             update={"runtime_dir": self.shop.settings.data_dir / f"run-{host}"}
         )
-        environment = child_environment(
-            settings,
-            **self._timers(),
-            TRAINYARD_DATABASE_URL=settings.database_url,
-            TRAINYARD_REDIS_URL=self.broker.url,
-        )
         command = ["-m", "tests.worker.toy_worker", "--slot", slot]
-        return self._spawn(command, environment, settings.data_dir, host)
+        return self._spawn(
+            command, self._environment(settings), settings.data_dir, f"worker-{host}"
+        )
+
+    def start_reconciler(self):
+        """Starts `trainyard reconciler`, the process."""
+        settings = self.shop.settings
+        command = ["-m", "cli", "reconciler"]
+        return self._spawn(
+            command, self._environment(settings), settings.data_dir, "reconciler"
+        )
 
     def start_far_worker(self, host, command, **addresses):
         """Starts a worker that shares nothing with us but shared storage.
@@ -60,13 +64,21 @@ class Fleet:
             **self._timers(),
             **named,
         }
-        return self._spawn(command, environment, folder, host)
+        return self._spawn(command, environment, folder, f"worker-{host}")
+
+    def _environment(self, settings):
+        return child_environment(
+            settings,
+            **self._timers(),
+            TRAINYARD_DATABASE_URL=settings.database_url,
+            TRAINYARD_REDIS_URL=self.broker.url,
+        )
 
     def _timers(self):
         return {f"TRAINYARD_{k.upper()}": str(v) for k, v in self.timers.items()}
 
     def _spawn(self, command, environment, folder, name):
-        with (folder / f"worker-{name}.log").open("ab") as log:
+        with (folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, *command],
                 cwd=ROOT,

@@ -94,6 +94,33 @@ class TestBroker:
         versions = [v.version for j in jobs for v in fleet.shop.versions(j)]
         assert sorted(versions) == [1, 2, 3]
 
+    def test_reconciler_rings_again_for_a_job_whose_kick_was_lost(self, make_fleet):
+        fleet = make_fleet(idle_poll_seconds=60)
+        fleet.start_worker()
+        fleet.wait_for_listener()
+        job_id = fleet.shop.submit(steps=5)
+        fleet.ring()
+        fleet.broker.client().flushall()
+        second = fleet.shop.submit(steps=5)  # nobody rings for this one at all
+        fleet.start_reconciler()
+
+        fleet.wait_for_state(job_id, "succeeded", timeout=30)
+        fleet.wait_for_state(second, "succeeded", timeout=30)
+        assert len(fleet.shop.attempts(second)) == 1
+
+    def test_frozen_broker_holds_up_neither_jobs_nor_the_end_of_a_worker(self, fleet):
+        worker = fleet.start_worker()
+        fleet.wait_for_listener()
+        fleet.broker.process.send_signal(signal.SIGSTOP)
+        job_id = fleet.shop.submit(steps=5)
+
+        fleet.wait_for_state(job_id, "succeeded", timeout=15)
+        worker.terminate()
+        try:
+            assert worker.wait(25) == 0
+        finally:
+            fleet.broker.process.send_signal(signal.SIGCONT)
+
     def test_killed_broker_that_comes_back_empty_loses_no_job(self, fleet):
         running = fleet.shop.submit(steps=100)
         fleet.start_worker()

@@ -85,11 +85,9 @@ def name_framework() -> str:
 
 
 def _build_plain(base: keras.Model) -> Engine:
-    def run(pixels: np.ndarray) -> np.ndarray:
-        features = base(pixels.astype(np.float32), training=False)
-        return np.asarray(keras.ops.convert_to_numpy(features))
-
-    return run
+    # Calling the model directly would keep every layer's output until the last one is
+    # done: gigabytes for a small network, more than any machine has for a large one.
+    return lambda pixels: np.asarray(base.predict_on_batch(pixels.astype(np.float32)))
 
 
 def _build_folded(base: keras.Model) -> Engine:

@@ -134,7 +134,7 @@ def set_trainable_from(base: keras.Model, unfreeze_from: str | float) -> int:
         UserError: When no layer has that name; lists close ones.
     """
     ours = [layer for layer in base.layers if not _is_of_head(layer)]
-    first = _find_first_trained(ours, unfreeze_from)
+    first = find_first_trained(ours, unfreeze_from)
     base.trainable = True
     for place, layer in enumerate(ours):
         is_norm = isinstance(layer, layers.BatchNormalization)
@@ -143,6 +143,30 @@ def set_trainable_from(base: keras.Model, unfreeze_from: str | float) -> int:
             if isinstance(inner, layers.BatchNormalization):
                 inner.trainable = False
     return sum(bool(layer.trainable_weights) for layer in ours)
+
+
+def find_first_trained(ours: list[keras.Layer], unfreeze_from: str | float) -> int:
+    """Returns the place of the first layer of the base that is trained.
+
+    Args:
+        ours: The base's layers, input side first.
+        unfreeze_from: As in `set_trainable_from`.
+
+    Raises:
+        UserError: When no layer has that name; lists close ones.
+    """
+    if not isinstance(unfreeze_from, str):
+        return round(unfreeze_from * len(ours))
+    names = [layer.name for layer in ours]
+    if unfreeze_from in names:
+        return names.index(unfreeze_from)
+    close = difflib.get_close_matches(unfreeze_from, names, n=5, cutoff=0.3)
+    raise UserError(
+        f"`unfreeze_from` must be a layer of the base model or a share from 0 to 1. "
+        f"Close names: {', '.join(close) or ', '.join(names[-5:])}. "
+        f"Received: unfreeze_from={unfreeze_from!r}.",
+        field="unfreeze_from",
+    )
 
 
 def list_layer_names(base: keras.Model) -> list[str]:
@@ -227,18 +251,3 @@ def _drop(x: Tensor, spec: TrainingSpec, place: int) -> Tensor:
 
 def _is_of_head(layer: keras.Layer) -> bool:
     return layer.name.startswith("head_") or layer.name == PROBABILITIES_LAYER
-
-
-def _find_first_trained(ours: list[keras.Layer], unfreeze_from: str | float) -> int:
-    if not isinstance(unfreeze_from, str):
-        return round(unfreeze_from * len(ours))
-    names = [layer.name for layer in ours]
-    if unfreeze_from in names:
-        return names.index(unfreeze_from)
-    close = difflib.get_close_matches(unfreeze_from, names, n=5, cutoff=0.3)
-    raise UserError(
-        f"`unfreeze_from` must be a layer of the base model or a share from 0 to 1. "
-        f"Close names: {', '.join(close) or ', '.join(names[-5:])}. "
-        f"Received: unfreeze_from={unfreeze_from!r}.",
-        field="unfreeze_from",
-    )

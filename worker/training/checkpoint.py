@@ -182,13 +182,23 @@ def find_newest(request: Request) -> Stored | None:
             damaged.append(candidate.path.name)
             events.emit("checkpoint_corrupt", path=str(candidate.path), reason=reason)
             if request.runs_alone:
-                _set_aside(candidate.path)
+                _set_aside(candidate.path, "damaged")
             continue
         if stored is not None:
             _tell_fallback(damaged, f"training resumes at step {stored.state.step}")
             return stored
     _tell_fallback(damaged, "none is whole, so training starts from the beginning")
     return None
+
+
+def set_aside_all(request: Request) -> None:
+    """Keeps the checkpoints in the working folder out of the way of a new training.
+
+    Under a supervisor they have their rows, and nothing is done.
+    """
+    if request.runs_alone:
+        for path in list_checkpoints(request.workdir / "ckpt"):
+            _set_aside(path, "other")
 
 
 def _candidates(request: Request) -> Iterator[Candidate]:
@@ -211,6 +221,8 @@ def _load(candidate: Candidate, request: Request) -> Stored | None:
             f"The checkpoint {candidate.path.name} belongs to another training spec "
             "and is left alone.",
         )
+        if request.runs_alone:
+            _set_aside(candidate.path, "other")
         return None
     described = json.loads((candidate.path / "state.json").read_text())
     arrays = _read_arrays(candidate.path / "arrays.npz", described["arrays"])
@@ -218,10 +230,10 @@ def _load(candidate: Candidate, request: Request) -> Stored | None:
     return Stored(candidate.path, state, arrays)
 
 
-def _set_aside(path: Path) -> None:
-    """Keeps it for inspection, where it cannot push whole ones out of the newest."""
+def _set_aside(path: Path, why: str) -> None:
+    """Keeps it for inspection, where it cannot push this training's own out."""
     with contextlib.suppress(OSError):
-        path.rename(path.with_name(f"damaged-{path.name}-{uuid.uuid4().hex[:8]}"))
+        path.rename(path.with_name(f"{why}-{path.name}-{uuid.uuid4().hex[:8]}"))
 
 
 def _write_files(folder: Path, state: TrainingState, arrays: Arrays) -> None:

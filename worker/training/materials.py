@@ -80,6 +80,9 @@ def open_views(
     for the same, because two engines differ in the last bits.
     """
     base = build_model.build_base(request.training, request.weights_dirs)
+    if request.training.fine_tune_epochs:
+        # A wrong name is said now, not when the frozen phase has been paid for.
+        build_model.find_first_trained(base.layers, request.training.unfreeze_from)
     computed = features.open_or_compute_features(
         material.pack,
         base,

@@ -17,6 +17,7 @@ from shared.training_spec import TrainingSpec
 from worker import events
 from worker.training.evaluate import evaluate
 from worker.training.export_saved_model import ARCHIVE, export_saved_model
+from worker.training.labelled_images import read_dataset
 from worker.training.materials import Material, list_versions
 from worker.training.model_card import write_model_card
 from worker.training.request import Request
@@ -31,7 +32,11 @@ from worker.training.training_state import (
 
 
 def find_published(request: Request) -> bool:
-    """Whether this attempt's folder holds the finished result; reports it if so."""
+    """Whether this attempt's folder holds the finished result; reports it if so.
+
+    A result of another spec or of another dataset is removed: it is the answer to
+    another question.
+    """
     final = request.workdir / "final"
     if not final.exists():
         return False
@@ -40,7 +45,7 @@ def find_published(request: Request) -> bool:
     except artifacts.CorruptFolderError as error:
         events.note("warning", f"A damaged result is made anew: {error}")
         facts = {}
-    if facts.get("spec_sha") != request.spec_sha:
+    if not _answers(facts, request):
         artifacts.remove_tree(final)
         return False
     _report(final, facts)
@@ -109,6 +114,12 @@ def publish(
     _report(final, facts)
 
 
+def _answers(facts: dict[str, Any], request: Request) -> bool:
+    if facts.get("spec_sha") != request.spec_sha:
+        return False
+    return facts.get("fingerprint") == read_dataset(request.dataset).fingerprint
+
+
 def _describe(
     request: Request, state: TrainingState, numbers: dict[str, Any]
 ) -> dict[str, Any]:
@@ -122,6 +133,7 @@ def _describe(
         "epoch": best.epoch,
         "batch": 0,
         "spec_sha": request.spec_sha,
+        "fingerprint": state.facts["fingerprint"],
         "versions": list_versions(),
         "summary": {
             "accuracy": numbers["accuracy"],

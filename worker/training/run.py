@@ -79,6 +79,7 @@ def train(request: Request, stops: StopRequests, *, started: float) -> None:
     stopwatch = Stopwatch(state.seconds, "prepare", started=started)
     material = materials.prepare(request, state)
     if stored and not materials.is_same_dataset(material, state):
+        checkpoint.set_aside_all(request)
         stored, state = None, _new_state(request)
         stopwatch = Stopwatch(state.seconds, "prepare", started=started)
     materials.note_facts(material, state)

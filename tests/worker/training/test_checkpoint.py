@@ -13,6 +13,7 @@ from worker.training.checkpoint import (
     CheckpointWriter,
     find_newest,
     list_checkpoints,
+    set_aside_all,
 )
 from worker.training.request import Candidate, Request
 from worker.training.training_state import Best, TrainingState
@@ -142,12 +143,30 @@ def test_under_a_supervisor_files_without_a_row_are_never_read(tmp_path, writer)
     assert find_newest(make_request(tmp_path, resume_from=[])) is None
 
 
-def test_another_spec_s_checkpoint_is_left_alone(tmp_path, writer, told):
-    writer.save(make_state(1), make_arrays(), kind=PERIODIC)
+def test_another_spec_s_checkpoint_is_left_alone_and_out_of_the_way(
+    tmp_path, writer, told
+):
+    writer.save(make_state(9), make_arrays(), kind=PERIODIC)
 
     assert find_newest(make_request(tmp_path, spec_sha="other")) is None
-    assert len(list_checkpoints(tmp_path / "ckpt")) == 1
+
     assert "another training spec" in told("note")[0]["message"]
+    (kept,) = (tmp_path / "ckpt").iterdir()
+    assert kept.name.startswith("other-000000000009-")
+    assert list_checkpoints(tmp_path / "ckpt") == []
+
+
+def test_a_supervised_attempt_never_moves_another_s_checkpoint(tmp_path, writer):
+    writer.save(make_state(9), make_arrays(), kind=PERIODIC)
+    (path,) = list_checkpoints(tmp_path / "ckpt")
+    request = make_request(
+        tmp_path, spec_sha="other", resume_from=[Candidate(path, None)]
+    )
+
+    assert find_newest(request) is None
+    set_aside_all(request)
+
+    assert path.is_dir()
 
 
 def test_a_disk_that_fills_up_costs_one_checkpoint_and_nothing_else(

@@ -1,6 +1,7 @@
 """The engine as a child process: exit codes, signals, and what it publishes."""
 
 import json
+import shutil
 import signal
 
 import keras
@@ -91,6 +92,38 @@ def test_weights_that_hold_no_numbers_are_told_as_the_cause(tmp_path, dataset):
     assert code == 64
     assert engine.events[-1]["code"] == "training.weights"
     assert "before anything was learned" in engine.events[-1]["message"]
+
+
+def test_a_layer_that_is_not_there_is_told_before_training_begins(tmp_path, dataset):
+    wish = TRAINING | {"fine_tune_epochs": 1, "unfreeze_from": "conv_pw_99"}
+    spec = write_spec(tmp_path / "SPEC.json", dataset, wish)
+    engine = Engine(spec, tmp_path / "work")
+
+    code = engine.finish()
+
+    assert code == 64
+    assert engine.events[-1]["code"] == "unfreeze_from"
+    assert "conv_pw_9" in engine.events[-1]["message"]
+    assert [event["phase"] for event in engine.named("phase")] == ["prepare"]
+
+
+def test_a_changed_dataset_is_trained_anew_in_the_same_folder(tmp_path, dataset):
+    grown = tmp_path / "grown"
+    shutil.copytree(dataset, grown)
+    spec = write_spec(tmp_path / "SPEC.json", grown, TRAINING)
+    first = run_to_end(spec, tmp_path / "work")
+    shutil.copytree(dataset / "class0", grown / "class2")
+    for picture in (grown / "class2").iterdir():  # another content, another picture
+        picture.write_bytes(picture.read_bytes() + b"\0")
+
+    second = run_to_end(spec, tmp_path / "work")
+    third = run_to_end(spec, tmp_path / "work")
+
+    assert second.named("metrics")
+    assert not third.named("metrics"), "nothing had changed"
+    evaluation = json.loads((tmp_path / "work/final/evaluation.json").read_text())
+    assert evaluation["classes"] == ["class0", "class1", "class2"]
+    assert first.named("finished")[0]["summary"]["images"] < evaluation["images"]
 
 
 def test_finishing_now_publishes_the_best_so_far(tmp_path, dataset):

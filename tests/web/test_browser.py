@@ -106,11 +106,12 @@ def test_archives_are_sent_with_progress_and_their_names_can_be_changed(page):
                 "mimeType": "application/zip",
                 "buffer": make_archive(2),
             },
-            {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"x"},
+            {"name": "<img src=x>.txt", "mimeType": "text/plain", "buffer": b"x"},
         ]
     )
     expect(page.locator("#chosen")).to_contain_text("This is no .zip")
-    page.get_by_role("button", name="Remove notes.txt").click()
+    expect(page.locator("#chosen img")).to_have_count(0)
+    page.get_by_role("button", name="Remove <img src=x>.txt").click()
     page.get_by_label("Name for two.zip").fill("renamed")
 
     page.get_by_role("button", name="Upload", exact=True).click()
@@ -152,6 +153,17 @@ def test_a_job_is_cancelled_by_keyboard(page):
     page.keyboard.press("Enter")
 
     expect(page.locator("#job-state")).to_contain_text("cancelling")
+
+
+def test_a_submission_offers_its_models_as_soon_as_there_are_some(page, rows):
+    page.goto("/groups/g")
+    expect(page.locator("#to-archives")).to_contain_text("Download the model")
+
+    page.locator("#job-link-3").focus()
+    rows.publish(rows.job(1, 1, "one more", group_key="g"))
+
+    expect(page.locator("#to-archives")).to_contain_text("all 2 models")
+    expect(page.locator("#job-link-3")).to_be_focused()
 
 
 def test_the_theme_is_switched_and_remembered(page):

@@ -10,6 +10,8 @@ TAIL_BYTES = 64 * 1024
 MAX_LINES = 300
 # Frequent and shown elsewhere: progress bar, curves.
 QUIET_EVENTS = frozenset({"progress", "metrics"})
+# Said by the line itself, or of no use to people.
+HIDDEN_KEYS = frozenset({"event", "at", "path", "manifest_sha"})
 
 
 def read_lines(attempt_folder: Path) -> list[dict[str, str]]:
@@ -65,7 +67,7 @@ def _describe(event: dict[str, Any]) -> dict[str, str]:
         if isinstance(at, int | float)
         else ""
     )
-    rest = {k: v for k, v in event.items() if k not in {"event", "at"}}
+    rest = {k: v for k, v in event.items() if k not in HIDDEN_KEYS}
     if set(rest) <= {"level", "message"} and "message" in rest:
         return {"at": when, "text": str(rest["message"])}
     words = " ".join(f"{key}={_short(value)}" for key, value in rest.items())

@@ -146,7 +146,7 @@ class TrainingSpec(_Frozen):
         description="Epochs that train the head alone, on the frozen base's features.",
     )
     frozen_learning_rate: float = Field(
-        default=1e-3, gt=0, le=10, description="Learning rate of the frozen phase."
+        default=3e-3, gt=0, le=10, description="Learning rate of the frozen phase."
     )
     feature_views: int = Field(
         default=1,

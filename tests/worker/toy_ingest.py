@@ -16,7 +16,20 @@ def main():
     spec = json.loads(spec_path.read_text())
     events.phase("unpack")
     final = workdir / "final"
-    (final / "images").mkdir(parents=True)
+    final.mkdir()
+    sha = write_result(final)
+    events.emit(
+        "finished", path=str(final), manifest_sha=sha, bytes=7, step=0,
+        summary={"images": 1},
+    )  # fmt: skip
+    if any(source["name"] == "kill" for source in spec["sources"]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+def write_result(final):
+    """Writes what an ingest leaves, and returns the digest of its manifest."""
+    (final / "images").mkdir()
     (final / "images" / "a.png").write_bytes(b"picture")
     report = {
         "fingerprint": "f" * 64, "classes": ["a", "b"], "images": 1, "size_bytes": 7,
@@ -25,14 +38,7 @@ def main():
     }  # fmt: skip
     (final / "report.json").write_text(json.dumps(report))
     (final / "manifest.parquet").write_bytes(b"table")
-    sha = write_manifest(final, ["report.json", "manifest.parquet"])
-    events.emit(
-        "finished", path=str(final), manifest_sha=sha, bytes=7, step=0,
-        summary={"images": 1},
-    )  # fmt: skip
-    if any(source["name"] == "kill" for source in spec["sources"]):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return 0
+    return write_manifest(final, ["report.json", "manifest.parquet"])
 
 
 if __name__ == "__main__":

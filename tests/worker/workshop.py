@@ -1,6 +1,5 @@
 """A place to run jobs with the toy trainer: rows, folders, short timers."""
 
-import itertools
 import sys
 import uuid
 from pathlib import Path
@@ -44,9 +43,16 @@ TIMERS = {
 
 
 class Workshop:
-    """An installation with one user, one dataset and one model name, all number 1."""
+    """An installation with one user, one dataset and one model name, all number 1.
 
-    def __init__(self, database, folder, **timers):
+    Args:
+        database: Its records, empty unless `furnished`.
+        folder: Its data folder.
+        furnished: Whether an earlier workshop has made the rows.
+        timers: Settings other than `TIMERS`.
+    """
+
+    def __init__(self, database, folder, *, furnished=False, **timers):
         self.database = database
         self.settings = Settings(
             data_dir=folder,
@@ -55,7 +61,10 @@ class Workshop:
         )
         self.storage = Storage(self.settings.storage)
         self.stopping = False
-        self._keys = itertools.count()
+        if not furnished:
+            self._furnish(database)
+
+    def _furnish(self, database):
         with database.transaction() as session:
             session.add(
                 User(email="a@b.c", role="admin", session_key="k", created_at=0)
@@ -103,7 +112,7 @@ class Workshop:
                 kind=kind,
                 title="toy",
                 spec=spec,
-                idempotency_key=f"key-{next(self._keys)}",
+                idempotency_key=uuid.uuid4().hex,
                 dataset_id=1,
                 **rows,
             ).job_id

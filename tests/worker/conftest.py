@@ -5,6 +5,14 @@ import pytest
 from shared.database import Database
 from tests.services import Broker
 from tests.worker.fleet import Fleet
+from tests.worker.workshop import Workshop
+
+
+@pytest.fixture
+def shop(sqlite_url, tmp_path):
+    database = Database(sqlite_url)
+    yield Workshop(database, tmp_path / "data")
+    database.dispose()
 
 
 @pytest.fixture

@@ -1,0 +1,61 @@
+"""Ingest jobs under the supervisor: published once, uploads removed."""
+
+import json
+
+import pytest
+
+from shared import attempt_store
+from shared.artifacts import write_manifest
+from shared.tables import DatasetVersion
+
+
+class TestIngest:
+    @pytest.mark.parametrize("named", ["in full", "below shared storage"])
+    def test_dataset_version_is_published_and_its_uploads_removed(self, shop, named):
+        upload = shop.storage.upload("abc") / "photos.zip"
+        upload.parent.mkdir(parents=True)
+        upload.write_bytes(b"zip")
+        path = upload if named == "in full" else upload.relative_to(shop.storage.root)
+        source = {"type": "archive", "path": str(path), "name": "photos.zip"}
+        job_id = shop.submit_ingest(sources=[source])
+        claim = shop.run_one()
+
+        job = shop.job(job_id)
+        assert job.state == "succeeded"
+        target = shop.storage.root / "datasets" / "1" / f"{job_id}-{claim.fence}"
+        assert (target / "images" / "a.png").exists()
+        assert not upload.parent.exists()
+        with shop.database.reading() as session:
+            row = session.get_one(DatasetVersion, job.dataset_version_id)
+        assert shop.storage.resolve(row.rel_path) == target
+        assert len(row.report["skipped"]) == 500
+        assert row.report["classes"] == ["a", "b"]
+
+    def test_folder_of_the_user_is_left_alone(self, shop, tmp_path):
+        mine = tmp_path / "mine"
+        mine.mkdir()
+        shop.submit_ingest(sources=[{"type": "folder", "path": str(mine), "name": "x"}])
+        shop.run_one()
+
+        assert mine.exists()
+
+    def test_renamed_folder_is_published_by_the_next_attempt(self, shop):
+        job_id = shop.submit_ingest()
+        first = shop.claim()
+        target = shop.storage.root / "datasets" / "1" / f"{job_id}-{first.fence}"
+        target.mkdir(parents=True)
+        (target / "report.json").write_text(
+            json.dumps({"fingerprint": "f", "images": 1, "size_bytes": 7})
+        )
+        sha = write_manifest(target, ["report.json"])
+        with shop.database.transaction() as session:
+            attempt_store.register_checkpoint(
+                session, job_id, first.fence, step=0, kind="final",
+                rel_path=shop.storage.relative(shop.folder(first) / "final"),
+                manifest_sha=sha, size_bytes=7,
+            )  # fmt: skip
+            attempt_store.end(session, job_id, 1, outcome="lost", charge=False)
+        second = shop.run_one()
+
+        assert shop.job(job_id).state == "succeeded"
+        assert not (shop.folder(second) / "spec.json").exists()

@@ -133,8 +133,7 @@ def _open_link(token: str) -> SignInLink:
     if found is None:
         raise NotFoundError(
             "This link was used already, is too old, or was replaced by a newer one. "
-            "Ask an admin for another; on the server, the command `trainyard up` prints "
-            "one."
+            "Ask an admin for another; on the server, `trainyard up` prints one."
         )
     return found
 

@@ -138,7 +138,7 @@ def print_table(rows: list[dict]) -> None:
 
 def main() -> int:
     """Reads the arguments, measures every seed, prints it."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")

@@ -413,7 +413,7 @@ def print_table(result: dict) -> None:
 
 def main() -> int:
     """Reads the arguments, runs the campaign, prints it."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=20)
     parser.add_argument("--json", action="store_true")

@@ -194,8 +194,9 @@ def _find_exif_in_jpeg(encoded: tf.Tensor) -> tf.Tensor:
         # (FFFE) at the front. Stopping at the first other one, mostly a quantisation
         # table, saves six turns of this loop per picture: a third of the whole cost.
         is_application = tf.equal(tf.bitwise.bitwise_and(marker, 0xFFF0), 0xFFE0)
-        is_over = ~(is_fill | is_application | tf.equal(marker, 0xFFFE)) | (
-            ~is_fill & (length < _LENGTH_BYTES)
+        is_known = is_fill | is_application | tf.equal(marker, 0xFFFE)
+        is_over = tf.logical_not(is_known) | (
+            tf.logical_not(is_fill) & (length < _LENGTH_BYTES)
         )
         is_exif = (
             tf.equal(marker, 0xFFE1)

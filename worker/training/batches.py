@@ -94,14 +94,15 @@ class PixelBatches(Batches):
     """Pictures of a pack, changed at random while training.
 
     Args:
-        pixels: The pack's pictures, (n, side, side, 3) uint8.
+        pixels: The pack's pictures, (n, side, side, 3) uint8: an array, or the pack's
+            own `Pixels`.
         augmentation: The bounds of the changes; None gives the plain pictures.
         **split: As in `Batches`.
     """
 
     def __init__(
         self,
-        pixels: np.ndarray,
+        pixels: Any,
         *,
         augmentation: Augmentation | None = None,
         **split: Any,

@@ -8,7 +8,7 @@ between phases as exact to resume as any other step.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,6 +22,7 @@ from worker.training.batches import (
     class_weights,
 )
 from worker.training.best_weights import BestWeights
+from worker.training.pack import Pack
 from worker.training.phases import Phase
 from worker.training.training_state import EVALUATE, FINE_TUNE, FROZEN, TrainingState
 
@@ -31,15 +32,6 @@ _SMALLEST_PROBABILITY = 1e-7  # as in Keras's own cross-entropy
 _WARM_UP_SHARE = 0.05
 _WARM_UP_FROM = 0.1  # of the peak rate; 0 would waste the first step
 _SGD_MOMENTUM = 0.9
-
-
-class Pack(Protocol):
-    """What training needs of a pack (`pack.py`)."""
-
-    pixels: Any
-    labels: np.ndarray
-    splits: dict[str, np.ndarray]
-    classes: list[str]
 
 
 @dataclass(frozen=True)
@@ -138,7 +130,7 @@ def _build_joined(
     determinism.start_model(material.spec.seed)
     base = build_model.build_base(material.spec, material.weights_dirs)
     head = build_model.build_head(
-        material.spec, base.output.shape[-1], len(material.pack.classes)
+        material.spec, base.output_shape[-1], len(material.pack.classes)
     )
     return base, head, build_model.join(base, head)
 
@@ -198,12 +190,13 @@ def _validation(
 
 
 def _compile(model: keras.Model, spec: TrainingSpec, peak: float, steps: int) -> None:
+    # XLA on a CPU is an order of magnitude slower (measured: 7 images/s to 87).
+    jit_compile: Any = "auto" if keras.backend.backend() == "jax" else False
     model.compile(
         optimizer=_build_optimizer(spec.optimizer, _schedule(peak, steps)),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=spec.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        # XLA on a CPU is an order of magnitude slower (measured: 7 images/s to 87).
-        jit_compile="auto" if keras.backend.backend() == "jax" else False,
+        jit_compile=jit_compile,
     )
 
 
@@ -222,7 +215,7 @@ def _schedule(
 
 def _build_optimizer(
     optimizer: Optimizer,
-    schedule: keras.optimizers.schedules.LearningRateSchedule,
+    schedule: Any,  # Keras annotates its optimizers as taking numbers alone
 ) -> keras.optimizers.Optimizer:
     # The name is part of the variables' paths, which a checkpoint is checked by.
     name = optimizer.value

@@ -281,8 +281,8 @@ class TestWishes:
 def test_stopped_database_costs_no_training(make_fleet, postgres, postgres_url):
     database = Database(postgres_url)
     fleet = make_fleet(use_database=database)
-    expected = straight_run(fleet, steps=250)
-    job_id = fleet.shop.submit(steps=250)
+    expected = straight_run(fleet, steps=500)
+    job_id = fleet.shop.submit(steps=500)
     fleet.start_worker()
     fleet.wait_for_step(job_id)
     trainer = fleet.trainer()

@@ -69,7 +69,9 @@ class Story:
         }
 
 
-def run(settings: Settings, *, images: int, start: Callable[[Settings], object]) -> Story:
+def run(
+    settings: Settings, *, images: int, start: Callable[[Settings], object]
+) -> Story:
     """Runs the five steps and returns what happened.
 
     Args:

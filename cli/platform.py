@@ -218,6 +218,9 @@ def _web_arguments(settings: Settings) -> list[str]:
         f"--threads={settings.web_threads}",
         "--timeout=120",
         "--graceful-timeout=2",
+        # A page polls every few seconds; at the default of 2 s its connection would be
+        # closed just as it asks again.
+        "--keep-alive=75",
         # The control socket would lie in the working folder, open to every process.
         "--no-control-socket",
     ]

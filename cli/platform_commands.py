@@ -124,9 +124,11 @@ def _show_ready(state: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(state)
         return
+    once = "/links/" in state["sign_in"]
+    words = "Sign in once with   " if once else "Sign in at          "
     out.print(
         f"\nTrainyard runs at [bold]{state['url']}[/bold]\n"
-        f"Sign in once with    {state['sign_in']}\n"
+        f"{words} {state['sign_in']}\n"
         f"Data folder          {state['data_dir']}\n",
         soft_wrap=True,
     )

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from shared import audit_store
 from shared.database import now_ms
 from shared.errors import ConflictError, NotFoundError
-from shared.job_deletion import delete_job, deletion_plan
+from shared.job_delete_store import delete_job, deletion_plan
 from shared.job_status import Desired, JobStatus
 from shared.job_submit_store import (
     Submitted,

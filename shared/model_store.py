@@ -4,7 +4,9 @@ A version is published by `attempt_store.complete_train` alone. Deleting one emp
 its files and keeps its row, so a number is never given twice.
 """
 
-from sqlalchemy import select, update
+from collections.abc import Collection
+
+from sqlalchemy import and_, func, select, update
 from sqlalchemy.orm import Session
 
 from shared import audit_store
@@ -71,7 +73,39 @@ def list_versions(session: Session, model_id: int) -> list[ModelVersion]:
 def latest_version(session: Session, name: str) -> ModelVersion | None:
     """Returns the newest version of the model called `name`, or None."""
     model = get_model_by_name(session, name)
-    return next(iter(list_versions(session, model.id)), None)
+    return latest_versions(session, [model.id]).get(model.id)
+
+
+def latest_versions(
+    session: Session, model_ids: Collection[int]
+) -> dict[int, ModelVersion]:
+    """Returns the newest version of each model that has one, by model."""
+    newest = (
+        select(ModelVersion.model_id, func.max(ModelVersion.version).label("version"))
+        .where(ModelVersion.model_id.in_(model_ids), ModelVersion.deleted_at.is_(None))
+        .group_by(ModelVersion.model_id)
+        .subquery()
+    )
+    found = session.scalars(
+        select(ModelVersion).join(
+            newest,
+            and_(
+                ModelVersion.model_id == newest.c.model_id,
+                ModelVersion.version == newest.c.version,
+            ),
+        )
+    )
+    return {row.model_id: row for row in found}
+
+
+def count_versions(session: Session, model_ids: Collection[int]) -> dict[int, int]:
+    """Returns how many versions that were not deleted each model has, by model."""
+    counted = session.execute(
+        select(ModelVersion.model_id, func.count())
+        .where(ModelVersion.model_id.in_(model_ids), ModelVersion.deleted_at.is_(None))
+        .group_by(ModelVersion.model_id)
+    )
+    return dict(counted)
 
 
 def get_version(session: Session, name: str, version: int) -> ModelVersion:
@@ -92,11 +126,19 @@ def get_version(session: Session, name: str, version: int) -> ModelVersion:
 
 def find_version_of_job(session: Session, job_id: int) -> ModelVersion | None:
     """Returns what a job published, or None when it was deleted or never was."""
-    return session.scalar(
+    return find_versions_of_jobs(session, [job_id]).get(job_id)
+
+
+def find_versions_of_jobs(
+    session: Session, job_ids: Collection[int]
+) -> dict[int, ModelVersion]:
+    """Returns what each job published, by job; nothing for those that did not."""
+    found = session.scalars(
         select(ModelVersion).where(
-            ModelVersion.job_id == job_id, ModelVersion.deleted_at.is_(None)
+            ModelVersion.job_id.in_(job_ids), ModelVersion.deleted_at.is_(None)
         )
     )
+    return {row.job_id: row for row in found if row.job_id is not None}
 
 
 def deletion_plan(session: Session, name: str, version: int) -> DeletionPlan:

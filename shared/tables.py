@@ -181,7 +181,7 @@ class Job(Base):
         CheckConstraint("desired IN ('run','pause','finish','cancel')", name="desired"),
         NEVER_REUSE_IDS,
     )
-    # Read with the row where a page asks for them (`job_queries`), else refused.
+    # Read with the row where a page asks for them (`job_read_store`), else refused.
     owner: Mapped[User] = relationship(viewonly=True, lazy="raise")
     dataset: Mapped[Dataset | None] = relationship(
         viewonly=True,

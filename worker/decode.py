@@ -27,6 +27,7 @@ _MAX_BLOCKS = 256
 _LENGTH_BYTES = 2  # a JPEG segment's length counts its own two bytes
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_PNG_BITS_AT = 24  # bits a channel, in the header chunk
 
 
 def decode_image(
@@ -118,8 +119,12 @@ def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
     # into alpha; with three it drops alpha and shows what the transparency hid.
     pixels = tf.io.decode_png(encoded, channels=4)
     colours, alpha = pixels[..., :3], pixels[..., 3:]
+    # Of a picture with 1, 2 or 4 bits the decoder calls "opaque" 1, 3 or 15, not 255;
+    # where a colour is transparent, alpha is 0 or 255 at every depth.
+    bits = tf.clip_by_value(_big_endian(encoded, tf.constant(_PNG_BITS_AT), 1), 1, 8)
+    opaque = tf.cast(tf.bitwise.left_shift(1, bits) - 1, tf.uint8)
     return tf.cond(
-        tf.reduce_all(tf.equal(alpha, 255)),
+        tf.reduce_all(tf.equal(alpha, opaque)) | tf.reduce_all(tf.equal(alpha, 255)),
         lambda: colours,
         lambda: _lay_on_white(colours, alpha),
     )

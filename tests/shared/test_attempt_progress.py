@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared import attempt_store, job_queries, job_store
+from shared import attempt_store, job_read_store, job_store
 from shared.attempt_store import MetricPoint
 from tests import factories
 
@@ -37,7 +37,8 @@ def add_losses(database, claim, steps, seq=0):
 def read_curve(database, job_id):
     with database.reading() as s:
         return [
-            (point.step, point.value) for point in job_queries.metrics_curve(s, job_id)
+            (point.step, point.value)
+            for point in job_read_store.metrics_curve(s, job_id)
         ]
 
 
@@ -57,7 +58,7 @@ def test_a_checkpoint_registered_twice_is_kept_once(database, job_id, claim):
         database.tx(lambda s: factories.checkpoint(s, job_id, 1, 5))
 
     with database.reading() as s:
-        assert len(job_queries.list_checkpoints(s, job_id)) == 1
+        assert len(job_read_store.list_checkpoints(s, job_id)) == 1
 
 
 def test_the_finished_result_is_no_place_to_resume_from(database, job_id, claim):
@@ -82,7 +83,7 @@ def test_going_back_to_an_older_checkpoint_lets_the_same_steps_count_again(
         factories.checkpoint(s, job_id, second.fence, 60)
 
     with database.reading() as s:
-        job = job_queries.get_job(s, job_id)
+        job = job_read_store.get_job(s, job_id)
     assert (job.last_step, job.attempt_start_step) == (60, 50)
 
 
@@ -152,7 +153,7 @@ def test_progress_is_shown_with_its_eta(database, job_id, claim):
         )
 
     with database.reading() as s:
-        job = job_queries.get_job(s, job_id)
+        job = job_read_store.get_job(s, job_id)
     assert (job.phase, job.progress_done, job.progress_total, job.eta_seconds) == (
         "frozen",
         3,
@@ -168,6 +169,6 @@ def test_a_note_said_twice_is_shown_once(database, job_id, claim):
         )
 
     with database.reading() as s:
-        assert [n.message for n in job_queries.list_notes(s, job_id)] == [
+        assert [n.message for n in job_read_store.list_notes(s, job_id)] == [
             "Disk is slow."
         ]

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import update
 
-from shared import attempt_store, job_queries, job_store, model_store, worker_store
+from shared import attempt_store, job_read_store, job_store, model_store, worker_store
 from shared.errors import Cancelled, LostLease
 from shared.retry_policy import Limits
 from shared.tables import Job
@@ -30,7 +30,7 @@ def claim(database, job_id):
 
 def get_job(database, job_id):
     with database.reading() as s:
-        return job_queries.get_job(s, job_id)
+        return job_read_store.get_job(s, job_id)
 
 
 def end(database, claim, **fields):
@@ -169,11 +169,11 @@ def dump(database, job_id):
     """Everything on record about a job, as plain values."""
     with database.reading() as s:
         rows = [
-            job_queries.get_job(s, job_id),
-            *job_queries.list_attempts(s, job_id),
-            *job_queries.list_checkpoints(s, job_id),
-            *job_queries.list_notes(s, job_id),
-            *job_queries.metrics_curve(s, job_id),
+            job_read_store.get_job(s, job_id),
+            *job_read_store.list_attempts(s, job_id),
+            *job_read_store.list_checkpoints(s, job_id),
+            *job_read_store.list_notes(s, job_id),
+            *job_read_store.metrics_curve(s, job_id),
         ]
         return [
             {column.key: getattr(row, column.key) for column in row.__table__.columns}

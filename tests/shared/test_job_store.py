@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shared import audit_store, job_queries, job_store
+from shared import audit_store, job_read_store, job_store
 from shared.errors import ConflictError, NotFoundError, UserError
 from tests import factories
 
@@ -23,7 +23,7 @@ def job_id(database, owner_id):
 
 def get_job(database, job_id):
     with database.reading() as s:
-        return job_queries.get_job(s, job_id)
+        return job_read_store.get_job(s, job_id)
 
 
 def submit(database, owner_id, key="k", **fields):

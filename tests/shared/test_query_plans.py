@@ -6,7 +6,7 @@ import re
 import pytest
 from sqlalchemy import event, text
 
-from shared import job_queries, reconcile_store
+from shared import job_read_store, reconcile_store
 from shared.tables import Job
 from tests import factories
 
@@ -108,7 +108,9 @@ def test_last_attempts_of_a_worker_are_found_by_index(crowded):
 
 def test_list_of_ten_thousand_jobs_is_read_a_page_at_a_time(crowded):
     pages = []
-    heard = listen(crowded, lambda s: pages.append(job_queries.list_jobs(s, page=150)))
+    heard = listen(
+        crowded, lambda s: pages.append(job_read_store.list_jobs(s, page=150))
+    )
 
     (page,) = pages
     assert (len(page.items), page.total) == (50, 10_240)

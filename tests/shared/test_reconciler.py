@@ -7,7 +7,7 @@ from sqlalchemy import text, update
 
 from shared import (
     attempt_store,
-    job_queries,
+    job_read_store,
     job_store,
     queue,
     reconcile_store,
@@ -51,7 +51,7 @@ def claim(database):
 
 def get_job(database, job_id):
     with database.reading() as s:
-        return job_queries.get_job(s, job_id)
+        return job_read_store.get_job(s, job_id)
 
 
 def running(job_id=1, fence=1, hb=1, *, expired=True):

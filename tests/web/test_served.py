@@ -2,12 +2,11 @@
 
 import hashlib
 import socket
-from pathlib import Path
 
 import httpx
 import pytest
 
-from shared import job_queries
+from shared import job_read_store
 from tests.services import wait_until
 from tests.web.served import serve
 
@@ -57,8 +56,9 @@ def test_memory_stays_flat_while_an_archive_comes_in(served, rows):
     assert answer.status_code == 201, answer.text
     assert peak - before < ROOM_BYTES
     with rows.database.reading() as session:
-        job = job_queries.get_job(session, answer.json()["job_id"])
-    with Path(job.spec["sources"][0]["path"]).open("rb") as file:
+        job = job_read_store.get_job(session, answer.json()["job_id"])
+    path = rows.storage.resolve(job.spec["sources"][0]["path"])
+    with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     wanted = hashlib.sha256()
     for block in blocks():

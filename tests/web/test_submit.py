@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared import job_queries
+from shared import job_read_store
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def submit(api, key=None, **body):
 
 def count_jobs(rows):
     with rows.database.reading() as session:
-        return job_queries.list_jobs(session, kind="train").total
+        return job_read_store.list_jobs(session, kind="train").total
 
 
 def form_values(dataset_ids, **more):
@@ -121,7 +121,7 @@ def test_the_advanced_fields_reach_the_spec(ana, rows):
     answer = ana.send("/jobs/new", "/jobs/new", **values)
 
     with rows.database.reading() as session:
-        job = job_queries.get_job(session, int(answer.location.rsplit("/", 1)[1]))
+        job = job_read_store.get_job(session, int(answer.location.rsplit("/", 1)[1]))
     training = job.spec["training"]
     assert training["head"]["units"] == [256, 64]
     assert training["checkpoint_every"] == {"epochs": None, "steps": 7}

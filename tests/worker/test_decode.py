@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -149,6 +150,37 @@ def test_palette_and_sixteen_bit_png_become_eight_bit_rgb(picture):
 
     np.testing.assert_array_equal(from_palette, np.asarray(palette.convert("RGB")))
     np.testing.assert_array_equal(from_deep[..., 0], picture[..., 0])
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+@pytest.mark.parametrize("is_palette", [False, True])
+def test_png_of_few_bits_is_as_bright_as_it_was_meant(bits, is_palette):
+    levels = np.arange(2**bits, dtype=np.uint8) * (255 // (2**bits - 1))
+    indices = np.arange(8) % 2**bits
+
+    encoded = write_png_of_few_bits(indices, bits, levels if is_palette else None)
+    pixels = decode_upright(tf.constant(encoded)).numpy()
+
+    np.testing.assert_array_equal(pixels[0, :, 0], levels[indices])
+
+
+def write_png_of_few_bits(indices, bits, palette):
+    """Encodes one row of numbers; Pillow would write a grey one with 8 bits."""
+    kind = 0 if palette is None else 3
+    header = struct.pack(">IIBBBBB", len(indices), 1, bits, kind, 0, 0, 0)
+    chunks = [(b"IHDR", header)]
+    if palette is not None:
+        chunks.append((b"PLTE", np.repeat(palette, 3).tobytes()))
+    places = ((indices[:, None] >> np.arange(bits)[::-1]) & 1).astype(np.uint8)
+    row = b"\0" + np.packbits(places.ravel()).tobytes()
+    chunks += [(b"IDAT", zlib.compress(row)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body))
+        + name
+        + body
+        + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in chunks
+    )
 
 
 @pytest.mark.parametrize("fit", list(Fit))

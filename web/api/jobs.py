@@ -6,7 +6,7 @@ from flask import Response, abort, request
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from shared import dataset_store, job_queries
+from shared import dataset_store, job_read_store
 from shared.errors import NotFoundError, UserError
 from shared.tables import Attempt, Checkpoint, Job, Note
 from shared.training_spec import DEFAULT_PRESET, build_training_spec
@@ -31,14 +31,14 @@ from web.deleting import describe_deleted
 from web.installation import get_database, get_installation
 from web.jobs import asks, curves, delete, group, log_tail
 from web.jobs.submit import Recipe, Request, make_recipes, submit
-from web.jobs.view import find_version, make_attempt
+from web.jobs.view import VersionName, find_version, find_versions, make_attempt
 
 
 @blueprint.get("/jobs", responses={"200": JobList})
 def list_jobs(query: JobQuery) -> dict[str, Any]:
     """Lists jobs, the newest first."""
     with get_database().reading() as session:
-        found = job_queries.list_jobs(
+        found = job_read_store.list_jobs(
             session,
             states=[query.state] if query.state else None,
             kind=query.kind,
@@ -47,7 +47,8 @@ def list_jobs(query: JobQuery) -> dict[str, Any]:
             page=query.page,
             page_size=query.page_size,
         )
-        items = [describe(session, job) for job in found.items]
+        versions = find_versions(session, found.items)
+        items = [_describe(job, versions.get(job.id)) for job in found.items]
     return {
         "items": items,
         "total": found.total,
@@ -78,7 +79,7 @@ def submit_jobs(
     )
     with here.database.reading() as session:
         jobs = [
-            describe(session, job_queries.get_job(session, job_id))
+            describe(session, job_read_store.get_job(session, job_id))
             for job_id in submission.job_ids
         ]
     answer = {
@@ -93,17 +94,17 @@ def submit_jobs(
 def get_job(path: JobPath) -> dict[str, Any]:
     """One job with its spec, attempts, checkpoints and notes."""
     with get_database().reading() as session:
-        job = job_queries.get_job(session, path.job_id)
+        job = job_read_store.get_job(session, path.job_id)
         values = {
             **describe(session, job),
             "spec": job.spec.get("training", {}),
             "attempt_list": [
-                _attempt(a) for a in job_queries.list_attempts(session, job.id)
+                _attempt(a) for a in job_read_store.list_attempts(session, job.id)
             ],
             "checkpoints": [
-                _checkpoint(c) for c in job_queries.list_checkpoints(session, job.id)
+                _checkpoint(c) for c in job_read_store.list_checkpoints(session, job.id)
             ],
-            "notes": [_note(n) for n in job_queries.list_notes(session, job.id)],
+            "notes": [_note(n) for n in job_read_store.list_notes(session, job.id)],
         }
     return JobDetail.model_validate(values).model_dump(mode="json")
 
@@ -112,8 +113,8 @@ def get_job(path: JobPath) -> dict[str, Any]:
 def get_metrics(path: JobPath) -> dict[str, Any]:
     """The learning curves, one row an epoch, without gaps or doubles."""
     with get_database().reading() as session:
-        job_queries.get_job(session, path.job_id)
-        points = job_queries.metrics_curve(session, path.job_id)
+        job_read_store.get_job(session, path.job_id)
+        points = job_read_store.metrics_curve(session, path.job_id)
     return {"epochs": curves.as_metrics(curves.collect_epochs(points))}
 
 
@@ -122,8 +123,8 @@ def get_events(path: JobPath) -> dict[str, Any]:
     """The end of the newest attempt's log."""
     here = get_installation()
     with here.database.reading() as session:
-        job_queries.get_job(session, path.job_id)
-        attempts = job_queries.list_attempts(session, path.job_id)
+        job_read_store.get_job(session, path.job_id)
+        attempts = job_read_store.list_attempts(session, path.job_id)
     if not attempts:
         return {"events": []}
     newest = max(attempts, key=lambda attempt: attempt.fence)
@@ -186,7 +187,10 @@ def get_group_archive(path: GroupPath) -> Response:
 
 def describe(session: Session, job: Job) -> dict[str, Any]:
     """Returns a job, read with its owner, dataset and model, as the API gives it."""
-    version = find_version(session, job)
+    return _describe(job, find_version(session, job))
+
+
+def _describe(job: Job, version: VersionName | None) -> dict[str, Any]:
     values = {
         **{name: getattr(job, name) for name in JobOut.model_fields if name in _PLAIN},
         "owner": job.owner.email,
@@ -202,7 +206,7 @@ _PLAIN = frozenset(Job.__mapper__.columns.keys())
 def _ask(job_id: int, verb: str) -> dict[str, Any]:
     asks.ask(get_installation(), current_account(), job_id, verb)
     with get_database().reading() as session:
-        return describe(session, job_queries.get_job(session, job_id))
+        return describe(session, job_read_store.get_job(session, job_id))
 
 
 def _find_dataset(session: Session, wanted: int | str) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from shared import audit_store, dataset_store, job_queries, job_store, queue
+from shared import audit_store, dataset_store, job_read_store, job_store, queue
 from shared.errors import ConflictError
 from shared.job_status import JobKind
 from shared.tables import Job
@@ -88,7 +88,8 @@ def add_upload(here: Installation, account: Account, incoming: Incoming) -> Adde
     asked = _asked(incoming, receive(incoming.stream, target, limits))
     source = {
         "type": "archive",
-        "path": str(target),
+        # Relative: the machine that reads it may have shared storage elsewhere.
+        "path": here.storage.relative(target),
         "name": shown_name(incoming.filename),
     }
     try:
@@ -173,7 +174,7 @@ def _spec(source: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
 
 def _find_earlier(here: Installation, account: Account, key: str) -> Job | None:
     with here.database.reading() as session:
-        return job_queries.find_job_by_key(session, account.id, key)
+        return job_read_store.find_job_by_key(session, account.id, key)
 
 
 def _repeat(earlier: Job, asked: dict[str, Any]) -> Added:
@@ -202,7 +203,7 @@ def _record(
     key: str,
 ) -> Added:
     def write(session: Session) -> Added:
-        earlier = job_queries.find_job_by_key(session, account.id, key)
+        earlier = job_read_store.find_job_by_key(session, account.id, key)
         if earlier:
             return _repeat(earlier, spec["asked"])
         dataset = _dataset_for(session, account, wish)

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from shared import dataset_store, job_queries, user_store
+from shared import dataset_store, job_read_store, user_store
 from shared.errors import NotFoundError
 from shared.job_status import TERMINAL, JobKind, JobStatus
 from shared.tables import Dataset, DatasetVersion, Job
@@ -60,7 +60,7 @@ class IngestRow:
 def list_rows(session: Session, datasets: list[Dataset]) -> list[DatasetRow]:
     """Returns the rows of `datasets`, each with its newest version and ingest."""
     versions = dataset_store.latest_versions(session, [d.id for d in datasets])
-    owners = {user.id: user.email for user in user_store.list_users(session)}
+    owners = user_store.find_emails(session, {d.owner_id for d in datasets})
     rows = []
     for dataset in datasets:
         version = versions.get(dataset.id)
@@ -88,7 +88,7 @@ def list_trainable(session: Session, chosen: list[int]) -> list[DatasetRow]:
 
 def find_ingest(session: Session, dataset_id: int) -> IngestRow | None:
     """Returns the newest ingest job of a dataset."""
-    found = job_queries.list_jobs(
+    found = job_read_store.list_jobs(
         session, kind=JobKind.INGEST, dataset_id=dataset_id, page_size=1
     )
     return _make_ingest(found.items[0]) if found.items else None
@@ -96,7 +96,7 @@ def find_ingest(session: Session, dataset_id: int) -> IngestRow | None:
 
 def list_train_jobs(session: Session, dataset_id: int) -> list[JobRow]:
     """Returns the newest training jobs on a dataset."""
-    found = job_queries.list_jobs(
+    found = job_read_store.list_jobs(
         session, kind=JobKind.TRAIN, dataset_id=dataset_id, page_size=20
     )
     return [make_job_row(job) for job in found.items]

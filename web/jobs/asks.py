@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from shared import job_queries, job_store, queue
+from shared import job_read_store, job_store, queue
 from shared.errors import NotFoundError
 from shared.job_status import Desired, JobKind, JobStatus
 from shared.tables import Job
@@ -94,7 +94,7 @@ def ask(here: Installation, account: Account, job_id: int, verb: str) -> str:
         raise NotFoundError(f"A job cannot be asked to {verb!r}.")
 
     def write(session: Session) -> tuple[str, str]:
-        job = job_queries.get_job(session, job_id)
+        job = job_read_store.get_job(session, job_id)
         require_change(account, job, "job")
         return _MOVES[verb](session, job_id, account.actor), job.kind
 

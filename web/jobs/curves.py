@@ -26,7 +26,7 @@ def collect_epochs(points: list[Any]) -> list[EpochPoint]:
     """Gathers single measures (`name`, `step`, `value`, ...) into one row an epoch.
 
     Args:
-        points: From `job_queries.metrics_curve`, without gaps or doubles.
+        points: From `job_read_store.metrics_curve`, without gaps or doubles.
     """
     rows: dict[tuple[int, str | None], EpochPoint] = {}
     for point in points:

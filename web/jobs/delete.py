@@ -2,7 +2,7 @@
 
 from sqlalchemy.orm import Session
 
-from shared import job_queries, job_store
+from shared import job_read_store, job_store
 from shared.deletion import DeletionPlan
 from web.auth.datastore import Account
 from web.deleting import remove_files
@@ -18,7 +18,7 @@ def plan_deletion(here: Installation, account: Account, job_id: int) -> Deletion
         NotAllowedError: When it is somebody else's.
     """
     with here.database.reading() as session:
-        require_change(account, job_queries.get_job(session, job_id), "job")
+        require_change(account, job_read_store.get_job(session, job_id), "job")
         return job_store.deletion_plan(session, job_id)
 
 
@@ -32,7 +32,7 @@ def delete_job(here: Installation, account: Account, job_id: int) -> DeletionPla
     """
 
     def write(session: Session) -> DeletionPlan:
-        require_change(account, job_queries.get_job(session, job_id), "job")
+        require_change(account, job_read_store.get_job(session, job_id), "job")
         return job_store.delete_job(session, job_id, actor=account.actor)
 
     plan = here.database.tx(write)

@@ -6,12 +6,12 @@ from typing import Any
 from flask import Response
 from sqlalchemy.orm import Session
 
-from shared import job_queries
+from shared import job_read_store
 from shared.errors import ConflictError, NotFoundError
 from shared.job_status import TERMINAL, JobStatus
 from shared.tables import Job
 from web.installation import get_database, get_installation
-from web.jobs.view import PAGE_SIZE, JobRow, VersionName, find_version, make_row
+from web.jobs.view import PAGE_SIZE, JobRow, VersionName, find_versions, make_row
 from web.models.archive import archive_name
 from web.paging import Pager, asked_page
 from web.zip_stream import Member, measure_zip, stream_zip
@@ -35,16 +35,15 @@ def make_page(group_key: str) -> dict[str, Any]:
         NotFoundError: When no job belongs to it.
     """
     with get_database().reading() as session:
-        found = job_queries.list_jobs(
+        found = job_read_store.list_jobs(
             session, group_key=group_key, page=asked_page(), page_size=PAGE_SIZE
         )
         if not found.total:
             raise NotFoundError(
                 "There is no such submission, or its jobs were deleted."
             )
-        rows = [
-            GroupRow(make_row(job), find_version(session, job)) for job in found.items
-        ]
+        versions = find_versions(session, found.items)
+        rows = [GroupRow(make_row(job), versions.get(job.id)) for job in found.items]
         waiting = _count(session, group_key, LIVE)
         published = _count(session, group_key, [JobStatus.SUCCEEDED])
     return {
@@ -65,7 +64,9 @@ def send_archive(group_key: str) -> Response:
     """
     here = get_installation()
     with here.database.reading() as session:
-        if not job_queries.list_jobs(session, group_key=group_key, page_size=1).total:
+        if not job_read_store.list_jobs(
+            session, group_key=group_key, page_size=1
+        ).total:
             raise NotFoundError(
                 "There is no such submission, or its jobs were deleted."
             )
@@ -87,15 +88,15 @@ def send_archive(group_key: str) -> Response:
     return response
 
 
-def _count(session: Session, group_key: str, states: list[str]) -> int:
-    return job_queries.list_jobs(
+def _count(session: Session, group_key: str, states: list[str] | None = None) -> int:
+    return job_read_store.list_jobs(
         session, states=states, group_key=group_key, page_size=1
     ).total
 
 
 def _list_versions(session: Session, group_key: str) -> list[VersionName]:
-    jobs: list[Job] = job_queries.list_jobs(
+    jobs: list[Job] = job_read_store.list_jobs(
         session, group_key=group_key, page_size=MAX_JOBS
     ).items
-    found = (find_version(session, job) for job in reversed(jobs))
-    return [version for version in found if version]
+    found = find_versions(session, jobs)
+    return [found[job.id] for job in reversed(jobs) if job.id in found]

@@ -5,7 +5,7 @@ from typing import Any
 from flask import request, url_for
 from sqlalchemy.orm import Session
 
-from shared import job_queries, model_store, worker_store
+from shared import job_read_store, model_store, worker_store
 from shared.job_status import JobKind, JobStatus
 from shared.tables import Job
 from web.auth.sign_in import current_account
@@ -30,11 +30,11 @@ def make_table() -> dict[str, Any]:
     kind = kind if kind in KINDS else JobKind.TRAIN
     page = asked_page()
     with get_database().reading() as session:
-        found = job_queries.list_jobs(
+        found = job_read_store.list_jobs(
             session, states=[state] if state else None, kind=kind, page=page,
             page_size=PAGE_SIZE,
         )  # fmt: skip
-        counts = job_queries.count_by_state(session, kind=kind)
+        counts = job_read_store.count_by_state(session, kind=kind)
         rows = [make_row(job) for job in found.items]
         workers_seen = any(
             kind in worker.kinds for worker in worker_store.list_workers(session)
@@ -56,9 +56,9 @@ def make_page(job_id: int) -> dict[str, Any]:
     values = {**make_runs(job_id), **make_live(job_id)}
     job = values["job"]
     with get_database().reading() as session:
-        found = job_queries.get_job(session, job_id)
+        found = job_read_store.get_job(session, job_id)
         evaluation = _find_evaluation(session, found)
-        points = job_queries.metrics_curve(session, job_id)
+        points = job_read_store.metrics_curve(session, job_id)
         spec = found.spec.get("training", found.spec)
     return {
         **values,
@@ -72,7 +72,7 @@ def make_page(job_id: int) -> dict[str, Any]:
 def make_live(job_id: int) -> dict[str, Any]:
     """Returns the values of the part of a job's page that changes."""
     with get_database().reading() as session:
-        job = job_queries.get_job(session, job_id)
+        job = job_read_store.get_job(session, job_id)
         return {
             "job": make_row(job),
             "allowed": may_change(current_account(), job),
@@ -84,12 +84,12 @@ def make_live(job_id: int) -> dict[str, Any]:
 def make_runs(job_id: int) -> dict[str, Any]:
     """Returns the values of the notes, attempts and checkpoints of a job."""
     with get_database().reading() as session:
-        attempts = job_queries.list_attempts(session, job_id)
+        attempts = job_read_store.list_attempts(session, job_id)
         return {
-            "job": make_row(job_queries.get_job(session, job_id)),
+            "job": make_row(job_read_store.get_job(session, job_id)),
             "attempts": [make_attempt(attempt) for attempt in attempts],
-            "checkpoints": job_queries.list_checkpoints(session, job_id),
-            "notes": job_queries.list_notes(session, job_id)[:MAX_NOTES],
+            "checkpoints": job_read_store.list_checkpoints(session, job_id),
+            "notes": job_read_store.list_notes(session, job_id)[:MAX_NOTES],
         }
 
 
@@ -97,7 +97,7 @@ def read_log(job_id: int) -> list[dict[str, str]]:
     """Returns the last lines of the newest attempt's log."""
     here = get_installation()
     with here.database.reading() as session:
-        attempts = job_queries.list_attempts(session, job_id)
+        attempts = job_read_store.list_attempts(session, job_id)
     if not attempts:
         return []
     newest = max(attempts, key=lambda attempt: attempt.fence)

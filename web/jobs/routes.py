@@ -16,7 +16,7 @@ from flask import (
 from flask_security.decorators import auth_required
 from werkzeug.wrappers import Response as AnyResponse
 
-from shared import job_queries
+from shared import job_read_store
 from shared.errors import UserError
 from web import polling
 from web.auth.sign_in import current_account
@@ -112,7 +112,7 @@ def log(job_id: int) -> Response:
 def charts(job_id: int) -> Response:
     """Both charts as BokehJS reads them, without data."""
     with get_database().reading() as session:
-        job_queries.get_job(session, job_id)
+        job_read_store.get_job(session, job_id)
     # Bokeh takes a second to import; most requests never need it.
     from web.jobs.charts import build_charts  # noqa: PLC0415
 
@@ -123,8 +123,8 @@ def charts(job_id: int) -> Response:
 def points(job_id: int) -> Response:
     """The data of charts and table, for polling."""
     with get_database().reading() as session:
-        job_queries.get_job(session, job_id)
-        rows = curves.collect_epochs(job_queries.metrics_curve(session, job_id))
+        job_read_store.get_job(session, job_id)
+        rows = curves.collect_epochs(job_read_store.metrics_curve(session, job_id))
     return polling.data(curves.as_json(rows))
 
 

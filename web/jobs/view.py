@@ -1,13 +1,14 @@
 """What pages show of jobs: rows copied out of the database into plain values."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from shared import job_queries, model_store
-from shared.job_status import TERMINAL, JobStatus
+from shared import job_read_store, model_store
+from shared.job_status import TERMINAL, JobKind, JobStatus
 from shared.tables import Attempt, Job
 from web.display import shown_state
 
@@ -39,6 +40,7 @@ class JobRow:
     dataset: Any
     model_name: str | None
     phase: str | None
+    phases: list[str]  # those that a training of this spec goes through
     done: int
     total: int
     unit: str | None
@@ -73,6 +75,7 @@ def make_row(job: Job) -> JobRow:
         dataset=job.dataset,
         model_name=job.model.name if job.model else None,
         phase=job.phase,
+        phases=_list_phases(job),
         done=job.progress_done,
         total=job.progress_total,
         unit=job.progress_unit,
@@ -86,14 +89,23 @@ def make_row(job: Job) -> JobRow:
 
 def find_version(session: Session, job: Job) -> VersionName | None:
     """Returns what a job has published, when it has and it was not deleted."""
-    if job.state != JobStatus.SUCCEEDED or job.model is None:
-        return None
-    version = model_store.find_version_of_job(session, job.id)
-    if version is None or version.deleted_at is not None:
-        return None
-    return VersionName(
-        job.model.name, version.version, version.artifact_bytes, version.artifact_sha
-    )
+    return find_versions(session, [job]).get(job.id)
+
+
+def find_versions(session: Session, jobs: Sequence[Job]) -> dict[int, VersionName]:
+    """Returns what each of `jobs` has published, by job, in one query."""
+    models = {
+        job.id: job.model.name
+        for job in jobs
+        if job.state == JobStatus.SUCCEEDED and job.model is not None
+    }
+    found = model_store.find_versions_of_jobs(session, models.keys()) if models else {}
+    return {
+        job_id: VersionName(
+            models[job_id], row.version, row.artifact_bytes, row.artifact_sha
+        )
+        for job_id, row in found.items()
+    }
 
 
 def make_attempt(attempt: Attempt) -> dict[str, Any]:
@@ -113,6 +125,19 @@ def make_attempt(attempt: Attempt) -> dict[str, Any]:
     }
 
 
+def _list_phases(job: Job) -> list[str]:
+    if job.kind != JobKind.TRAIN:
+        return []
+    spec = (job.spec or {}).get("training") or {}
+    epochs = {name: spec.get(f"{name}_epochs", 1) for name in ("frozen", "fine_tune")}
+    return [
+        "prepare",
+        *(name for name, count in epochs.items() if count),
+        "evaluate",
+        "export",
+    ]
+
+
 def _accuracy(job: Job) -> float | None:
     value = (job.result or {}).get("accuracy")
     return value if isinstance(value, int | float) else None
@@ -120,4 +145,4 @@ def _accuracy(job: Job) -> float | None:
 
 def list_filters(session: Session) -> dict[str, int]:
     """Returns how many jobs are in each state."""
-    return job_queries.count_by_state(session)
+    return job_read_store.count_by_state(session)

@@ -43,20 +43,22 @@ class ModelRow:
 
 def list_rows(session: Session, models: list[Model]) -> list[ModelRow]:
     """Returns the rows of `models`, each with its newest version."""
-    owners = {user.id: user.email for user in user_store.list_users(session)}
-    rows = []
-    for model in models:
-        versions = list_versions(session, model)
-        rows.append(
-            ModelRow(
-                name=model.name,
-                owner_id=model.owner_id,
-                owner=owners.get(model.owner_id, ""),
-                versions=len(versions),
-                latest=versions[0] if versions else None,
-            )
+    numbers = [model.id for model in models]
+    owners = user_store.find_emails(session, {model.owner_id for model in models})
+    newest = model_store.latest_versions(session, numbers)
+    counts = model_store.count_versions(session, numbers)
+    return [
+        ModelRow(
+            name=model.name,
+            owner_id=model.owner_id,
+            owner=owners.get(model.owner_id, ""),
+            versions=counts.get(model.id, 0),
+            latest=make_version(model, newest[model.id])
+            if model.id in newest
+            else None,
         )
-    return rows
+        for model in models
+    ]
 
 
 def list_versions(session: Session, model: Model) -> list[VersionRow]:

@@ -148,15 +148,13 @@ def _upright_pixels(
     data: bytes, kind: FileKind, proof: Proof, max_pixels: int
 ) -> np.ndarray:
     header = _open_header(data, kind, max_pixels)
-    # TensorFlow's decoder gives pictures of 1, 2 or 4 bits a wrong transparency.
-    has_few_bits = kind is PNG and data[_PNG_BITS_AT] < 8  # noqa: PLR2004
-    if kind in (JPEG, PNG) and not has_few_bits:
+    if kind in (JPEG, PNG):
         pixels, orientation = _decode(data)
         if orientation != 1:
             proof.remarks.append("turned")
         _remark_header(data, kind, header, proof)
     else:
-        proof.remarks.append("palette" if has_few_bits else "other_format")
+        proof.remarks.append("other_format")
         pixels = _through_pillow(header, kind, proof)
         if not np.array_equal(_decode(_encode_png(pixels))[0], _as_rgb(pixels)):
             raise MemberFaultError("damaged", _damaged(data, kind))
@@ -218,6 +216,8 @@ def _remark_header(
         if colour_type not in (_PNG_GREY, _PNG_RGB) or "transparency" in header.info:
             is_palette = header.mode == "P" and "transparency" not in header.info
             add("palette" if is_palette else "alpha")
+        elif bits < 8:  # noqa: PLR2004
+            add("palette")
 
 
 def _through_pillow(header: Image.Image, kind: FileKind, proof: Proof) -> np.ndarray:

@@ -31,6 +31,7 @@ from worker.training.stop_requests import StopRequests
 _USAGE = "usage: python -m worker.ingest.run SPEC.json WORKDIR"
 _LISTS = ("skipped", "changed", "samples", "conflicts", "notes")
 _EXAMPLES = 3
+_TOLD = 40  # the page shows fifty notes
 
 
 def main(arguments: list[str]) -> int:
@@ -109,6 +110,7 @@ def _make_version(request: Request, scratch: Path) -> Version:
     try:
         splits, notes = assign_splits(keyed, request.shares)
     except UserError as error:
+        _tell_left_out(skips)
         raise UserError(f"{error}{_left_out(skips)}") from error
     collected.notes += [*remarks, *notes]
     return Version(merged, splits, collected, skips, request.limits)
@@ -133,6 +135,14 @@ def _clear(workdir: Path) -> None:
     """Removes what this attempt, or one that was killed in this folder, has left."""
     for leftover in (workdir / "scratch", *workdir.glob(".tmp-final-*")):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _tell_left_out(skips: SkipList) -> None:
+    """Names what was left out on the job's page: a refused dataset has no other."""
+    for skip in skips.items[:_TOLD]:
+        events.note("warning", f"Left out {skip.file}: {skip.reason}")
+    if skips.total > _TOLD:
+        events.note("warning", f"{skips.total - _TOLD:,} more files were left out.")
 
 
 def _left_out(skips: SkipList) -> str:

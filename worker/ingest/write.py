@@ -5,7 +5,6 @@ durable; nobody changes it afterwards.
 """
 
 import json
-import os
 import shutil
 import uuid
 from collections import Counter, defaultdict
@@ -32,7 +31,7 @@ MANIFEST_TABLE, REPORT = "manifest.parquet", "report.json"
 SAMPLES_PER_CLASS = 8
 MOST_SAMPLES = 400
 MOST_CHANGES = 10_000
-# Copying and fsync wait for the disk, not for the processor.
+# Copying waits for the disk, not for the processor.
 _WRITERS = 8
 _ROWS_AT_ONCE = 20_000
 _SCHEMA = pa.schema(
@@ -145,12 +144,6 @@ def _place(picture: Picture, workdir: Path, folder: Path) -> None:
                 f"“{picture.name}” changed while it was read. Add the dataset again "
                 "when nobody writes to its folder."
             )
-    for name in {path, original}:
-        descriptor = os.open(folder / name, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _write_table(version: Version, folder: Path) -> None:

@@ -47,8 +47,8 @@ def explain(error: Exception) -> Failure:
     if isinstance(error, MemoryError):
         return Failure(
             "memory",
-            "This machine's memory is too small for this training. A smaller "
-            "`batch_size` or `image_size_px` needs less.",
+            "This machine's memory is too small for this job: close other programs. A "
+            "training with a smaller `batch_size` or `image_size_px` needs less.",
             _ERROR,
         )
     if isinstance(error, OSError):

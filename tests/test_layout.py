@@ -1,0 +1,52 @@
+"""The rules of the layout hold: who imports whom, and where SQL may stand."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+STATEMENTS = {"select", "insert", "update", "delete", "text"}
+
+
+def list_sources(*folders):
+    return [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+
+
+def test_imports_flow_one_way():
+    command = [Path(sys.executable).parent / "lint-imports", "--no-cache"]
+
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert run.returncode == 0, run.stdout
+
+
+def test_sql_stands_in_stores_alone():
+    at_home = {"database.py", "sql_dialect.py", "tables.py"}
+    strays = [
+        str(path.relative_to(ROOT))
+        for path in list_sources("shared", "web", "worker", "cli")
+        if _makes_statements(path)
+        and "migrations" not in path.parts
+        and not (path.parent.name == "shared" and path.stem.endswith("_store"))
+        and path.name not in at_home
+    ]
+
+    assert strays == []
+
+
+def _makes_statements(path):
+    return any(
+        isinstance(node, ast.ImportFrom)
+        and node.module == "sqlalchemy"
+        and any(alias.name in STATEMENTS for alias in node.names)
+        for node in ast.walk(ast.parse(path.read_text()))
+    )
+
+
+def test_no_file_is_called_after_nothing_in_particular():
+    vague = {"utils", "util", "helpers", "helper", "manager", "common", "misc"}
+
+    found = list_sources("shared", "web", "worker", "cli")
+
+    assert [str(path) for path in found if path.stem in vague] == []

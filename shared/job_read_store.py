@@ -82,7 +82,7 @@ def count_by_state(session: Session, *, kind: str | None = None) -> dict[str, in
     query = select(Job.state, func.count()).group_by(Job.state)
     if kind is not None:
         query = query.where(Job.kind == kind)
-    return dict(session.execute(query))
+    return dict(session.execute(query).all())
 
 
 def metrics_curve(session: Session, job_id: int) -> list[Metric]:

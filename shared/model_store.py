@@ -105,7 +105,7 @@ def count_versions(session: Session, model_ids: Collection[int]) -> dict[int, in
         .where(ModelVersion.model_id.in_(model_ids), ModelVersion.deleted_at.is_(None))
         .group_by(ModelVersion.model_id)
     )
-    return dict(counted)
+    return dict(counted.all())
 
 
 def get_version(session: Session, name: str, version: int) -> ModelVersion:

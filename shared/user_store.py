@@ -83,7 +83,7 @@ def list_users(session: Session) -> list[User]:
 def find_emails(session: Session, user_ids: Collection[int]) -> dict[int, str]:
     """Returns the sign-in names of these users, by number."""
     found = session.execute(select(User.id, User.email).where(User.id.in_(user_ids)))
-    return dict(found)
+    return dict(found.all())
 
 
 def count_users(session: Session) -> int:

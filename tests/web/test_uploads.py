@@ -3,7 +3,6 @@
 import errno
 import io
 import shutil
-from pathlib import Path
 
 import pytest
 

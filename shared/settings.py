@@ -20,6 +20,7 @@ from shared.errors import UserError
 
 # Leaves room for a slash and a socket's name within the 107 bytes that Linux takes.
 MAX_RUNTIME_BYTES = 80
+MIN_SECRET_CHARACTERS = 32
 
 
 class Settings(BaseSettings):
@@ -56,7 +57,7 @@ class Settings(BaseSettings):
     )
     secret_key: str | None = Field(
         default=None,
-        min_length=32,
+        min_length=MIN_SECRET_CHARACTERS,
         description="Signs sessions and links. `up` makes one and keeps it in the "
         "data folder; production must set it.",
     )
@@ -249,13 +250,20 @@ class Settings(BaseSettings):
             return self.secret_key
         path = self.secret_key_file or self.data_dir / "secret_key"
         try:
-            return path.read_text().strip()
+            key = path.read_text().strip()
         except OSError as error:
             raise UserError(
                 f"No secret key: set TRAINYARD_SECRET_KEY (32 characters or more) or "
                 f"write one to {path}; `trainyard up` makes it.",
                 field="secret_key",
             ) from error
+        if len(key) < MIN_SECRET_CHARACTERS:
+            raise UserError(
+                f"The secret key in {path} has {len(key)} characters; it needs "
+                f"{MIN_SECRET_CHARACTERS} or more.",
+                field="secret_key",
+            )
+        return key
 
 
 def _name_misspelt(variable: str) -> str | None:

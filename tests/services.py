@@ -58,7 +58,8 @@ class PostgresServer:
             self._open_path_to_binaries()
         self._process = None
         self._run_tool(
-            "initdb", "-D", "data", "-U", "trainyard", "-A", "trust", "-E", "UTF8"
+            *["initdb", "-D", "data", "-U", "trainyard", "-A", "trust", "-E", "UTF8"],
+            "--locale=C",  # the machine's own may be named and not there
         )
         self.start()
 

@@ -86,6 +86,29 @@ def test_two_users_may_use_the_same_key(ana_api, api, ana, bob, rows):
     assert submit(api(bob.user_id), "k", datasets=[dataset]).status_code == 201
 
 
+def test_nobody_publishes_into_the_model_of_another(ana_api, api, ana, bob, rows):
+    dataset = rows.dataset(ana.user_id, "cells")
+    submit(ana_api, "k", datasets=[dataset])
+    bobs = api(bob.user_id)
+
+    named = submit(bobs, "k1", datasets=[dataset], model_name="cells")
+    unnamed = submit(bobs, "k2", datasets=[dataset])
+
+    assert named.status_code == 403
+    assert "belongs to somebody else" in named.json["detail"]
+    assert unnamed.json["jobs"][0]["model_name"] == "cells (bob)"
+
+
+def test_another_choice_on_the_same_page_is_another_request(ana, rows):
+    first = form_values([rows.dataset(ana.user_id, "cells")])
+    second = form_values([rows.dataset(ana.user_id, "leaves")])
+
+    ana.send("/jobs/new", "/jobs/new", **first)
+    ana.send("/jobs/new", "/jobs/new", **second)
+
+    assert count_jobs(rows) == 2
+
+
 def test_a_double_click_makes_one_job(ana, rows):
     values = form_values([rows.dataset(ana.user_id)])
 

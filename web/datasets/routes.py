@@ -28,6 +28,7 @@ from web.datasets.add import Added, Incoming, add_server_path, add_upload
 from web.datasets.delete import delete_dataset, plan_deletion
 from web.deleting import show_plan
 from web.error_pages import status_of
+from web.form_key import form_key
 from web.installation import get_database, get_installation
 from web.paging import Pager, asked_page, cut_page
 from web.permissions import require_change
@@ -105,7 +106,7 @@ def add_path() -> AnyResponse | tuple[str, int]:
             path=request.form.get("path", ""),
             labels=request.form.get("labels", "").strip() or None,
             name=request.form.get("name", "").strip() or None,
-            key=request.form.get("key") or None,
+            key=form_key(request.form),
         )
     except UserError as error:
         return _show_add(None, problem=str(error)), status_of(error)

@@ -69,7 +69,7 @@ def as_json(rows: list[EpochPoint]) -> dict[str, Any]:
         "fine_tune_from": fine_tune[0] - 0.5
         if fine_tune and fine_tune[0] > 1
         else None,
-        "rows": [_cells(row) for row in rows],
+        "rows": [_cells(n, row) for n, row in zip(numbers, rows, strict=True)],
     }
 
 
@@ -78,10 +78,10 @@ def as_metrics(rows: list[EpochPoint]) -> list[dict[str, Any]]:
     return [asdict(row) for row in rows]
 
 
-def _cells(row: EpochPoint) -> list[str]:
+def _cells(number_through: int, row: EpochPoint) -> list[str]:
     return [
         phase(row.phase),
-        "" if row.epoch is None else str(row.epoch),
+        str(number_through),
         f"{row.step:,}",
         number(row.loss),
         number(row.val_loss),

@@ -24,6 +24,7 @@ from web.bokeh_assets import BOKEH_VERSION
 from web.datasets.view import MAX_LISTED, list_trainable
 from web.deleting import show_plan
 from web.error_pages import status_of
+from web.form_key import form_key
 from web.installation import get_database, get_installation
 from web.jobs import curves, form, group, pages
 from web.jobs.asks import ASKS
@@ -68,7 +69,7 @@ def new() -> str | tuple[str, int] | AnyResponse:
                 dataset_ids=filled.datasets,
                 recipes=form.build_recipes(filled),
                 model_name=filled.model_name or None,
-                key=request.form.get("key") or None,
+                key=form_key(request.form),
             ),
         )
     except UserError as error:

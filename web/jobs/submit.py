@@ -23,11 +23,12 @@ from shared import (
 )
 from shared.errors import ConflictError, UserError
 from shared.job_status import JobKind
-from shared.tables import Dataset, DatasetVersion
+from shared.tables import Dataset, DatasetVersion, Model
 from shared.training_spec import TrainingSpec
 from web.auth.datastore import Account
-from web.datasets.names import clean_name
+from web.datasets.names import MAX_CHARACTERS, clean_name, name_from_text
 from web.installation import Installation
+from web.permissions import NotAllowedError, may_change
 
 MAX_JOBS = 500
 
@@ -156,8 +157,7 @@ def _submit_one(
 ) -> job_store.Submitted:
     dataset = dataset_store.get_dataset(session, dataset_id)
     version = _version_to_train(session, dataset)
-    name = clean_name(request.model_name or dataset.name, "model")
-    model = model_store.find_or_create_model(session, name, account.id)
+    model = _model_to_publish(session, account, request, dataset)
     return job_store.submit(
         session,
         owner_id=account.id,
@@ -166,7 +166,7 @@ def _submit_one(
         spec={
             "training": recipe.spec.model_dump(mode="json"),
             "preset": recipe.preset,
-            "model_name": name,
+            "model_name": model.name,
             # So that the same key with more or fewer jobs is another request.
             "submission_jobs": request.count_jobs(),
         },
@@ -179,6 +179,28 @@ def _submit_one(
         priority=request.priority,
         parent_id=request.parent_id,
     )
+
+
+def _model_to_publish(
+    session: Session, account: Account, request: Request, dataset: Dataset
+) -> Model:
+    """Returns the model whose next version the job becomes.
+
+    Only its owner and admins publish under a name. Where none was asked for and the
+    dataset's own belongs to somebody else, the user's name is added to it.
+    """
+    name = clean_name(request.model_name or dataset.name, "model")
+    model = model_store.find_or_create_model(session, name, account.id)
+    if not request.model_name and not may_change(account, model):
+        user = f" ({account.email.partition('@')[0]})"
+        name = name_from_text(name[: MAX_CHARACTERS - len(user)] + user)
+        model = model_store.find_or_create_model(session, name, account.id)
+    if not may_change(account, model):
+        raise NotAllowedError(
+            f"The model {name!r} belongs to somebody else. Publish under another name.",
+            field="model_name",
+        )
+    return model
 
 
 def _version_to_train(session: Session, dataset: Dataset) -> DatasetVersion:

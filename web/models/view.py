@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from shared import model_store, user_store
 from shared.errors import NotFoundError
 from shared.tables import Model, ModelVersion
+from web.row_numbers import read_number
 
 LATEST = "latest"
 PAGE_SIZE = 50
@@ -80,8 +81,8 @@ def find_row(session: Session, name: str, version: str) -> VersionRow:
         found = model_store.latest_version(session, name)
         if found is None:
             raise NotFoundError(f"Model {name!r} has no version.")
-    elif version.isdecimal():
-        found = model_store.get_version(session, name, int(version))
+    elif (number := read_number(version)) is not None:
+        found = model_store.get_version(session, name, number)
     else:
         raise NotFoundError(
             f"A version is a number or `latest`. Received: {version[:40]!r}."

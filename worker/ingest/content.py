@@ -11,7 +11,12 @@ _SPLIT_RANK = {"test": 0, "val": 1, "train": 2, None: 3}
 
 
 class HasContent(Protocol):
-    """An image that knows its bytes' hash, its class, its split and its name."""
+    """An image that knows what it shows, its bytes, its class, split and name."""
+
+    @property
+    def content(self) -> str:
+        """Hash of the pixels, or of the bytes where nothing was decoded."""
+        ...
 
     sha256: str
     label: str
@@ -28,15 +33,15 @@ class Merged(Generic[Image]):
 
     Args:
         kept: One image per content, sorted by hash.
-        duplicates: How many copies under the same label were dropped.
-        conflicts: Groups of identical files under different labels. None of them
+        copies: Dropped copies under the same label, each with the one that is kept.
+        conflicts: Groups of identical pictures under different labels. None of them
             is kept: nobody but the user can say which label is right.
         leaks: How many copies were dropped from a split given by the user because
             the same picture was also in another one.
     """
 
     kept: list[Image]
-    duplicates: int
+    copies: list[tuple[Image, Image]]
     conflicts: list[list[Image]]
     leaks: int
 
@@ -45,16 +50,18 @@ def merge_identical(images: Iterable[Image]) -> Merged[Image]:
     """Keeps one of each group of identical pictures, none where labels disagree."""
     groups: dict[str, list[Image]] = {}
     for image in images:
-        groups.setdefault(image.sha256, []).append(image)
-    merged: Merged[Image] = Merged([], 0, [], 0)
+        groups.setdefault(image.content, []).append(image)
+    merged: Merged[Image] = Merged([], [], [], 0)
     for _, group in sorted(groups.items()):
-        group.sort(key=lambda image: (_SPLIT_RANK[image.split], image.name))
+        # By bytes before names: what is kept must not depend on what a file is called.
+        group.sort(key=lambda one: (_SPLIT_RANK[one.split], one.sha256, one.name))
         if len({image.label for image in group}) > 1:
             merged.conflicts.append(group)
             continue
         merged.kept.append(group[0])
-        merged.duplicates += len(group) - 1
+        merged.copies += [(copy, group[0]) for copy in group[1:]]
         merged.leaks += len({image.split for image in group} - {None}) > 1
+    merged.kept.sort(key=lambda image: image.sha256)
     return merged
 
 

@@ -56,6 +56,7 @@ class Proof:
 
     Args:
         sha256: Of the original bytes.
+        content: Hash of the upright pixels, the same for a PNG and a BMP of them.
         size_bytes: Of the original.
         suffix: Ending that fits the original's kind.
         width_px: Upright width.
@@ -65,6 +66,7 @@ class Proof:
     """
 
     sha256: str
+    content: str
     size_bytes: int
     suffix: str
     width_px: int
@@ -98,15 +100,24 @@ def prove(path: str, rewritten: str, max_pixels: int) -> dict[str, Any]:
         MemberFaultError: Saying why it is left out.
     """
     data, kind = _read(Path(path))
-    proof = Proof(hashlib.sha256(data).hexdigest(), len(data), kind.suffix, 0, 0)
+    digest = hashlib.sha256(data).hexdigest()
+    proof = Proof(digest, "", len(data), kind.suffix, 0, 0)
     try:
         pixels = _upright_pixels(data, kind, proof, max_pixels)
     except MemoryError as error:
         raise MemberFaultError("out_of_memory", _MEMORY_REASON) from error
     proof.height_px, proof.width_px = pixels.shape[:2]
+    proof.content = _digest_pixels(pixels)
     if proof.rewritten:
         Path(rewritten).write_bytes(_encode_png(pixels))
     return asdict(proof)
+
+
+def _digest_pixels(pixels: np.ndarray) -> str:
+    colours = np.ascontiguousarray(_as_rgb(pixels))
+    digest = hashlib.sha256(f"{colours.shape}".encode())
+    digest.update(colours.data)
+    return digest.hexdigest()
 
 
 def _read(path: Path) -> tuple[bytes, FileKind]:

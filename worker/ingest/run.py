@@ -19,11 +19,11 @@ from pathlib import Path
 from shared.errors import UserError
 from worker import events
 from worker.ingest.collect import collect
-from worker.ingest.content import merge_identical
+from worker.ingest.content import Merged, merge_identical
 from worker.ingest.found import SkipList
 from worker.ingest.request import Request, load_request
 from worker.ingest.split import Keyed, assign_splits
-from worker.ingest.verify import verify
+from worker.ingest.verify import Picture, verify
 from worker.ingest.write import Version, write_version
 from worker.training import failures
 from worker.training.stop_requests import StopRequests
@@ -106,6 +106,7 @@ def _make_version(request: Request, scratch: Path) -> Version:
     )
     events.phase("split")
     merged = merge_identical(pictures)
+    _note_identical(merged, skips)
     keyed = [Keyed(p.sha256, p.label, p.split) for p in merged.kept]
     try:
         splits, notes = assign_splits(keyed, request.shares)
@@ -114,6 +115,19 @@ def _make_version(request: Request, scratch: Path) -> Version:
         raise UserError(f"{error}{_left_out(skips)}") from error
     collected.notes += [*remarks, *notes]
     return Version(merged, splits, collected, skips, request.limits)
+
+
+def _note_identical(merged: Merged[Picture], skips: SkipList) -> None:
+    """Names each copy, and each picture that is there under two labels."""
+    for copy, kept in merged.copies:
+        skips.add(
+            copy.name, "copy", f"It shows the same as “{kept.name}”, which is used."
+        )
+    for group in merged.conflicts:
+        for picture in group:
+            other = next(one for one in group if one.label != picture.label)
+            reason = f"It shows the same as “{other.name}”, which is “{other.label}”."
+            skips.add(picture.name, "conflict", reason)
 
 
 def _reporter(phase: str, unit: str) -> Callable[[int, int], None]:

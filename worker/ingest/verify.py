@@ -34,6 +34,7 @@ class Picture:
 
     Args:
         sha256: Of the original bytes.
+        content: Hash of the upright pixels.
         label: Its class.
         split: The user's wish, if any.
         name: The user's name for it.
@@ -47,6 +48,7 @@ class Picture:
     """
 
     sha256: str
+    content: str
     label: str
     split: str | None
     name: str
@@ -115,6 +117,7 @@ def _rewritten_path(folder: Path, number: int) -> Path:
 def _picture(labelled: LabelledFile, proof: dict[str, Any], target: Path) -> Picture:
     return Picture(
         sha256=proof["sha256"],
+        content=proof["content"],
         label=labelled.label,
         split=labelled.split,
         name=labelled.file.name,

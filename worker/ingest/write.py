@@ -191,7 +191,7 @@ def _build_report(version: Version) -> dict[str, Any]:
         "changed": _list_changes(version),
         "notes": version.collected.notes + _merge_notes(version.merged),
         "conflicts": _list_conflicts(version),
-        "duplicates": version.merged.duplicates,
+        "duplicates": len(version.merged.copies),
     }
 
 
@@ -223,12 +223,12 @@ def _merge_notes(merged: Merged[Picture]) -> list[str]:
     if merged.conflicts:
         files = sum(map(len, merged.conflicts))
         notes.append(
-            f"{files:,} files are identical to others with a different label. They "
+            f"{files:,} pictures are the same as others with a different label. They "
             "are left out, since nobody but you can say which label is right."
         )
-    if merged.duplicates:
+    if merged.copies:
         notes.append(
-            f"{merged.duplicates:,} files are copies of others in their class; each "
+            f"{len(merged.copies):,} files are copies of others in their class; each "
             "picture is used once."
         )
     if merged.leaks:

@@ -144,6 +144,11 @@ class _Hashed:
     split: str | None
     sha256: str
 
+    @property
+    def content(self) -> str:
+        """The bytes stand for the picture: nothing is decoded here."""
+        return self.sha256
+
 
 def _build(files: list[LabelledFile]) -> LabelledImages:
     with ThreadPoolExecutor() as threads:

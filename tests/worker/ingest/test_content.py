@@ -19,7 +19,9 @@ def test_copies_in_one_class_are_kept_once():
     )
 
     assert [image.name for image in merged.kept] == ["a.jpg", "c.jpg"]
-    assert merged.duplicates == 1
+    assert [(copy.name, kept.name) for copy, kept in merged.copies] == [
+        ("b.jpg", "a.jpg")
+    ]
     assert merged.conflicts == []
 
 
@@ -30,7 +32,7 @@ def test_identical_files_under_two_labels_are_all_left_out():
     assert [{one.label for one in group} for group in merged.conflicts] == [
         {"cat", "dog"}
     ]
-    assert merged.duplicates == 0
+    assert merged.copies == []
 
 
 def test_a_copy_of_a_test_picture_is_not_trained_on():

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import random
@@ -44,7 +45,12 @@ BAD = {
     "dog/.DS_Store": b"x",
     "notes.txt": b"hello",
 }
-COPIES = {"dog/copy of 0.png": GOOD["dog/0.png"]}
+COPIES = {
+    "dog/copy of 0.png": GOOD["dog/0.png"],
+    "cat/1 as it was drawn.bmp": encode(
+        Image.open(io.BytesIO(GOOD["cat/1.png"])).convert("RGB"), "BMP"
+    ),
+}
 CONFLICT = {"cat/both.png": png(777), "dog/both too.png": png(777)}
 
 
@@ -81,12 +87,15 @@ class TestVersion:
         report = messy.report()
 
         reasons = {skip["file"]: skip["reason"] for skip in report["skipped"]}
-        assert set(reasons) == set(BAD)
+        assert set(reasons) == set(BAD) | set(COPIES) | set(CONFLICT)
         assert "empty" in reasons["cat/empty.jpg"]
         assert "HTML" in reasons["cat/page.jpg"]
         assert "cut off" in reasons["cat/half.jpg"]
         assert "90,000 x 90,000" in reasons["dog/bomb.png"]
-        assert report["skipped_total"] == len(BAD)
+        assert "“dog/0.png”, which is used" in reasons["dog/copy of 0.png"]
+        assert "the same as “cat/1.png”" in reasons["cat/1 as it was drawn.bmp"]
+        assert "“dog/both too.png”, which is “dog”" in reasons["cat/both.png"]
+        assert report["skipped_total"] == len(reasons)
 
     def test_what_was_done_to_a_picture_is_told(self, messy):
         changes = {one["file"]: one["change"] for one in messy.report()["changed"]}
@@ -100,7 +109,7 @@ class TestVersion:
     def test_copies_are_merged_and_conflicts_left_out(self, messy):
         report = messy.report()
 
-        assert report["duplicates"] == 1
+        assert report["duplicates"] == len(COPIES)
         assert report["conflicts"] == [
             {"files": ["cat/both.png", "dog/both too.png"], "labels": ["cat", "dog"]}
         ]
@@ -145,7 +154,7 @@ class TestVersion:
         }
 
         assert phases == ["unpack", "verify", "split", "write"]
-        assert ends["verify"] == (len(GOOD) + len(ODD) + 3 + 1 + 1 + 2,) * 2
+        assert ends["verify"] == (len(GOOD) + len(ODD) + 3 + 1 + 2 + 2,) * 2
         assert ends["write"] == (len(GOOD) + len(ODD),) * 2
         assert messy.last["event"] == "finished"
         assert messy.last["summary"]["images"] == len(GOOD) + len(ODD)

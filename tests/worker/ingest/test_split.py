@@ -23,6 +23,10 @@ class Entry:
     split: str | None
     name: str
 
+    @property
+    def content(self):
+        return self.sha256
+
 
 def images(label, count, given=None, start=0):
     return [

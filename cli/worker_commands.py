@@ -53,6 +53,10 @@ def run(
     ingest: Annotated[
         bool, typer.Option("--ingest", help="Read datasets; train nothing.")
     ] = False,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option("--queue", help="Job queue to serve; repeatable."),
+    ] = None,
 ) -> None:
     """Run workers of this machine: by default one per GPU, else one on the CPU.
 
@@ -71,9 +75,10 @@ def run(
         slots = ["cpu" if cpu else "ingest"]
     else:
         slots = list_training_slots()
+    programs = {slot: _worker_command(slot, queue or []) for slot in slots}
     if len(slots) == 1:
-        raise typer.Exit(_run_one_worker(settings, slots[0]))
-    _run_workers(settings, slots)
+        raise typer.Exit(_run_one_worker(settings, programs[slots[0]]))
+    _run_workers(settings, programs)
 
 
 @commands.command()
@@ -194,12 +199,13 @@ def _wait_until_idle(database: "Database", numbers: list[int]) -> None:
         quiet = 0 if busy else quiet + 1
 
 
-def _worker_command(slot: str) -> list[str]:
-    return [sys.executable, "-m", "worker.run", "--slot", slot]
+def _worker_command(slot: str, queues: list[str]) -> list[str]:
+    served = ["--queues", ",".join(queues)] if queues else []
+    return [sys.executable, "-m", "worker.run", "--slot", slot, *served]
 
 
-def _run_one_worker(settings: Settings, slot: str) -> int:
-    process = subprocess.Popen(_worker_command(slot), env=child_environment(settings))
+def _run_one_worker(settings: Settings, command: list[str]) -> int:
+    process = subprocess.Popen(command, env=child_environment(settings))
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: process.terminate())
     while True:
@@ -209,20 +215,20 @@ def _run_one_worker(settings: Settings, slot: str) -> int:
             say("Stopping; the job is saved first ...")
 
 
-def _run_workers(settings: Settings, slots: list[str]) -> None:
+def _run_workers(settings: Settings, programs: dict[str, list[str]]) -> None:
     from cli.children import Child, stop_all
 
     environment = child_environment(settings, PYTHONUNBUFFERED="1")
     workers = [
-        Child(f"worker-{slot}", _worker_command(slot), environment, settings.logs)
-        for slot in slots
+        Child(f"worker-{slot}", command, environment, settings.logs)
+        for slot, command in programs.items()
     ]
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stopping.set())
     for child in workers:
         child.start()
-    say(f"Workers run for {', '.join(slots)}; logs in {settings.logs}")
+    say(f"Workers run for {', '.join(programs)}; logs in {settings.logs}")
     while not stopping.is_set():
         for child in workers:
             sentence = child.restart_if_dead()

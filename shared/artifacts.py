@@ -23,7 +23,6 @@ from typing import Any
 from shared.errors import InternalError, UserError
 
 MANIFEST = "MANIFEST.json"
-COPY_BYTES = 1024 * 1024
 # NFS may hide a new file behind a remembered "no such file" for this long.
 APPEAR_SECONDS = 90.0
 # A flush waits for the disk; eight at a time are nine times as fast as one by one.
@@ -128,11 +127,6 @@ class Storage:
         """Removes what rows no longer name; what is gone already is fine."""
         for rel_path in rel_paths:
             remove_tree(self.resolve(rel_path))
-
-
-def publish_artifact(storage: Storage, file: Path) -> tuple[str, int]:
-    """Copies `file` among the artifacts of `storage`: see `Storage`."""
-    return storage.publish_artifact(file)
 
 
 def sha256_file(path: Path) -> str:

@@ -15,7 +15,7 @@ from shared.deletion import DeletionPlan
 from shared.errors import NotFoundError
 from shared.pages import Page, read_page
 from shared.sql_dialect import insert
-from shared.tables import Model, ModelVersion
+from shared.tables import Checkpoint, Model, ModelVersion
 
 
 def find_or_create_model(session: Session, name: str, owner_id: int) -> Model:
@@ -153,13 +153,15 @@ def deletion_plan(session: Session, name: str, version: int) -> DeletionPlan:
         file["sha256"]: file["bytes"] for file in files.values()
     }
     alone = mine.keys() - _named_elsewhere(session, row)
+    finals = _list_finals(session, row.job_id)
     return DeletionPlan(
         title=f"Version {version} of model {name!r}",
         goes=["Its SavedModel archive, model card, evaluation and predictions."],
         stays=["The job that made it. The number is never given again."],
         counts={"files": len(mine)},
-        size_bytes=sum(mine[sha] for sha in alone),
-        paths=sorted(f"artifacts/sha256/{sha[:2]}/{sha}" for sha in alone),
+        size_bytes=sum(mine[sha] for sha in alone) + sum(finals.values()),
+        paths=sorted(f"artifacts/sha256/{sha[:2]}/{sha}" for sha in alone)
+        + sorted(finals),
     )
 
 
@@ -179,10 +181,17 @@ def delete_version(
     if row is not None and row.deleted_at and session.info.get("retrying"):
         return DeletionPlan(f"Version {version} of model {name!r}")  # done before
     plan = deletion_plan(session, name, version)
+    assert row is not None, "the plan is refused where there is none"
     session.execute(
         update(ModelVersion)
         .where(ModelVersion.model_id == model.id, ModelVersion.version == version)
         .values(deleted_at=now_ms(), files={}, evaluation={})
+    )
+    # The attempt's own copy goes too; its row follows when the files are gone.
+    session.execute(
+        update(Checkpoint)
+        .where(Checkpoint.job_id == row.job_id, Checkpoint.kind == "final")
+        .values(status="deleting")
     )
     audit_store.record(
         session,
@@ -193,6 +202,16 @@ def delete_version(
         {"version": version, "size_bytes": plan.size_bytes},
     )
     return plan
+
+
+def _list_finals(session: Session, job_id: int | None) -> dict[str, int]:
+    """Folders in which a job's attempts left their result, with their bytes."""
+    found = session.execute(
+        select(Checkpoint.rel_path, Checkpoint.size_bytes).where(
+            Checkpoint.job_id == job_id, Checkpoint.kind == "final"
+        )
+    )
+    return dict(found.all())
 
 
 def _named_elsewhere(session: Session, row: ModelVersion) -> set[str]:

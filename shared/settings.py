@@ -1,4 +1,4 @@
-"""Every setting, in one place: the only reader of the environment.
+"""Every setting, in one place: the only reader of `TRAINYARD_*` variables.
 
 Each field has a type, a unit in its name, a default and a sentence of help. Start-up
 lists every invalid value at once. `docs/settings.md` is checked against this file.

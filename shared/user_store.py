@@ -86,11 +86,6 @@ def find_emails(session: Session, user_ids: Collection[int]) -> dict[int, str]:
     return dict(found.all())
 
 
-def count_users(session: Session) -> int:
-    """Returns how many users there are."""
-    return session.execute(select(func.count()).select_from(User)).scalar_one()
-
-
 def set_role(session: Session, user_id: int, role: str) -> None:
     """Makes a user `admin` or `member`."""
     _change(session, user_id, role=role)

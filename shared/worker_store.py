@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import case, delete, func, select, update
+from sqlalchemy import case, delete, select, update
 from sqlalchemy.orm import Session
 
 from shared import audit_store
@@ -146,14 +146,15 @@ def get_worker(session: Session, worker_id: int) -> Worker:
     return worker
 
 
-def find_worker_by_name(session: Session, name: str) -> Worker | None:
-    """Returns the worker of a host and slot, or None."""
-    return session.scalar(select(Worker).where(Worker.name == name))
-
-
 def list_workers(session: Session) -> list[Worker]:
     """Returns all workers by name, those long gone among them."""
     return list(session.scalars(select(Worker).order_by(Worker.name)))
+
+
+def list_queues(session: Session) -> set[str]:
+    """Returns every queue that some worker, there or away, serves."""
+    served = session.scalars(select(Worker.queues).where(Worker.status != GONE))
+    return {name for queues in served for name in queues}
 
 
 def list_running_jobs(session: Session, worker_ids: list[int]) -> list[int]:
@@ -179,15 +180,6 @@ def count_idle(session: Session, kinds: list[str]) -> int:
         )
     )
     return sum(not set(kinds).isdisjoint(theirs) for theirs in idle)
-
-
-def count_alive(session: Session) -> int:
-    """Returns how many workers were seen lately."""
-    return session.execute(
-        select(func.count())
-        .select_from(Worker)
-        .where(Worker.status != GONE, Worker.seen_at > now_ms() - SEEN_MS)
-    ).scalar_one()
 
 
 def forget(session: Session, worker_id: int, *, actor: str) -> None:

@@ -173,6 +173,7 @@ class _Attempt:
             folder=self.files.folder,
             environment=environment_without_credentials(
                 CUDA_VISIBLE_DEVICES=self.place.slot.visible_devices,
+                KERAS_BACKEND="tensorflow",  # SavedModels are written under no other
                 TF_FORCE_GPU_ALLOW_GROWTH="true",
             ),
             lock=self.lock,

@@ -197,6 +197,14 @@ def test_an_old_python_is_named(checkout):
     assert "Traceback" not in old.stderr
 
 
+def test_a_machine_that_the_pins_do_not_fit_is_named(checkout):
+    other = checkout.run_patched("import platform; platform.machine = lambda: 'armv7l'")
+
+    assert other.returncode == 1
+    assert "built for Linux on x86-64. This machine is Linux on armv7l" in other.stderr
+    assert "Traceback" not in other.stderr
+
+
 def test_a_missing_venv_is_named(checkout):
     bare = checkout.run_patched("sys.modules['ensurepip'] = None")
 

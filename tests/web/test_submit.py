@@ -109,6 +109,16 @@ def test_another_choice_on_the_same_page_is_another_request(ana, rows):
     assert count_jobs(rows) == 2
 
 
+def test_a_queue_that_no_worker_serves_is_refused(ana_api, ana, rows):
+    dataset = rows.dataset(ana.user_id)
+
+    answer = submit(ana_api, "k", datasets=[dataset], queue="nosuch")
+
+    assert answer.status_code == 400
+    assert "No worker serves the queue 'nosuch'" in answer.json["detail"]
+    assert count_jobs(rows) == 0
+
+
 def test_a_double_click_makes_one_job(ana, rows):
     values = form_values([rows.dataset(ana.user_id)])
 

@@ -20,6 +20,7 @@ from shared import (
     job_store,
     model_store,
     queue,
+    worker_store,
 )
 from shared.errors import ConflictError, UserError
 from shared.job_status import JobKind
@@ -31,6 +32,7 @@ from web.installation import Installation
 from web.permissions import NotAllowedError, may_change
 
 MAX_JOBS = 500
+DEFAULT_QUEUE = "default"
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Request:
     recipes: list[Recipe]
     model_name: str | None = None
     key: str | None = None
-    queue: str = "default"
+    queue: str = DEFAULT_QUEUE
     priority: int = 0
     parent_id: int | None = None
 
@@ -104,6 +106,7 @@ def submit(here: Installation, account: Account, request: Request) -> Submission
     group_key = hashlib.sha256(f"{account.id}:{key}".encode()).hexdigest()[:20]
 
     def write(session: Session) -> Submission:
+        _refuse_unserved(session, request.queue)
         job_ids, created = [], 0
         pairs = [(d, r) for d in request.dataset_ids for r in request.recipes]
         for index, (dataset_id, recipe) in enumerate(pairs):
@@ -142,6 +145,20 @@ def _validate(request: Request) -> None:
     for recipe in request.recipes:
         base_models.resolve_image_size_px(
             recipe.spec.base_model, recipe.spec.image_size_px
+        )
+
+
+def _refuse_unserved(session: Session, wanted: str) -> None:
+    """Refuses a queue in which a job would wait for ever."""
+    if wanted == DEFAULT_QUEUE:
+        return
+    served = worker_store.list_queues(session) | {DEFAULT_QUEUE}
+    if wanted not in served:
+        raise UserError(
+            f"No worker serves the queue {wanted!r}. Served are: "
+            f"{', '.join(sorted(served))}. Start one with `trainyard worker --queue "
+            f"{wanted}`.",
+            field="queue",
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from shared import job_read_store, model_store
+from shared import model_store
 from shared.job_status import TERMINAL, JobKind, JobStatus
 from shared.tables import Attempt, Job
 from web.display import shown_state
@@ -141,8 +141,3 @@ def _list_phases(job: Job) -> list[str]:
 def _accuracy(job: Job) -> float | None:
     value = (job.result or {}).get("accuracy")
     return value if isinstance(value, int | float) else None
-
-
-def list_filters(session: Session) -> dict[str, int]:
-    """Returns how many jobs are in each state."""
-    return job_read_store.count_by_state(session)

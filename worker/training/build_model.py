@@ -169,11 +169,6 @@ def find_first_trained(ours: list[keras.Layer], unfreeze_from: str | float) -> i
     )
 
 
-def list_layer_names(base: keras.Model) -> list[str]:
-    """Returns the names of the base's layers that have weights, input side first."""
-    return [layer.name for layer in base.layers if layer.weights]
-
-
 @keras.saving.register_keras_serializable(package="trainyard")
 class ReverseChannels(layers.Layer):
     """Turns RGB into BGR, the order that the Caffe-trained networks were fed."""

@@ -106,8 +106,9 @@ def export_saved_model(
     content = folder / "content"
     content.mkdir(parents=True)
     write_saved_model(model, pack.classes, spec, content / "saved_model")
-    (content / "labels.txt").write_text("\n".join(pack.classes) + "\n")
-    (content / "load_example.py").write_text(LOAD_EXAMPLE)
+    labels = "\n".join(pack.classes) + "\n"
+    (content / "labels.txt").write_text(labels, encoding="utf-8")
+    (content / "load_example.py").write_text(LOAD_EXAMPLE, encoding="utf-8")
     report(1, 4)
     golden = golden_images.build_golden_images(model, pack, spec)
     report(2, 4)

@@ -54,7 +54,8 @@ def write_model_card(
         _describe_versions(versions),
     ]
     with write_atomically(path) as part:
-        part.write_text("\n\n".join(text for text in parts if text) + "\n")
+        text = "\n\n".join(text for text in parts if text) + "\n"
+        part.write_text(text, encoding="utf-8")
 
 
 def _describe_use(evaluation: dict[str, Any]) -> str:

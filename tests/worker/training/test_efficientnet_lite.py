@@ -29,7 +29,9 @@ def build(name, **fields):
     )
 
 
-@pytest.mark.parametrize(("name", "size"), zip(MEMBERS, [224, 240, 260], strict=True))
+@pytest.mark.parametrize(
+    ("name", "size"), list(zip(MEMBERS, [224, 240, 260], strict=True))
+)
 def test_every_tensor_of_the_file_finds_its_layer(name, size):
     base, tensors = build(name), load_tensors(name)
 

@@ -1,5 +1,8 @@
 """A deleted model version gives back every byte that was its own."""
 
+import os
+import time
+
 from shared.tables import Checkpoint
 
 
@@ -23,6 +26,20 @@ def test_the_attempt_s_own_copy_goes_with_the_version(api, ana, rows):
     assert went.json["size_bytes"] == size_bytes + 1000
     assert not final.exists()
     assert not rows.storage.artifact(sha).exists()
+
+
+def test_what_another_job_publishes_at_this_moment_stays(api, ana, rows):
+    ask = api(ana.user_id)
+    dataset = rows.dataset(ana.user_id, "cells")
+    job_id = ask("POST", "/jobs", json={"datasets": [dataset]}).json["jobs"][0]["id"]
+    sha, _ = rows.publish(job_id)
+    artifact = rows.storage.artifact(sha)
+    soon = time.time() + 60  # the other worker has found the file and refreshed it
+    os.utime(artifact, (soon, soon))
+
+    assert ask("DELETE", "/models/cells/versions/1").status_code == 200
+
+    assert artifact.exists()
 
 
 def register_final(session, rel_path, *, job_id, fence, lineage, step):

@@ -1,5 +1,7 @@
 """Deleting a model version; its number is never given again."""
 
+from dataclasses import replace
+
 from sqlalchemy.orm import Session
 
 from shared import model_store
@@ -9,6 +11,9 @@ from web.deleting import remove_files
 from web.installation import Installation
 from web.models.view import find_row
 from web.permissions import require_change
+
+# Between a file's writing and the record of its version; also for clocks that differ.
+_TAKEN_UP_MS = 5_000
 
 
 def plan_deletion(
@@ -31,13 +36,28 @@ def delete_version(
 ) -> DeletionPlan:
     """Deletes it and returns what went; raises as `plan_deletion` does."""
 
-    def write(session: Session) -> DeletionPlan:
+    def write(session: Session) -> tuple[DeletionPlan, int]:
         row = find_row(session, name, version)
         require_change(account, row, "model")
-        return model_store.delete_version(
+        plan = model_store.delete_version(
             session, name, row.version, actor=account.actor
         )
+        return plan, row.created_at
 
-    plan = here.database.tx(write)
-    remove_files(here, plan)
+    plan, made_at = here.database.tx(write)
+    ours = [path for path in plan.paths if not _is_taken_up(here, path, made_at)]
+    remove_files(here, replace(plan, paths=ours))
     return plan
+
+
+def _is_taken_up(here: Installation, rel_path: str, made_at: int) -> bool:
+    """Whether a job that publishes the same content at this moment counts on a file.
+
+    It refreshes the file's time and names it only when it commits. What nobody names
+    after all is left to garbage collection.
+    """
+    try:
+        touched_at = here.storage.resolve(rel_path).stat().st_mtime * 1000
+    except OSError:
+        return False
+    return touched_at > made_at + _TAKEN_UP_MS

@@ -1,0 +1,164 @@
+"""Keeps what a long benchmark has measured, so that it goes on after a stop.
+
+A benchmark is a table of cells (one contender with one seed, say), measured one at a
+time. A finished cell is a file under `benchmarks/results/NAME/`, named after the cell
+and a digest of its facts: whatever could change the figures belongs into the facts, and
+a cell with other facts is another cell. Files appear whole or not at all, and a damaged
+one is measured again.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from shared.artifacts import write_atomically
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+_KEY_LENGTH = 16
+
+
+class Cells:
+    """The cells of one benchmark.
+
+    Args:
+        name: The benchmark's name.
+        facts: What all of its cells share: the data's fingerprint, versions, settings.
+        results: Folder that holds one folder per benchmark.
+    """
+
+    def __init__(
+        self, name: str, facts: dict[str, Any], results: Path = RESULTS
+    ) -> None:
+        self._folder = results / name
+        self._facts = facts
+
+    def measure(
+        self, name: str, facts: dict[str, Any], run: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Returns the values of one cell, measured now unless that was done before.
+
+        Args:
+            name: Names the cell in the file's name and in what is said meanwhile.
+            facts: What decides this cell's figures beside the facts of all cells.
+            run: Measures and returns values that JSON can hold. What it raises is
+                passed on, and nothing is kept.
+
+        Returns:
+            The values of `run`, and under `measured` when, for how long and beside
+            which load that was: one-minute averages before and after.
+        """
+        path = self._path(name, facts)
+        kept = _read(path, self._facts | facts)
+        if kept is not None:
+            say(f"{name}: measured before ({kept['measured']['at']})")
+            return kept
+        with _alone(self._folder / ".lock"):
+            kept = _read(path, self._facts | facts)
+            return kept or self._measure_now(path, name, facts, run)
+
+    def _measure_now(
+        self,
+        path: Path,
+        name: str,
+        facts: dict[str, Any],
+        run: Callable[[], dict[str, Any]],
+    ) -> dict[str, Any]:
+        say(f"{name} ...")
+        load, began = os.getloadavg()[0], time.monotonic()
+        values = run()
+        measured = {
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "seconds": round(time.monotonic() - began, 1),
+            "load": [round(load, 2), round(os.getloadavg()[0], 2)],
+        }
+        whole = values | {"measured": measured}
+        body = {"facts": self._facts | facts, "values": whole}
+        with write_atomically(path) as temporary:
+            temporary.write_text(json.dumps(body, indent=1, sort_keys=True) + "\n")
+        say(f"{name}: {measured['seconds']:.0f} s")
+        return whole
+
+    def _path(self, name: str, facts: dict[str, Any]) -> Path:
+        text = json.dumps(self._facts | facts, sort_keys=True)
+        key = hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
+        return self._folder / f"{name.replace(' ', '-').replace('/', '-')}-{key}.json"
+
+
+def describe_machine() -> dict[str, Any]:
+    """Returns what of this machine and its packages decides speed and numbers."""
+    names = ("keras", "tensorflow-cpu", "tensorflow", "numpy", "onnxruntime", "jax")
+    processors = {
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    }
+    return {
+        "processor": ", ".join(sorted(processors)) or platform.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "gpus": sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*")),
+        "python": platform.python_version(),
+        "packages": {name: v for name in names if (v := _find_version(name))},
+    }
+
+
+def digest_sources(*paths: str) -> str:
+    """Returns one SHA-256 over Python files, so that changed code is measured anew.
+
+    Args:
+        *paths: Files, or folders with all below them, relative to the repository.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(paths):
+        root = ROOT / name
+        for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
+            digest.update(f"{path.relative_to(ROOT)}\n".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def say(text: str) -> None:
+    """Tells whoever waits; standard output belongs to the figures."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _find_version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _read(path: Path, facts: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        kept = json.loads(path.read_text())
+        # What went through JSON has lists where the caller may have tuples.
+        if kept["facts"] == json.loads(json.dumps(facts)):
+            return dict(kept["values"])
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, TypeError):
+        say(f"{path} is damaged; it is measured again")
+    return None
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Waits until no other run of this benchmark measures: both would be too slow."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            say("another run of this benchmark is measuring; waiting for it ...")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

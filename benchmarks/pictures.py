@@ -1,0 +1,66 @@
+"""Finds the pictures that a benchmark trains on, as a folder of class folders."""
+
+import importlib.util
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TRASHNET = ROOT.parent / "shared" / "data" / "trashnet.zip"
+DEFECT_THRESHOLD = 0.5
+
+
+def open_pictures(data: Path | None, folder: Path) -> tuple[str, Path]:
+    """Returns the data's name and a folder of class folders.
+
+    Args:
+        data: A folder of class folders or a zip of one. Defaults to `trashnet.zip`
+            beside the repository where it is, else the package `elpv-dataset`.
+        folder: Where an archive is unpacked.
+    """
+    if data is None:
+        data = TRASHNET if TRASHNET.is_file() else None
+    if data is None:
+        return "elpv", _write_elpv(folder)
+    if data.is_dir():
+        return data.name, data
+    if not zipfile.is_zipfile(data):
+        raise SystemExit(f"--data must be a folder or a zip. Received: {data}")
+    with zipfile.ZipFile(data) as archive:
+        archive.extractall(folder)
+    return data.stem, folder
+
+
+def drop_from_memory(*folders: Path) -> None:
+    """Makes the kernel forget every file below `folders`: the next read is cold."""
+    for root in folders:
+        for path in sorted(root.rglob("*")) if root.is_dir() else [root]:
+            if not path.is_file():
+                continue
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                # Only what is on the disk already can be dropped.
+                os.fsync(descriptor)
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(descriptor)
+
+
+def _write_elpv(folder: Path) -> Path:
+    found = importlib.util.find_spec("elpv_dataset")
+    if found is None or found.origin is None:
+        raise SystemExit(
+            "There are no pictures: neither trashnet.zip beside the repository nor the "
+            "package elpv-dataset. Name a folder of class folders with --data."
+        )
+    source = Path(found.origin).parent / "data"
+    for line in (source / "labels.csv").read_text().splitlines():
+        if not line.strip():
+            continue
+        name, probability, _module_type = line.split()
+        is_defective = float(probability) > DEFECT_THRESHOLD
+        target = folder / ("defective" if is_defective else "intact") / Path(name).name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, target)
+    return folder

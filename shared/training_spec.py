@@ -87,6 +87,14 @@ class Optimizer(StrEnum):
     RMSPROP = "rmsprop"
 
 
+class LearningRateSchedule(StrEnum):
+    """What becomes of the learning rate within a phase."""
+
+    COSINE = "cosine"
+    CONSTANT = "constant"
+    PLATEAU = "plateau"
+
+
 class CheckpointEvery(_Frozen):
     """How often the complete resumable state is saved."""
 
@@ -171,6 +179,26 @@ class TrainingSpec(_Frozen):
     )
     optimizer: Optimizer = Field(
         default=Optimizer.ADAMW, description="Keras optimizer of both phases."
+    )
+    learning_rate_schedule: LearningRateSchedule = Field(
+        default=LearningRateSchedule.COSINE,
+        description="What becomes of each phase's learning rate: `cosine` falls to "
+        "zero over its epochs, `constant` stays (both after a short warm-up), "
+        "`plateau` is cut whenever `monitor` has stopped improving.",
+    )
+    plateau_factor: float = Field(
+        default=0.5,
+        gt=0,
+        lt=1,
+        description="What `plateau` multiplies the learning rate by.",
+    )
+    plateau_patience: int = Field(
+        default=3,
+        ge=1,
+        le=1000,
+        description="Epochs without improvement after which `plateau` cuts the "
+        "learning rate, and again after as many more; less than "
+        "`early_stopping_patience`, or the phase ends first.",
     )
     class_weights: Literal["none", "balanced"] = Field(
         default="none",

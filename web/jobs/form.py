@@ -33,8 +33,9 @@ GROUPS = {
     ),
     "Training": (
         "frozen_epochs", "frozen_learning_rate", "fine_tune_epochs",
-        "fine_tune_learning_rate", "unfreeze_from", "optimizer", "class_weights",
-        "label_smoothing", "weights",
+        "fine_tune_learning_rate", "unfreeze_from", "optimizer",
+        "learning_rate_schedule", "plateau_factor", "plateau_patience",
+        "class_weights", "label_smoothing", "weights",
     ),
     "Stopping and checkpoints": (
         "checkpoint_every.epochs", "checkpoint_every.steps", "monitor",

@@ -1,4 +1,4 @@
-"""Keeps the weights to publish, and says when waiting longer is pointless.
+"""Keeps the weights to publish, and says when to wait no longer or go on slower.
 
 Keras's own callbacks keep this in memory only: after a restart they forget the best
 and overwrite it with something worse (keras#17012). Here the decisions live in the
@@ -8,7 +8,7 @@ and overwrite it with something worse (keras#17012). Here the decisions live in 
 import math
 from collections.abc import Callable
 
-from shared.training_spec import TrainingSpec
+from shared.training_spec import LearningRateSchedule, TrainingSpec
 from worker.training.training_state import Best, TrainingState
 from worker.training.variables import NamedArray
 
@@ -17,7 +17,8 @@ class BestWeights:
     """The weights that would be published now.
 
     Args:
-        spec: `monitor`, `save_best_only` and `early_stopping_patience` decide.
+        spec: `monitor`, `save_best_only`, `early_stopping_patience` and the plateau's
+            fields decide.
         state: Where the decisions are remembered.
         weights: The weights that `state.best` speaks of.
     """
@@ -59,6 +60,19 @@ class BestWeights:
         """Whether the phase has gone its patience without improving."""
         patience = self._spec.early_stopping_patience
         return patience is not None and self._state.waited_epochs >= patience
+
+    @property
+    def is_on_plateau(self) -> bool:
+        """Whether the learning rate is to be cut now.
+
+        After `plateau_patience` epochs without improvement, and after each as many
+        more: what Keras's `ReduceLROnPlateau` does with `min_delta=0`, but counted in
+        the state, so that a resumed run cuts where the uninterrupted one does.
+        """
+        if self._spec.learning_rate_schedule != LearningRateSchedule.PLATEAU:
+            return False
+        waited = self._state.waited_epochs
+        return waited > 0 and waited % self._spec.plateau_patience == 0
 
     def _is_better(self, value: float, than: float | None) -> bool:
         if not math.isfinite(value):

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from shared.training_spec import Optimizer, TrainingSpec
+from shared.training_spec import LearningRateSchedule, Optimizer, TrainingSpec
 from worker.training import build_model, determinism, variables
 from worker.training.batches import (
     Batches,
@@ -193,7 +193,7 @@ def _compile(model: keras.Model, spec: TrainingSpec, peak: float, steps: int) ->
     # XLA on a CPU is an order of magnitude slower (measured: 7 images/s to 87).
     jit_compile: Any = "auto" if keras.backend.backend() == "jax" else False
     model.compile(
-        optimizer=_build_optimizer(spec.optimizer, _schedule(peak, steps)),
+        optimizer=_build_optimizer(spec.optimizer, _schedule(spec, peak, steps)),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=spec.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         jit_compile=jit_compile,
@@ -201,13 +201,21 @@ def _compile(model: keras.Model, spec: TrainingSpec, peak: float, steps: int) ->
 
 
 def _schedule(
-    peak: float, steps: int
-) -> keras.optimizers.schedules.LearningRateSchedule:
-    """A short warm-up, then a cosine to zero: a function of the step alone."""
+    spec: TrainingSpec, peak: float, steps: int
+) -> keras.optimizers.schedules.LearningRateSchedule | float:
+    """A short warm-up, then a cosine to zero or none: a function of the step alone.
+
+    For a plateau the plain rate: Keras then keeps it in a variable of the optimizer,
+    which the end of an epoch may cut and every checkpoint holds.
+    """
+    if spec.learning_rate_schedule == LearningRateSchedule.PLATEAU:
+        return peak
+    falls = spec.learning_rate_schedule == LearningRateSchedule.COSINE
     warm_up = max(1, round(steps * _WARM_UP_SHARE))
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=peak * _WARM_UP_FROM,
         decay_steps=max(1, steps - warm_up),
+        alpha=0.0 if falls else 1.0,  # the share of the peak that it ends at
         warmup_target=peak,
         warmup_steps=warm_up,
     )
@@ -215,16 +223,16 @@ def _schedule(
 
 def _build_optimizer(
     optimizer: Optimizer,
-    schedule: Any,  # Keras annotates its optimizers as taking numbers alone
+    rate: Any,  # Keras annotates its optimizers as taking numbers alone
 ) -> keras.optimizers.Optimizer:
     # The name is part of the variables' paths, which a checkpoint is checked by.
     name = optimizer.value
     match optimizer:
         case Optimizer.ADAM:
-            return keras.optimizers.Adam(schedule, name=name)
+            return keras.optimizers.Adam(rate, name=name)
         case Optimizer.ADAMW:
-            return keras.optimizers.AdamW(schedule, name=name)
+            return keras.optimizers.AdamW(rate, name=name)
         case Optimizer.SGD:
-            return keras.optimizers.SGD(schedule, momentum=_SGD_MOMENTUM, name=name)
+            return keras.optimizers.SGD(rate, momentum=_SGD_MOMENTUM, name=name)
         case Optimizer.RMSPROP:
-            return keras.optimizers.RMSprop(schedule, name=name)
+            return keras.optimizers.RMSprop(rate, name=name)

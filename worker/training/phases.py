@@ -163,6 +163,9 @@ class Trainer:
             phase=phase.name,
             values=values | {"learning_rate": learning_rate},
         )
+        if self._best.is_on_plateau:
+            optimizer = phase.model.optimizer
+            optimizer.learning_rate = learning_rate * self._spec.plateau_factor
         if self._stops.finish:
             self._enter(phase, EVALUATE)
         elif state.epoch >= phase.epochs or self._best.waited_long_enough:

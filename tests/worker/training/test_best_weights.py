@@ -84,3 +84,23 @@ def test_a_value_that_is_no_number_is_never_the_best(value):
     end_epochs(best, state, [value])
 
     assert state.best is None
+
+
+def test_a_plateau_is_as_many_epochs_without_improvement_each_time():
+    best, state = make(learning_rate_schedule="plateau", plateau_patience=2)
+    cuts = []
+
+    for value in [0.5, 0.5, 0.5, 0.5, 0.5, 0.4, 0.6, 0.6]:
+        end_epochs(best, state, [value])
+        cuts.append(best.is_on_plateau)
+
+    # Where Keras's ReduceLROnPlateau(patience=2, min_delta=0) cuts, too.
+    assert cuts == [False, False, True, False, True, False, False, True]
+
+
+def test_another_schedule_never_waits_for_a_plateau():
+    best, state = make(plateau_patience=1)
+
+    end_epochs(best, state, [0.5, 0.6])
+
+    assert not best.is_on_plateau

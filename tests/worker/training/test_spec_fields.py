@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 
 from shared.base_models import resolve_image_size_px
-from shared.training_spec import TrainingSpec, parse_training_spec
+from shared.training_spec import (
+    LearningRateSchedule,
+    TrainingSpec,
+    parse_training_spec,
+)
 from tests.worker.training.engine_process import ROOT, write_spec
 from tests.worker.training.pictures import write_pictures
 from worker.training import (
@@ -102,7 +106,8 @@ class Lab:
     def base(self, spec):
         return build_model.build_base(spec, [self.folder])
 
-    def checkpoints(self, spec):
+    def train(self, spec, phase):
+        """Trains `phase` and returns the folder of its checkpoints."""
         state, own = TrainingState(), Path(tempfile.mkdtemp(dir=self.workdir))
         trainer = Trainer(
             spec,
@@ -112,8 +117,19 @@ class Lab:
             stops=StopRequests(),
             stopwatch=Stopwatch({}, "frozen"),
         )
-        trainer.train(self.frozen(spec), None)
+        trainer.train(phase, None)
+        return own
+
+    def checkpoints(self, spec):
+        own = self.train(spec, self.frozen(spec))
         return sorted(int(path.name) for path in list_checkpoints(own))
+
+    def last_rate(self, spec):
+        """The learning rate after a phase that improves in its first epoch only."""
+        values = {"val_loss": 1.0, "val_accuracy": 0.5}
+        phase = replace(self.frozen(spec), validate=lambda: values)
+        self.train(spec, phase)
+        return float(phase.model.optimizer.learning_rate)
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +148,11 @@ def lab(folder, tmp_path):
 
 def first_pictures(lab, spec):
     return lab.fine_tune(spec).train[0][0].tobytes()
+
+
+def rate_after_plateaus(lab, spec, **more):
+    schedule = {"learning_rate_schedule": LearningRateSchedule.PLATEAU}
+    return lab.last_rate(spec.model_copy(update=schedule | more))
 
 
 def peak_of(phase):
@@ -213,6 +234,13 @@ EFFECTS = {
         "adam",
         "sgd",
     ),
+    "learning_rate_schedule": (Lab.last_rate, "cosine", "constant"),
+    "plateau_factor": (
+        lambda lab, spec: rate_after_plateaus(lab, spec, plateau_patience=1),
+        0.5,
+        0.1,
+    ),
+    "plateau_patience": (rate_after_plateaus, 1, 2),
     "class_weights": (
         lambda lab, spec: len(lab.frozen(spec).train[0]),
         "none",
@@ -276,6 +304,24 @@ def test_every_optimizer_trains(lab, name, kind):
     after = variables.read(phase.model.trainable_variables)
     assert type(phase.model.optimizer) is kind
     assert any((a.value != b.value).any() for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "ends_at"),
+    [("cosine", 0), ("constant", 8e-3), ("plateau", 2e-3)],
+)
+def test_a_schedule_ends_where_it_says(lab, schedule, ends_at):
+    # Three epochs, of which two do not improve: two cuts by half.
+    spec = parse_training_spec(
+        SMALL
+        | {
+            "frozen_learning_rate": 8e-3,
+            "learning_rate_schedule": schedule,
+            "plateau_patience": 1,
+        }
+    )
+
+    assert lab.last_rate(spec) == pytest.approx(ends_at)
 
 
 def test_steps_and_epochs_say_when_a_checkpoint_is_saved(lab):

@@ -43,7 +43,12 @@ class Cells:
         self._facts = facts
 
     def measure(
-        self, name: str, facts: dict[str, Any], run: Callable[[], dict[str, Any]]
+        self,
+        name: str,
+        facts: dict[str, Any],
+        run: Callable[[], dict[str, Any]],
+        *,
+        fresh: bool = False,
     ) -> dict[str, Any]:
         """Returns the values of one cell, measured now unless that was done before.
 
@@ -52,19 +57,19 @@ class Cells:
             facts: What decides this cell's figures beside the facts of all cells.
             run: Measures and returns values that JSON can hold. What it raises is
                 passed on, and nothing is kept.
+            fresh: Whether to measure it even if it is kept.
 
         Returns:
             The values of `run`, and under `measured` when, for how long and beside
             which load that was: one-minute averages before and after.
         """
         path = self._path(name, facts)
-        kept = _read(path, self._facts | facts)
-        if kept is not None:
+        with _alone(self._folder / ".lock"):
+            kept = None if fresh else _read(path, self._facts | facts)
+            if kept is None:
+                return self._measure_now(path, name, facts, run)
             say(f"{name}: measured before ({kept['measured']['at']})")
             return kept
-        with _alone(self._folder / ".lock"):
-            kept = _read(path, self._facts | facts)
-            return kept or self._measure_now(path, name, facts, run)
 
     def _measure_now(
         self,

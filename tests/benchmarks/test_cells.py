@@ -57,6 +57,16 @@ def test_facts_with_tuples_are_found_again(tmp_path):
     assert run.taken == 1
 
 
+def test_a_fresh_measurement_replaces_the_kept_one(tmp_path):
+    table = Cells("speed", {}, tmp_path)
+    table.measure("ours", {}, Measurement(seconds=1.5))
+
+    table.measure("ours", {}, Measurement(seconds=2.5), fresh=True)
+
+    kept = table.measure("ours", {}, Measurement(seconds=3.5))
+    assert kept["seconds"] == 2.5
+
+
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"facts": {}}'])
 def test_a_damaged_cell_is_measured_again(tmp_path, damage):
     run = Measurement(seconds=1.5)

@@ -1,0 +1,346 @@
+"""Compares the engine's frozen phase with the usual ways to train a head in Keras.
+
+The same frozen network (the engine's EfficientNet-Lite0 with its ImageNet weights), the
+same head, the same pictures and split:
+
+    generator  `ImageDataGenerator.flow_from_directory`, augmentation, `model.fit`
+    dataset    `image_dataset_from_directory`, augmentation layers, `model.fit`
+    ours       the engine itself (`worker.training.run`), a preset's frozen phase
+
+The usual ways have ten epochs, and the target is the best validation accuracy that each
+reaches in them. Its time is the end of the first epoch that reached it; ours is the end
+of the first epoch that reached at least as much. Every clock starts when the imports
+are over, before the first file is read, with nothing of the data or the weights in the
+page cache; unpacking aside, everything counts: listing, hashing, decoding, building the
+network, the pack, the pass over the features. Ours finds no cache of an earlier run.
+
+For all three: batches of 32, AdamW, a warm-up over the first 5 % of the steps of its
+own epochs and a cosine to zero from the same peak (3e-3), pictures stretched
+to 224 px with bilinear filtering. Each measures the validation accuracy on the same
+validation pictures, decoded its own way, after every epoch, and that counts too. The
+pictures are dealt by content, seed by seed: 80 % to train on, 20 % to validate on, and
+of the latter as many as the engine needs for a test split, which the others never read.
+
+A ratio is how many times faster ours reached the target, and 0 where it never did. Of
+each, the median over the seeds counts; exits 1 below 10 (generator) or 5 (dataset).
+Finished cells are kept, so a stopped run goes on.
+
+    ./trainyard bench frozen [--data PATH] [--seeds 1 2 3] [--epochs 10] [--json]
+        [--preset fast] [--set key=value] [--fresh]
+"""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from benchmarks import cells
+from benchmarks.pictures import drop_from_memory, open_pictures
+from shared.base_models import get_base_model, resolve_image_size_px
+from shared.training_spec import build_training_spec, parse_assignments
+from worker.ingest.split import Keyed, SplitShares, assign_splits
+from worker.training.labelled_images import LabelledImages, read_dataset
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARES = {"train": 0.795, "val": 0.2, "test": 0.005}
+USUAL = ("generator", "dataset")
+OURS = "ours"
+LEAST_RATIO = {"generator": 10, "dataset": 5}
+OURS_SOURCES = (
+    "worker/training",
+    "worker/ingest",
+    "worker/decode.py",
+    "shared/base_models.py",
+    "shared/training_spec.py",
+    "benchmarks/frozen_contenders/ours.py",
+)
+USUAL_SOURCES = (
+    "worker/training/build_model.py",
+    "worker/training/efficientnet_lite.py",
+    "benchmarks/frozen_contenders/usual.py",
+)
+
+
+@dataclass(frozen=True)
+class Deal:
+    """One seed's pictures, dealt into train/, val/ and test/ below `folder`."""
+
+    folder: Path
+    fingerprint: str
+    classes: int
+    images: dict[str, int]
+
+
+def deal(images: LabelledImages, seed: int, folder: Path) -> Deal:
+    """Links every picture into the folder of its split and class."""
+    keyed = [
+        Keyed(sha256, label)
+        for sha256, label in zip(images.sha256, images.class_names, strict=True)
+    ]
+    splits, _ = assign_splits(keyed, SplitShares(**SHARES, seed=seed))
+    for path, entry, split in zip(images.paths, keyed, splits, strict=True):
+        name = f"{entry.sha256[:24]}{path.suffix.lower()}"
+        target = folder / split / entry.label / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.hardlink_to(path)
+        except OSError:  # on another disk, or not allowed there
+            shutil.copyfile(path, target)
+    dealt = {split: splits.count(split) for split in SHARES}
+    return Deal(folder, images.fingerprint, len(images.classes), dealt)
+
+
+def run_contender(name: str, request: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Runs one contender in a process of its own, cold; returns its curve."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "REQUEST.json").write_text(json.dumps(request))
+    if name == OURS:
+        module, last = "ours", str(folder / "work")
+        arguments = [str(folder / "REQUEST.json"), last]
+    else:
+        module, arguments = "usual", [name, str(folder / "REQUEST.json")]
+    drop_from_memory(Path(request["dataset"]), *list_weights(request))
+    before = count_cpu_seconds()
+    command = [sys.executable, "-m", f"benchmarks.frozen_contenders.{module}"]
+    lines = read_events([*command, *arguments], folder / "stderr.log")
+    shutil.rmtree(folder / "work", ignore_errors=True)
+    return describe_curve(lines) | {
+        "cpu_seconds": round(count_cpu_seconds() - before, 1)
+    }
+
+
+def list_weights(request: dict[str, Any]) -> list[Path]:
+    """Returns where the base model's weights are installed."""
+    package = get_base_model(request["training"]["base_model"]).weights_package
+    found = find_spec(package.replace("-", "_")) if package else None
+    return [Path(place) for place in (found and found.submodule_search_locations) or ()]
+
+
+def read_events(command: list[str], log: Path) -> list[dict[str, Any]]:
+    """Returns what a contender said until its training was over, then ends it."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRAINYARD_EVENTS_FD"}
+    lines = []
+    with (
+        log.open("wb") as errors,
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                lines.append(json.loads(line))
+                if lines[-1].get("phase") == "evaluate":
+                    break
+        finally:
+            is_over = bool(lines) and lines[-1].get("phase") == "evaluate"
+            if process.poll() is None and (is_over or sys.exc_info()[0]):
+                process.terminate()
+    if not any(line["event"] == "metrics" for line in lines) or (
+        process.returncode and not is_over
+    ):
+        failures = [line for line in lines if line["event"] == "failed"]
+        raise SystemExit(f"{command}: {failures}\n{log.read_text()[-3000:]}")
+    return lines
+
+
+def describe_curve(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns seconds since the clock started and accuracy, epoch by epoch."""
+    began = next(line["at"] for line in lines if line["event"] == "clock")
+    epochs = [
+        {
+            "seconds": round(line["at"] - began, 2),
+            "val_accuracy": line["values"]["val_accuracy"],
+        }
+        for line in lines
+        if line["event"] == "metrics"
+    ]
+    ready = {
+        line["what"]: round(line["at"] - began, 2)
+        for line in lines
+        if line["event"] == "durable" and line["done"] >= line["total"]
+    }
+    return {"epochs": epochs, "ready": ready}
+
+
+def count_cpu_seconds() -> float:
+    """CPU time of the child processes so far: what a busy machine does not stretch."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def find_best(curve: dict[str, Any]) -> float:
+    """The best validation accuracy of a curve."""
+    return max(epoch["val_accuracy"] for epoch in curve["epochs"])
+
+
+def find_seconds(curve: dict[str, Any], target: float) -> float | None:
+    """Seconds until the curve reached `target`, None where it never did."""
+    for epoch in curve["epochs"]:
+        # Two ways to divide the same two counts may differ in the last bits.
+        if epoch["val_accuracy"] >= target - 1e-6:
+            return epoch["seconds"]
+    return None
+
+
+def compare(curves: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Returns how ours stands against each usual way, for one seed."""
+    row: dict[str, Any] = {"ours_best": find_best(curves[OURS]), "curves": curves}
+    for name in USUAL:
+        target = find_best(curves[name])
+        theirs, ours = (find_seconds(curves[n], target) for n in (name, OURS))
+        assert theirs is not None
+        row[name] = {
+            "target": target,
+            "seconds": theirs,
+            "ours_seconds": ours,
+            "ratio": round(theirs / ours, 2) if ours else 0.0,
+        }
+    return row
+
+
+def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Measures every cell that is missing; returns every figure."""
+    overrides = parse_assignments(arguments.set) | {"fine_tune_epochs": 0}
+    training = build_training_spec(arguments.preset, overrides).model_dump(mode="json")
+    name, root = open_pictures(arguments.data, folder / "data")
+    images = read_dataset(root)
+    machine = cells.describe_machine()
+    table = cells.Cells("frozen", {"fingerprint": images.fingerprint} | machine)
+    rows = []
+    for seed in arguments.seeds:
+        dealt = deal(images, seed, folder / f"seed-{seed}")
+        request = {
+            "dataset": str(dealt.folder),
+            "training": training | {"seed": seed},
+            "image_size_px": resolve_image_size_px(
+                training["base_model"], training["image_size_px"]
+            ),
+            "classes": dealt.classes,
+            "epochs": arguments.epochs,
+            "has_gpu": bool(machine["gpus"]),
+        }
+        curves = run_seed(table, request, seed, folder, fresh=arguments.fresh)
+        rows.append({"seed": seed, "images": dealt.images} | compare(curves))
+        shutil.rmtree(dealt.folder)
+    ratios = {
+        f"ratio_{name}": statistics.median(row[name]["ratio"] for row in rows)
+        for name in USUAL
+    }
+    return {
+        "data": name,
+        "machine": machine,
+        "epochs": arguments.epochs,
+        "training": training,
+        "shares": SHARES,
+        "rows": rows,
+        "least": LEAST_RATIO,
+        **ratios,
+    }
+
+
+def run_seed(
+    table: cells.Cells, request: dict[str, Any], seed: int, folder: Path, *, fresh: bool
+) -> dict[str, dict[str, Any]]:
+    """Returns the curve of every contender for one seed."""
+    curves = {}
+    for name in (*USUAL, OURS):
+        facts = {
+            "contender": name,
+            "training": request["training"],
+            "shares": SHARES,
+            "epochs": request["epochs"] if name in USUAL else None,
+            "source": cells.digest_sources(
+                *(USUAL_SOURCES if name in USUAL else OURS_SOURCES)
+            ),
+        }
+        asked = request if name in USUAL else spec_of(request)
+        curves[name] = table.measure(
+            f"{name} {seed}",
+            facts,
+            lambda name=name, asked=asked: run_contender(name, asked, folder / name),
+            fresh=fresh,
+        )
+    return curves
+
+
+def spec_of(request: dict[str, Any]) -> dict[str, Any]:
+    """The engine's SPEC.json for the same training."""
+    return {
+        "kind": "train",
+        "dataset": request["dataset"],
+        "training": request["training"],
+    }
+
+
+def print_table(result: dict[str, Any]) -> None:
+    """Prints one line per seed and usual way, and the medians."""
+    for row in result["rows"]:
+        counts = row["images"]
+        print(
+            f"seed {row['seed']}: {counts['train']} pictures to train on, "
+            f"{counts['val']} to validate on; ours at best {row['ours_best']:.1%}"
+        )
+        ready = row["curves"][OURS]["ready"]
+        spent = ", ".join(f"{what} ready after {s:.1f} s" for what, s in ready.items())
+        print(f"  ours: {spent}; load {describe_load(row['curves'][OURS])}")
+        for name in USUAL:
+            one = row[name]
+            ours = one["ours_seconds"]
+            reached = f"{ours:.1f} s" if ours else "NEVER reached"
+            print(
+                f"  {name:9} {one['target']:.1%} after {one['seconds']:.1f} s; ours "
+                f"{reached}: {one['ratio']:.1f} times faster; "
+                f"load {describe_load(row['curves'][name])}"
+            )
+    for name in USUAL:
+        wanted = result["least"][name]
+        print(f"median against {name}: {result[f'ratio_{name}']:.1f} (wanted {wanted})")
+
+
+def describe_load(curve: dict[str, Any]) -> str:
+    """The machine's load before and after a cell was measured."""
+    before, after = curve["measured"]["load"]
+    return f"{before:.1f} to {after:.1f}"
+
+
+def main() -> int:
+    """Reads the arguments, measures what is missing, prints all of it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--preset", default="fast")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument(
+        "--fresh", action="store_true", help="measure kept cells again, too"
+    )
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench-frozen-") as folder:
+        result = measure(arguments, Path(folder))
+    if arguments.json:
+        print(json.dumps(result))
+    else:
+        print_table(result)
+    enough = all(result[f"ratio_{n}"] >= least for n, least in LEAST_RATIO.items())
+    return 0 if enough else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -85,6 +85,11 @@ class Settings(BaseSettings):
         default=[],
         description="Folders searched for weight files of base models (JSON list).",
     )
+    download_weights: bool = Field(
+        default=True,
+        description="Let workers fetch ImageNet weights that lie in no folder; they "
+        "are kept in `models` below `KERAS_HOME`.",
+    )
     max_upload_bytes: int = Field(
         default=64 * 2**30, ge=1, description="Largest accepted upload, bytes."
     )
@@ -313,6 +318,20 @@ def get_settings() -> Settings:
             for e in error.errors()
         ]
         raise UserError("Invalid settings:\n  " + "\n  ".join(lines)) from error
+
+
+def find_weights_cache() -> Path:
+    """Returns Keras's own folder of weights: `models` below `KERAS_HOME`.
+
+    Where that is not set, Keras takes `.keras` in the home folder, or in /tmp when
+    the home folder cannot be written.
+    Source: `keras.src.backend.config`; a test compares the two.
+    """
+    named = os.environ.get("KERAS_HOME")
+    if named is not None:
+        return Path(named).expanduser().absolute() / "models"
+    home = Path("~").expanduser()
+    return (home if os.access(home, os.W_OK) else Path("/tmp")) / ".keras" / "models"  # noqa: S108 - Keras's choice
 
 
 def child_environment(settings: Settings, **more: str) -> dict[str, str]:

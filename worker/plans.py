@@ -63,6 +63,7 @@ def _train_spec(
         "training": claim.spec["training"],
         "caches": str(storage.caches),
         "weights_dirs": [str(path.absolute()) for path in settings.weights_dirs],
+        "download_weights": settings.download_weights,
         "job": {**_job(claim), "model_name": claim.spec.get("model_name")},
     }
 

@@ -31,7 +31,10 @@ _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 
 def build_base(
-    spec: TrainingSpec, weights_dirs: list[Path] | None = None
+    spec: TrainingSpec,
+    weights_dirs: list[Path] | None = None,
+    *,
+    download_weights: bool = True,
 ) -> keras.Model:
     """Builds the base model of `spec` with its weights, every layer frozen.
 
@@ -42,6 +45,7 @@ def build_base(
     Args:
         spec: Names the base model, its weights and the image size.
         weights_dirs: Folders searched for weight files. Defaults to none.
+        download_weights: Whether absent ImageNet weights may be fetched.
 
     Returns:
         A flat model from pixels to pooled features; the family's own preprocessing is
@@ -65,7 +69,13 @@ def build_base(
         features = layers.GlobalAveragePooling2D(name=FEATURES_LAYER)(features)
     model = keras.Model(image, features, name="base")
     if spec.weights is not None:
-        load_base_weights(model, base_model, spec.weights, weights_dirs or [])
+        load_base_weights(
+            model,
+            base_model,
+            spec.weights,
+            weights_dirs or [],
+            download=download_weights,
+        )
     _repair_normalization(model, base_model)
     model.trainable = False
     return model

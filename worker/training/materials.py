@@ -51,7 +51,13 @@ def prepare(request: Request, state: TrainingState) -> Material:
         report=_durable("pack", "images"),
     )
     makers = max(1, min(_MOST_MAKERS, cores // 2))
-    return Material(spec, opened, request.weights_dirs, makers)
+    return Material(
+        spec,
+        opened,
+        request.weights_dirs,
+        makers,
+        download_weights=request.download_weights,
+    )
 
 
 def is_same_dataset(material: Material, state: TrainingState) -> bool:
@@ -79,7 +85,11 @@ def open_views(
     The first checkpoint carries which engine computed them, and a later attempt asks
     for the same, because two engines differ in the last bits.
     """
-    base = build_model.build_base(request.training, request.weights_dirs)
+    base = build_model.build_base(
+        request.training,
+        request.weights_dirs,
+        download_weights=request.download_weights,
+    )
     if request.training.fine_tune_epochs:
         # A wrong name is said now, not when the frozen phase has been paid for.
         build_model.find_first_trained(base.layers, request.training.unfreeze_from)

@@ -43,12 +43,14 @@ class Material:
         pack: The dataset at the spec's image size.
         weights_dirs: Folders searched for weight files.
         makers: Threads that make augmented batches ahead.
+        download_weights: Whether absent ImageNet weights may be fetched.
     """
 
     spec: TrainingSpec
     pack: Pack
     weights_dirs: list[Path]
     makers: int
+    download_weights: bool = True
 
 
 def build_frozen(material: Material, views: list[np.ndarray]) -> Phase:
@@ -128,7 +130,11 @@ def _build_joined(
     material: Material,
 ) -> tuple[keras.Model, keras.Model, keras.Model]:
     determinism.start_model(material.spec.seed)
-    base = build_model.build_base(material.spec, material.weights_dirs)
+    base = build_model.build_base(
+        material.spec,
+        material.weights_dirs,
+        download_weights=material.download_weights,
+    )
     head = build_model.build_head(
         material.spec, base.output_shape[-1], len(material.pack.classes)
     )

@@ -1,11 +1,10 @@
 """Finds a base model's weight file and loads it.
 
 Order of search for `weights="imagenet"`: the installed Python package, the given
-weights folders, Keras's own cache (`KERAS_HOME`), the network.
+weights folders, Keras's own cache (`KERAS_HOME`), the network if it may be used.
 """
 
 import hashlib
-import importlib.util
 import os
 import urllib.request
 import warnings
@@ -14,11 +13,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-# Keras has no public name for its own folder.
-from keras.src.backend.config import keras_home
-
 from shared.base_models import BaseModel
 from shared.errors import UserError
+from shared.settings import find_weights_cache
+from shared.weight_files import WeightFolders
 from worker.training.efficientnet_lite import assign_torch_weights
 from worker.training.torch_file import load_torch_tensors
 
@@ -32,7 +30,12 @@ _READABLE = (".pth", ".h5", ".hdf5")
 
 
 def load_base_weights(
-    model: keras.Model, base_model: BaseModel, weights: str, weights_dirs: list[Path]
+    model: keras.Model,
+    base_model: BaseModel,
+    weights: str,
+    weights_dirs: list[Path],
+    *,
+    download: bool = True,
 ) -> Path:
     """Loads the weights that a training spec names into `model`.
 
@@ -41,6 +44,7 @@ def load_base_weights(
         base_model: What `model` is.
         weights: `imagenet`, or the path of a file under one of `weights_dirs`.
         weights_dirs: Folders that hold weight files.
+        download: Whether absent ImageNet weights may be fetched.
 
     Returns:
         The file that was read.
@@ -50,7 +54,7 @@ def load_base_weights(
             damaged or belongs to another network.
     """
     if weights == IMAGENET:
-        path = find_imagenet_weights(base_model, weights_dirs)
+        path = find_imagenet_weights(base_model, weights_dirs, download=download)
     else:
         path = find_own_weights(weights, weights_dirs)
     if path.suffix == ".pth":
@@ -70,37 +74,43 @@ def load_base_weights(
     return path
 
 
-def find_imagenet_weights(base_model: BaseModel, weights_dirs: list[Path]) -> Path:
-    """Returns the file with the ImageNet weights, fetched if it must be.
+def find_imagenet_weights(
+    base_model: BaseModel, weights_dirs: list[Path], *, download: bool = True
+) -> Path:
+    """Returns the file with the ImageNet weights, fetched if it must be and may be.
 
     Raises:
-        UserError: When it is nowhere and cannot be fetched.
+        UserError: When it is nowhere and cannot be fetched; names the file and where
+            to put it.
     """
-    if base_model.weights_package is not None:
-        packaged = _find_in_package(base_model.weights_package, base_model.weights_file)
-        if packaged is not None:
-            return packaged
-    cache = Path(str(keras_home())).expanduser() / "models"
-    for folder in [*weights_dirs, *(d / "models" for d in weights_dirs), cache]:
-        path = folder / base_model.weights_file
-        if path.is_file():
-            return path
+    folders = WeightFolders(mirrors=weights_dirs, cache=find_weights_cache())
+    found = folders.find(base_model)
+    if found is not None:
+        return found
+    places = " or ".join(str(folder) for folder in folders.list_folders())
     if base_model.weights_url is None:
         raise UserError(
             f"The weights of {base_model.name} come with the Python package "
             f"{base_model.weights_package}, which is not installed: install it, or "
-            f"put {base_model.weights_file} into {_name_folders(weights_dirs, cache)}.",
+            f"put {base_model.weights_file} into {places}.",
+            field="weights",
+        )
+    remedy = (
+        f"Download {base_model.weights_url} and put it as {base_model.weights_file} "
+        f"into {places}; or choose an EfficientNet-Lite, which needs no network."
+    )
+    if not download:
+        raise UserError(
+            f"The ImageNet weights of {base_model.name} are not on this machine, and "
+            f"it may not fetch them (TRAINYARD_DOWNLOAD_WEIGHTS). {remedy}",
             field="weights",
         )
     try:
-        return _fetch(base_model, base_model.weights_url, cache)
+        return _fetch(base_model, base_model.weights_url, folders.cache)
     except (OSError, ValueError) as error:
         raise UserError(
             f"The ImageNet weights of {base_model.name} are not on this machine and "
-            f"could not be fetched ({error}). Download {base_model.weights_url} and "
-            f"put it as {base_model.weights_file} into "
-            f"{_name_folders(weights_dirs, cache)}; or choose an EfficientNet-Lite, "
-            f"which needs no network.",
+            f"could not be fetched ({error}). {remedy}",
             field="weights",
         ) from error
 
@@ -142,16 +152,6 @@ def digest_weights(model: keras.Model) -> str:
     return digest.hexdigest()
 
 
-def _find_in_package(distribution: str, file: str) -> Path | None:
-    # The package is only a folder with a file: nothing of it is imported.
-    found = importlib.util.find_spec(distribution.replace("-", "_"))
-    for folder in (found.submodule_search_locations or []) if found else []:
-        path = Path(folder) / "models" / file
-        if path.is_file():
-            return path
-    return None
-
-
 def _fetch(base_model: BaseModel, url: str, cache: Path) -> Path:
     """Downloads into Keras's cache, whole or not at all, whoever else does the same."""
     cache.mkdir(parents=True, exist_ok=True)
@@ -177,7 +177,3 @@ def _fetch(base_model: BaseModel, url: str, cache: Path) -> Path:
     finally:
         part.unlink(missing_ok=True)
     return path
-
-
-def _name_folders(weights_dirs: list[Path], cache: Path) -> str:
-    return " or ".join(str(folder) for folder in [*weights_dirs, cache])

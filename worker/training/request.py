@@ -41,6 +41,7 @@ class Request:
         training: The validated spec.
         caches: Folder that holds `packs/` and `features/`.
         weights_dirs: Folders searched for weight files.
+        download_weights: Whether absent ImageNet weights may be fetched.
         workdir: The attempt's own folder; only this attempt writes there.
         resume_from: Checkpoints to resume, newest first; None means those in
             `workdir`, as a run without a database does.
@@ -55,6 +56,7 @@ class Request:
     training: TrainingSpec
     caches: Path
     weights_dirs: list[Path]
+    download_weights: bool
     workdir: Path
     resume_from: list[Candidate] | None
     threads: int | None
@@ -88,6 +90,7 @@ def load_request(spec_path: Path, workdir: Path) -> Request:
         training=training,
         caches=Path(fields.get("caches") or workdir / "caches"),
         weights_dirs=[Path(folder) for folder in fields.get("weights_dirs", [])],
+        download_weights=fields.get("download_weights", True) is not False,
         workdir=workdir,
         resume_from=_candidates(fields.get("resume_from")),
         threads=fields.get("threads"),

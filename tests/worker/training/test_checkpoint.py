@@ -44,6 +44,7 @@ def make_request(workdir, **changes):
         "training": build_training_spec(),
         "caches": workdir,
         "weights_dirs": [],
+        "download_weights": False,
         "workdir": workdir,
         "resume_from": None,
         "threads": None,

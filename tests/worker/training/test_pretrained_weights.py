@@ -11,6 +11,7 @@ import pytest
 
 from shared.base_models import get_base_model
 from shared.errors import UserError
+from shared.settings import find_weights_cache
 from shared.training_spec import build_training_spec
 from worker.training import build_model, pretrained_weights
 
@@ -23,7 +24,7 @@ needs_weights = pytest.mark.skipif(
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """Keras's own folder, empty, on a machine without a network."""
-    monkeypatch.setattr(pretrained_weights, "keras_home", lambda: str(tmp_path / "k"))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "k"))
 
     def fail(*_arguments, **_options):
         raise urllib.error.URLError("no network here")
@@ -73,15 +74,46 @@ def test_the_default_base_model_needs_neither_network_nor_folder(cache):
     assert path.name == "efficientnet-lite0-57934424.pth"
 
 
-def test_absent_weights_are_named_with_where_to_put_them(cache, tmp_path):
+@pytest.mark.parametrize(
+    ("download", "why"),
+    [
+        (True, "could not be fetched (<urlopen error no network here>)"),
+        (False, "may not fetch them (TRAINYARD_DOWNLOAD_WEIGHTS)"),
+    ],
+)
+def test_absent_weights_are_named_with_where_to_put_them(
+    cache, tmp_path, download, why
+):
     with pytest.raises(UserError) as caught:
-        build_model.build_base(make_spec("ResNet50"), [tmp_path / "mirror"])
+        build_model.build_base(
+            make_spec("ResNet50"), [tmp_path / "mirror"], download_weights=download
+        )
 
     sentence = str(caught.value)
+    file = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
     assert caught.value.field == "weights"
-    assert "no network here" in sentence
-    assert get_base_model("ResNet50").weights_url in sentence
-    assert f"{tmp_path / 'mirror'} or {cache}" in sentence
+    assert why in sentence
+    assert f"Download {get_base_model('ResNet50').weights_url}" in sentence
+    assert f"put it as {file} into {tmp_path / 'mirror'} or {cache};" in sentence
+    assert not cache.exists() or list(cache.iterdir()) == []
+
+
+def test_a_machine_that_may_not_fetch_asks_nobody(cache, monkeypatch):
+    asked = []
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: asked.append(1))
+
+    with pytest.raises(UserError):
+        pretrained_weights.find_imagenet_weights(
+            get_base_model("ResNet50"), [], download=False
+        )
+
+    assert asked == []
+
+
+def test_the_cache_is_where_keras_itself_keeps_weights():
+    from keras.src.backend.config import keras_home  # noqa: PLC0415 - private
+
+    assert find_weights_cache() == Path(keras_home()).expanduser() / "models"
 
 
 @pytest.mark.parametrize("place", ["mirror", "mirror/models", "k/models"])

@@ -337,6 +337,7 @@ class Worker(Base):
     reason: Mapped[str | None]
     job_id: Mapped[int | None]
     facts: Mapped[dict[str, Any]]  # versions, cores, memory
+    base_models: Mapped[dict[str, Any] | None]  # whose weights it has; null: no trainer
     __table_args__ = (NEVER_REUSE_IDS,)
 
 

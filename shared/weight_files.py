@@ -41,7 +41,7 @@ class WeightFolders:
                 return packaged
         below = (mirror / "models" for mirror in self.mirrors)
         for folder in [*self.mirrors, *below, self.cache]:
-            if (folder / file).is_file():
+            if _is_there(folder / file):
                 return folder / file
         return None
 
@@ -49,6 +49,13 @@ class WeightFolders:
 def list_ready(folders: WeightFolders) -> list[str]:
     """Returns the names of the base models whose weights are on this machine."""
     return [model.name for model in list_base_models() if folders.find(model)]
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError:  # a folder that is closed to us must not hide the others
+        return False
 
 
 def _find_in_package(distribution: str, file: str) -> Path | None:

@@ -29,6 +29,7 @@ def register(
     boot_id: str = "",
     pid: int = 0,
     facts: dict[str, Any] | None = None,
+    base_models: dict[str, Any] | None = None,
 ) -> int:
     """Says that a worker is there, and returns its number, the same one for ever.
 
@@ -45,6 +46,9 @@ def register(
         boot_id: Of the machine's present boot.
         pid: Of the worker's main process.
         facts: Versions, cores, memory: for the page.
+        base_models: Whose weights it has (`ready`), where others may be put
+            (`folders`) and whether it fetches them (`download`); None when it trains
+            nothing or has not looked yet.
     """
     values: dict[str, Any] = {
         "host": host,
@@ -57,6 +61,7 @@ def register(
         "seen_at": now_ms(),
         "job_id": None,
         "facts": facts or {},
+        "base_models": base_models,
     }
     stays = Worker.status == QUARANTINED
     return session.execute(
@@ -75,16 +80,29 @@ def register(
     ).scalar_one()
 
 
-def beat(session: Session, worker_id: int, *, job_id: int | None = None) -> str:
+def beat(
+    session: Session,
+    worker_id: int,
+    *,
+    job_id: int | None = None,
+    base_models: dict[str, Any] | None = None,
+) -> str:
     """Says that the worker lives and what it works on; returns its status.
+
+    Args:
+        session: The writing session.
+        worker_id: The worker.
+        job_id: What it works on.
+        base_models: As in `register`; None leaves what the row says.
 
     Raises:
         NotFoundError: When it is no longer registered: register again.
     """
+    news = {} if base_models is None else {"base_models": base_models}
     status = session.execute(
         update(Worker)
         .where(Worker.id == worker_id)
-        .values(hb=Worker.hb + 1, seen_at=now_ms(), job_id=job_id)
+        .values(hb=Worker.hb + 1, seen_at=now_ms(), job_id=job_id, **news)
         .returning(Worker.status)
         .execution_options(synchronize_session=False)
     ).scalar_one_or_none()

@@ -37,6 +37,8 @@ class Presence:
         heartbeat_seconds: Time between beats.
         on_registered: Called whenever the worker got its number, so that it looks for
             work at once.
+        report_weights: Returns which base models' weights this machine has, None when
+            that is not known; asked at every beat, told when it has changed.
     """
 
     def __init__(
@@ -47,12 +49,15 @@ class Presence:
         *,
         heartbeat_seconds: float,
         on_registered: Callable[[], None],
+        report_weights: Callable[[], dict[str, Any] | None] = lambda: None,
     ) -> None:
         self._database = database
         self._slot = slot
         self._queues = queues
         self._heartbeat_seconds = heartbeat_seconds
         self._on_registered = on_registered
+        self._report_weights = report_weights
+        self._told_weights: dict[str, Any] | None = None
         self._job_id: int | None = None
         self._due = threading.Event()
         self._ended = False
@@ -87,17 +92,23 @@ class Presence:
     def _beat(self) -> None:
         worker_id = self.worker_id
         if worker_id is None:
-            self.worker_id = self._try(self._register)
+            weights = self._report_weights()
+            self.worker_id = self._try(lambda session: self._register(session, weights))
+            self._told_weights = weights
             if self.worker_id is not None:
                 log.info("worker_registered", worker=self.worker_id)
                 self._on_registered()
             return
+        weights = self._report_weights()
+        news = None if weights == self._told_weights else weights
         try:
             status = self._try(
                 lambda session: worker_store.beat(
-                    session, worker_id, job_id=self._job_id
+                    session, worker_id, job_id=self._job_id, base_models=news
                 )
             )
+            if status is not None:
+                self._told_weights = weights
         except NotFoundError:
             status = worker_store.GONE  # somebody removed the row
         if status == worker_store.GONE and not self._ended:
@@ -112,7 +123,7 @@ class Presence:
                 session, row.id, worker_store.GONE, actor=f"worker:{row.id}"
             )
 
-    def _register(self, session: Any) -> int:
+    def _register(self, session: Any, weights: dict[str, Any] | None) -> int:
         host = socket.gethostname()
         return worker_store.register(
             session,
@@ -125,6 +136,7 @@ class Presence:
             boot_id=_read_boot_id(),
             pid=os.getpid(),
             facts=_facts(),
+            base_models=weights,
         )
 
     def _try(self, change: Callable[[Any], Any]) -> Any:

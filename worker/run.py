@@ -17,14 +17,17 @@ import structlog
 from shared.artifacts import Storage
 from shared.database import Database
 from shared.errors import UserError
+from shared.job_status import JobKind
 from shared.log import configure_logging
 from shared.queue import queue_of
-from shared.settings import Settings, get_settings
+from shared.settings import Settings, find_weights_cache, get_settings
+from shared.weight_files import WeightFolders
 from worker.celery_app import build_app, is_shutting_down
 from worker.presence import Presence
 from worker.slot_loop import IdlePoll, SlotLoop
 from worker.slots import Slot, get_slot, list_gpus
 from worker.supervisor import COMMANDS, Workplace
+from worker.weights_watch import WeightsWatch
 
 log = structlog.get_logger()
 
@@ -35,18 +38,22 @@ class Parts:
 
     Args:
         presence: Its row.
+        weights: Looks which base models' weights it has; None when it trains nothing.
         loop: What it does with its slot.
         poll: Its own looks at the table.
         stopping: Set once it drains.
     """
 
     presence: Presence
+    weights: WeightsWatch | None
     loop: SlotLoop
     poll: IdlePoll
     stopping: threading.Event
 
     def begin(self) -> None:
         """Starts everything that needs no broker."""
+        if self.weights:
+            self.weights.start()
         self.presence.start()
         self.poll.start(self.loop.run_until_idle)
 
@@ -106,6 +113,8 @@ def run(
     finally:
         parts.drain()
         parts.presence.stop()
+        if parts.weights:
+            parts.weights.stop()
         database.dispose()
     log.info("worker_stopped", slot=slot.name)
     return int(worker.exitcode or 0)
@@ -120,12 +129,14 @@ def _build_parts(
 ) -> Parts:
     stopping = threading.Event()
     poll = IdlePoll(settings.idle_poll_seconds)
+    weights = _build_watch(settings) if JobKind.TRAIN in slot.kinds else None
     presence = Presence(
         database,
         slot,
         queues,
         heartbeat_seconds=settings.heartbeat_seconds,
         on_registered=poll.wake,
+        report_weights=weights.report if weights else lambda: None,
     )
     place = Workplace(
         database,
@@ -136,7 +147,15 @@ def _build_parts(
         commands=commands,
     )
     loop = SlotLoop(place, presence, queues)
-    return Parts(presence, loop, poll, stopping)
+    return Parts(presence, weights, loop, poll, stopping)
+
+
+def _build_watch(settings: Settings) -> WeightsWatch:
+    folders = WeightFolders(
+        mirrors=[path.absolute() for path in settings.weights_dirs],
+        cache=find_weights_cache(),
+    )
+    return WeightsWatch(folders, download=settings.download_weights)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

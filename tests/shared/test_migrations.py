@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine, inspect, text
 
+from shared import worker_store
 from shared.database import Database, migrate
+from shared.migrations import upgrade
 from shared.tables import Base
 
 
@@ -81,6 +83,25 @@ def test_two_processes_may_migrate_at_once(empty_url):
         )
 
     assert "jobs" in inspect(create_engine(empty_url)).get_table_names()
+
+
+def test_workers_of_the_first_release_are_kept(empty_url):
+    database = Database(empty_url)
+    upgrade(database, "0001")
+    with database.engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO workers (name, host, slot, kinds, queues, gpu_mem_mb, "
+                "boot_id, pid, hb, seen_at, status, facts) VALUES ('host/cpu', 'host', "
+                "'cpu', '[\"train\"]', '[]', 0, '', 1, 0, 1, 'active', '{}')"
+            )
+        )
+    upgrade(database)
+
+    with database.reading() as session:
+        (worker,) = worker_store.list_workers(session)
+    database.dispose()
+    assert (worker.name, worker.base_models) == ("host/cpu", None)
 
 
 def test_migrating_again_changes_nothing(database_url):

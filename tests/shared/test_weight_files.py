@@ -45,6 +45,23 @@ def test_a_folder_of_that_name_is_no_file(folders, tmp_path):
     assert folders.find(MOBILENET) is None
 
 
+class ClosedPath(type(Path())):
+    """A folder that this user may not enter, for whoever runs the tests."""
+
+    def is_file(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+
+def test_a_closed_folder_does_not_hide_the_others(tmp_path):
+    file = put(tmp_path / "open")
+
+    folders = WeightFolders(
+        mirrors=[ClosedPath(tmp_path / "closed")], cache=tmp_path / "open"
+    )
+
+    assert folders.find(MOBILENET) == file
+
+
 def test_a_user_is_advised_to_use_the_mirrors_or_the_cache(folders, tmp_path):
     assert folders.list_folders() == [
         tmp_path / place for place in ("one", "two", "cache")

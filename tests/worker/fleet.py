@@ -27,15 +27,19 @@ class Fleet:
         self.reconciler = Reconciler(database, self.shop.settings)
         self.workers = []
 
-    def start_worker(self, host="one", slot="cpu"):
+    def start_worker(self, host="one", slot="cpu", **environment):
         """Starts a worker; each `host` has slot locks of its own, as machines do."""
         settings = self.shop.settings.model_copy(
             update={"runtime_dir": self.shop.settings.data_dir / f"run-{host}"}
         )
         command = ["-m", "tests.worker.toy_worker", "--slot", slot]
-        return self._spawn(
-            command, self._environment(settings), settings.data_dir, f"worker-{host}"
-        )
+        environment = self._environment(settings) | environment
+        return self._spawn(command, environment, settings.data_dir, f"worker-{host}")
+
+    def workers_seen(self):
+        """The rows of all workers."""
+        with self.shop.database.reading() as session:
+            return worker_store.list_workers(session)
 
     def start_reconciler(self):
         """Starts `trainyard reconciler`, the process."""

@@ -30,13 +30,14 @@ def shop(sqlite_url, tmp_path):
 def make_presence(shop):
     started = []
 
-    def make(on_registered=lambda: None, database=None):
+    def make(on_registered=lambda: None, database=None, weights=lambda: None):
         presence = Presence(
             database or shop.database,
             CPU,
             ["default"],
             heartbeat_seconds=0.1,
             on_registered=on_registered,
+            report_weights=weights,
         )
         presence.start()
         started.append(presence)
@@ -207,6 +208,33 @@ class TestPresence:
 
         wait_until(lambda: rows(shop)[0].hb > before + 1)
         assert rows(shop)[0].job_id == 7
+
+    def test_tells_its_base_models_and_what_becomes_of_them(self, shop, make_presence):
+        found = [{"ready": ["MobileNet"], "folders": ["/w"], "download": False}]
+        make_presence(weights=lambda: found[-1])
+        wait_until(lambda: rows(shop) and rows(shop)[0].base_models == found[0])
+        found.append(found[0] | {"ready": []})
+
+        wait_until(lambda: rows(shop)[0].base_models == found[1])
+
+    def test_tells_its_base_models_again_when_a_beat_failed(self, shop, make_presence):
+        class Deaf:
+            refusals = 0
+
+            def tx(self, change, **options):
+                if self.refusals:
+                    self.refusals -= 1
+                    raise RetryableError("no route")
+                return shop.database.tx(change, **options)
+
+        found = [None]
+        database = Deaf()
+        presence = make_presence(database=database, weights=lambda: found[-1])
+        wait_until(lambda: presence.worker_id)
+        database.refusals = 3
+        found.append({"ready": [], "folders": ["/w"], "download": True})
+
+        wait_until(lambda: rows(shop)[0].base_models == found[1])
 
     def test_says_goodbye(self, shop, presence):
         presence.stop()

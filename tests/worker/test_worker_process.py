@@ -5,6 +5,7 @@ reconciler is the real one, swept by the test. Timers are short: a lease of 2 s,
 heartbeat of 0.3 s, an own look at the table every half second.
 """
 
+import json
 import os
 import signal
 import time
@@ -13,6 +14,7 @@ import psutil
 import pytest
 
 from shared import attempt_store, job_store
+from shared.base_models import get_base_model
 from shared.database import Database
 from shared.errors import LostLease
 from tests.worker.fleet import straight_run
@@ -313,3 +315,30 @@ def test_whole_path_on_postgres(make_fleet, postgres_url):
     assert fleet.shop.weights(job_id) == expected
     fleet.close()
     database.dispose()
+
+
+class TestWeights:
+    def test_worker_tells_of_the_weights_it_was_given(self, fleet, tmp_path):
+        mirror = tmp_path / "mirror"
+        mirror.mkdir()
+        (mirror / get_base_model("MobileNet").weights_file).touch()
+        fleet.start_worker(
+            TRAINYARD_WEIGHTS_DIRS=json.dumps([str(mirror)]),
+            TRAINYARD_DOWNLOAD_WEIGHTS="false",
+            KERAS_HOME=str(tmp_path / "keras"),
+        )
+
+        row = wait_until(fleet.workers_seen)[0]
+        assert "MobileNet" in row.base_models["ready"]
+        assert "EfficientNetLite2" in row.base_models["ready"]
+        assert "VGG16" not in row.base_models["ready"]
+        assert row.base_models["folders"] == [
+            str(mirror),
+            str(tmp_path / "keras" / "models"),
+        ]
+        assert row.base_models["download"] is False
+
+    def test_worker_that_reads_datasets_tells_of_none(self, fleet):
+        fleet.start_worker(slot="ingest")
+
+        assert wait_until(fleet.workers_seen)[0].base_models is None

@@ -44,7 +44,8 @@ class Evaluation:
 
         Args:
             folder: Is there already.
-            more: Further entries of evaluation.json (`parity`, `seconds`).
+            more: Further entries of evaluation.json (`parity`, `seconds`,
+                `checkpoint_stall`).
         """
         with write_atomically(folder / "evaluation.json") as path:
             path.write_text(json.dumps(self.summary | more, indent=1))

@@ -11,6 +11,7 @@ from shared.base_models import resolve_image_size_px
 from shared.errors import UserError
 from worker import events
 from worker.training import build_model, determinism, features, pack
+from worker.training.background_writer import BackgroundWriter
 from worker.training.checkpoint import CheckpointWriter
 from worker.training.phase_setup import Material
 from worker.training.request import Request
@@ -114,7 +115,7 @@ def open_views(
     return computed.views
 
 
-def build_writer(request: Request) -> CheckpointWriter:
+def build_writer(request: Request) -> BackgroundWriter:
     """Returns what writes this attempt's checkpoints."""
     facts = {
         "spec_sha": request.spec_sha,
@@ -122,7 +123,8 @@ def build_writer(request: Request) -> CheckpointWriter:
         "versions": list_versions(),
     }
     folder = request.workdir / "ckpt"
-    return CheckpointWriter(folder, facts, prune=request.runs_alone)
+    writer = CheckpointWriter(folder, facts, prune=request.runs_alone)
+    return BackgroundWriter(writer)
 
 
 def list_versions() -> dict[str, str]:

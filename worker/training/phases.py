@@ -6,6 +6,7 @@ Nothing that happens in one batch depends on anything but the state, the arrays 
 batch's number, so a resumed run does what the uninterrupted one would have done.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -17,9 +18,9 @@ from shared.errors import UserError
 from shared.training_spec import TrainingSpec
 from worker import events
 from worker.training import checkpoint, variables
+from worker.training.background_writer import BackgroundWriter
 from worker.training.batches import Batch, Batches, read_ahead
 from worker.training.best_weights import BestWeights
-from worker.training.checkpoint import CheckpointWriter
 from worker.training.stop_requests import Stopped, StopRequests
 from worker.training.training_state import EVALUATE, Stopwatch, TrainingState
 from worker.training.variables import Arrays
@@ -76,7 +77,7 @@ class Trainer:
         state: TrainingState,
         *,
         best: BestWeights,
-        checkpoints: CheckpointWriter,
+        checkpoints: BackgroundWriter,
         stops: StopRequests,
         stopwatch: Stopwatch,
     ) -> None:
@@ -87,6 +88,7 @@ class Trainer:
         self._stops = stops
         self._stopwatch = stopwatch
         self._saved_at = time.monotonic()
+        self._is_due = False
 
     def train(self, phase: Phase, arrays: Arrays | None) -> None:
         """Trains `phase` to its end and moves the state to the next one.
@@ -103,7 +105,7 @@ class Trainer:
         """
         if arrays and not self._state.at_phase_start:
             self._put_back(phase, arrays)
-        with self._stops.saved_first():
+        with self._stops.saved_first(), self._checkpoints:
             try:
                 while self._state.phase == phase.name:
                     self._train_epoch(phase)
@@ -145,9 +147,10 @@ class Trainer:
         )
         if self._stops.stop:
             self._save(phase, checkpoint.EMERGENCY)
+            self._wait_until_saved()
             raise Stopped
-        if state.batch < steps and self._is_due_in_epoch():
-            self._save(phase, checkpoint.PERIODIC)
+        if state.batch < steps:
+            self._save_when_due(phase, is_due=self._is_due_in_epoch())
 
     def _end_epoch(self, phase: Phase) -> None:
         state = self._state
@@ -170,13 +173,14 @@ class Trainer:
             self._enter(phase, EVALUATE)
         elif state.epoch >= phase.epochs or self._best.waited_long_enough:
             self._enter(phase, phase.next_name)
-        elif self._is_due_after_epoch():
-            self._save(phase, checkpoint.PERIODIC)
+        else:
+            self._save_when_due(phase, is_due=self._is_due_after_epoch())
 
     def _enter(self, phase: Phase, next_name: str) -> None:
         """Saves the border between two phases: only the best weights cross it."""
         self._state.enter(next_name)
         self._save(phase, checkpoint.PERIODIC)
+        self._wait_until_saved()
 
     def _end_diverged(self, phase: Phase) -> None:
         step = self._state.step + 1
@@ -212,9 +216,30 @@ class Trainer:
             return self._state.epoch % every == 0
         return self._is_due_in_epoch()
 
+    def _save_when_due(self, phase: Phase, *, is_due: bool) -> None:
+        self._is_due = self._is_due or is_due
+        # Asked at every step, because it raises what the last checkpoint met.
+        if self._checkpoints.is_free() and self._is_due:
+            self._save(phase, checkpoint.PERIODIC)
+
     def _save(self, phase: Phase, kind: str) -> None:
         self._stopwatch.lap()
-        arrays = {} if self._state.at_phase_start else variables.read_all(phase.model)
-        arrays["best"] = self._best.weights
-        self._checkpoints.save(self._state, arrays, kind=kind)
+        with self._stalled():
+            self._checkpoints.wait()  # before the copy: memory holds one at most
+            at_start = self._state.at_phase_start
+            arrays = {} if at_start else variables.read_all(phase.model)
+            arrays["best"] = self._best.weights
+            self._checkpoints.begin(self._state, arrays, kind=kind)
         self._saved_at = time.monotonic()
+        self._is_due = False
+
+    def _wait_until_saved(self) -> None:
+        with self._stalled():
+            self._checkpoints.wait()
+
+    @contextlib.contextmanager
+    def _stalled(self) -> Iterator[None]:
+        """Counts the time for which no step is trained because of a checkpoint."""
+        began = time.monotonic()
+        yield
+        self._state.stalled_seconds += time.monotonic() - began

@@ -96,7 +96,12 @@ def publish(
     temporary.mkdir()
     exported.archive.rename(temporary / ARCHIVE)
     artifacts.remove_tree(scratch)
-    evaluation.write(temporary, parity=exported.parity, seconds=state.seconds)
+    evaluation.write(
+        temporary,
+        parity=exported.parity,
+        seconds=state.seconds,
+        checkpoint_stall=round(state.checkpoint_stall, 5),
+    )
     facts = _describe(request, state, evaluation.summary)
     write_model_card(
         temporary / "model_card.md",

@@ -49,6 +49,7 @@ class TrainingState:
         waited_epochs: Epochs of this phase since `best_value`.
         metrics_seq: Metric points written so far.
         seconds: Wall time spent, by phase.
+        stalled_seconds: How much of it no step was trained in because of a checkpoint.
         facts: What a later attempt must repeat: compute threads, the engine of the
             feature pass and its digest, the dataset's fingerprint.
     """
@@ -63,7 +64,14 @@ class TrainingState:
     waited_epochs: int = 0
     metrics_seq: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    stalled_seconds: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def checkpoint_stall(self) -> float:
+        """The share of the training's time that its steps waited for checkpoints."""
+        trained = self.seconds.get(FROZEN, 0.0) + self.seconds.get(FINE_TUNE, 0.0)
+        return self.stalled_seconds / trained if trained else 0.0
 
     @property
     def at_phase_start(self) -> bool:

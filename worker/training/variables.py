@@ -27,10 +27,7 @@ Arrays = dict[str, list[NamedArray]]
 
 def read(variables: Sequence[Any]) -> list[NamedArray]:
     """Returns copies of the variables' values, in order."""
-    return [
-        NamedArray(item.path, np.array(keras.ops.convert_to_numpy(item)))
-        for item in variables
-    ]
+    return [NamedArray(item.path, _copy(item)) for item in variables]
 
 
 def write(variables: Sequence[Any], arrays: Sequence[NamedArray]) -> None:
@@ -69,6 +66,13 @@ def write_all(model: keras.Model, arrays: Arrays) -> None:
     write(model.variables, arrays["model"])
     write(model.optimizer.variables, arrays["optimizer"])
     write(model.metrics_variables, arrays["metrics"])
+
+
+def _copy(variable: Any) -> np.ndarray:
+    # TensorFlow's is a copy already; JAX lends its own memory, which the next step may
+    # overwrite.
+    value = np.asarray(keras.ops.convert_to_numpy(variable))
+    return value if value.flags.owndata else value.copy()
 
 
 def _describe(path: str, shape: Sequence[int], dtype: Any) -> str:

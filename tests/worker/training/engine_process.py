@@ -119,7 +119,7 @@ def read_arrays(checkpoint):
 def read_result(workdir):
     """What was published, without the wall time it took."""
     evaluation = json.loads((workdir / "final" / "evaluation.json").read_text())
-    del evaluation["seconds"]
+    del evaluation["seconds"], evaluation["checkpoint_stall"]
     predictions = (workdir / "final" / "predictions.parquet").read_bytes()
     return evaluation, predictions
 

@@ -143,8 +143,28 @@ class TrainingSpec(_Frozen):
         description="How other shapes become a square: stretch, crop (centre) or pad.",
     )
     head: Head = Field(default=Head(), description="The user's own dense layers.")
+    head_start: Literal["random", "logistic"] = Field(
+        default="random",
+        description="What the head's weights begin with: random numbers or, for a "
+        "head without hidden layers, the logistic regression on the features.",
+    )
     augmentation: Augmentation = Field(
         default=Augmentation(), description="Random changes to training pictures."
+    )
+    mixup: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="Alpha of mixup in fine-tuning: blends pairs of pictures and "
+        "their labels, by shares drawn from Beta(alpha, alpha); 0 is off.",
+    )
+    cutmix: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="Alpha of CutMix in fine-tuning: pastes a rectangle of one picture "
+        "into another, its share drawn from Beta(alpha, alpha); 0 is off. With "
+        "`mixup` on too, each batch gets one of the two.",
     )
     batch_size: int = Field(default=32, ge=1, le=1024, description="Images per step.")
     frozen_epochs: int = Field(
@@ -177,6 +197,22 @@ class TrainingSpec(_Frozen):
         description="First layer of the base that is trained in fine-tuning: its "
         "name, or a share of the depth from 0 (all) to 1 (none).",
     )
+    first_layer_rate: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Learning rate of the first trained layer of the base, as a share "
+        "of the head's; the layers between rise by equal factors. 1 gives all the "
+        "same rate.",
+    )
+    weight_averaging: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Momentum of the running average of the weights, which is judged "
+        "and published in place of the last step's; 0.99 looks back about a hundred "
+        "steps, 0 is off.",
+    )
     optimizer: Optimizer = Field(
         default=Optimizer.ADAMW, description="Keras optimizer of both phases."
     )
@@ -206,6 +242,11 @@ class TrainingSpec(_Frozen):
     )
     label_smoothing: float = Field(
         default=0.0, ge=0, le=0.5, description="Share of the label spread evenly."
+    )
+    test_time_augmentation: bool = Field(
+        default=False,
+        description="The published model averages its answers over the mirror images "
+        "that `augmentation` allows: twice or four times the work per picture.",
     )
     checkpoint_every: CheckpointEvery = Field(
         default=CheckpointEvery(epochs=1),
@@ -240,6 +281,17 @@ class TrainingSpec(_Frozen):
         if self.frozen_epochs + self.fine_tune_epochs < 1:
             raise ValueError(
                 "`frozen_epochs` and `fine_tune_epochs` must not both be 0."
+            )
+        if self.head_start == "logistic" and self.head.units:
+            raise ValueError(
+                "`head_start` must be 'random' for a head with hidden layers. "
+                f"Received: head.units={self.head.units}."
+            )
+        flips = self.augmentation.horizontal_flip or self.augmentation.vertical_flip
+        if self.test_time_augmentation and not flips:
+            raise ValueError(
+                "`test_time_augmentation` needs `augmentation.horizontal_flip` or "
+                "`augmentation.vertical_flip`: it averages over mirror images."
             )
         if isinstance(self.unfreeze_from, float | int) and not (
             0 <= self.unfreeze_from <= 1

@@ -25,15 +25,17 @@ PRESET_WORDS = {
 }
 GROUPS = {
     "Pictures": ("image_size_px", "fit", "batch_size"),
-    "Head": ("head.units", "head.dropout"),
+    "Head": ("head.units", "head.dropout", "head_start"),
     "Augmentation": (
         "augmentation.horizontal_flip", "augmentation.vertical_flip",
         "augmentation.rotation", "augmentation.zoom", "augmentation.shift",
-        "augmentation.brightness", "feature_views",
+        "augmentation.brightness", "mixup", "cutmix", "feature_views",
+        "test_time_augmentation",
     ),
     "Training": (
         "frozen_epochs", "frozen_learning_rate", "fine_tune_epochs",
-        "fine_tune_learning_rate", "unfreeze_from", "optimizer",
+        "fine_tune_learning_rate", "unfreeze_from", "first_layer_rate",
+        "weight_averaging", "optimizer",
         "learning_rate_schedule", "plateau_factor", "plateau_patience",
         "class_weights", "label_smoothing", "weights",
     ),

@@ -16,12 +16,12 @@ import keras
 import numpy as np
 
 from shared.training_spec import Augmentation
-from worker.training import augment
+from worker.training import augment, mixing
 
 Batch = tuple[np.ndarray, ...]
 
 # Separates the random draws that share a seed, so that no two are correlated.
-_ORDER_STREAM, _VIEW_STREAM = 1, 2
+_ORDER_STREAM, _VIEW_STREAM, _MIX_STREAM = 1, 2, 3
 
 
 class Batches(keras.utils.PyDataset):
@@ -97,6 +97,8 @@ class PixelBatches(Batches):
         pixels: The pack's pictures, (n, side, side, 3) uint8: an array, or the pack's
             own `Pixels`.
         augmentation: The bounds of the changes; None gives the plain pictures.
+        mixup: Alpha of mixup; 0 is off.
+        cutmix: Alpha of CutMix; 0 is off.
         **split: As in `Batches`.
     """
 
@@ -105,11 +107,22 @@ class PixelBatches(Batches):
         pixels: Any,
         *,
         augmentation: Augmentation | None = None,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
         **split: Any,
     ) -> None:
         super().__init__(**split)
         self._pixels = pixels
         self._augmentation = augmentation
+        self._mixed = {"mixup": mixup, "cutmix": cutmix}
+
+    def __getitem__(self, index: int) -> Batch:
+        pictures, labels, *_ = super().__getitem__(index)
+        random = np.random.default_rng((self.seed, _MIX_STREAM, self.epoch, index))
+        pictures, labels = mixing.mix(pictures, labels, **self._mixed, random=random)
+        if self._class_weights is None:
+            return pictures, labels
+        return pictures, labels, labels @ self._class_weights
 
     def inputs(self, rows: np.ndarray) -> np.ndarray:
         """Returns the pictures, (batch, side, side, 3) uint8."""

@@ -143,7 +143,7 @@ def set_trainable_from(base: keras.Model, unfreeze_from: str | float) -> int:
     Raises:
         UserError: When no layer has that name; lists close ones.
     """
-    ours = [layer for layer in base.layers if not _is_of_head(layer)]
+    ours = [layer for layer in base.layers if not is_of_head(layer)]
     first = find_first_trained(ours, unfreeze_from)
     base.trainable = True
     for place, layer in enumerate(ours):
@@ -254,5 +254,6 @@ def _drop(x: Tensor, spec: TrainingSpec, place: int) -> Tensor:
     return layers.Dropout(spec.head.dropout, seed=spec.seed + place, name=name)(x)
 
 
-def _is_of_head(layer: keras.Layer) -> bool:
+def is_of_head(layer: keras.Layer) -> bool:
+    """Whether `layer` is one of the user's own on top of the base."""
     return layer.name.startswith("head_") or layer.name == PROBABILITIES_LAYER

@@ -13,8 +13,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from shared.training_spec import LearningRateSchedule, Optimizer, TrainingSpec
-from worker.training import build_model, determinism, variables
+from shared.training_spec import TrainingSpec
+from worker.training import (
+    build_model,
+    determinism,
+    head_start,
+    mirrored_views,
+    optimizers,
+    variables,
+)
 from worker.training.batches import (
     Batches,
     FeatureBatches,
@@ -29,9 +36,6 @@ from worker.training.training_state import EVALUATE, FINE_TUNE, FROZEN, Training
 # Images per forward pass where nothing is learned; larger gains nothing on two cores.
 _FEATURES_PER_PASS = 1024
 _SMALLEST_PROBABILITY = 1e-7  # as in Keras's own cross-entropy
-_WARM_UP_SHARE = 0.05
-_WARM_UP_FROM = 0.1  # of the peak rate; 0 would waste the first step
-_SGD_MOMENTUM = 0.9
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,15 @@ def build_frozen(material: Material, views: list[np.ndarray]) -> Phase:
     spec, pack = material.spec, material.pack
     determinism.start_model(spec.seed)
     head = build_model.build_head(spec, views[0].shape[1], len(pack.classes))
+    if spec.head_start == "logistic":
+        head_start.start_at_regression(
+            head,
+            views[0],
+            pack.labels,
+            train=pack.splits["train"],
+            held_out=pack.splits["val"],
+            seed=spec.seed,
+        )
     train = FeatureBatches(views, **_training_split(material))
     held_out = FeatureBatches(
         views[:1], **_held_out_split(material, _FEATURES_PER_PASS)
@@ -98,7 +111,11 @@ def build_fine_tune(
         variables.write(head.weights, best.weights)
     build_model.set_trainable_from(base, spec.unfreeze_from)
     train = PixelBatches(
-        pack.pixels, augmentation=spec.augmentation, **_training_split(material)
+        pack.pixels,
+        augmentation=spec.augmentation,
+        mixup=spec.mixup,
+        cutmix=spec.cutmix,
+        **_training_split(material),
     )
     held_out = PixelBatches(pack.pixels, **_held_out_split(material, spec.batch_size))
     steps = len(train) * spec.fine_tune_epochs
@@ -123,6 +140,8 @@ def build_best(
     assert state.best is not None
     trained = head if state.best.phase == FROZEN else model
     variables.write(trained.weights, best.weights)
+    if material.spec.test_time_augmentation:
+        return mirrored_views.average_over_mirrors(model, material.spec.augmentation)
     return model
 
 
@@ -199,46 +218,8 @@ def _compile(model: keras.Model, spec: TrainingSpec, peak: float, steps: int) ->
     # XLA on a CPU is an order of magnitude slower (measured: 7 images/s to 87).
     jit_compile: Any = "auto" if keras.backend.backend() == "jax" else False
     model.compile(
-        optimizer=_build_optimizer(spec.optimizer, _schedule(spec, peak, steps)),
+        optimizer=optimizers.build_optimizer(spec, model, peak=peak, steps=steps),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=spec.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         jit_compile=jit_compile,
     )
-
-
-def _schedule(
-    spec: TrainingSpec, peak: float, steps: int
-) -> keras.optimizers.schedules.LearningRateSchedule | float:
-    """A short warm-up, then a cosine to zero or none: a function of the step alone.
-
-    For a plateau the plain rate: Keras then keeps it in a variable of the optimizer,
-    which the end of an epoch may cut and every checkpoint holds.
-    """
-    if spec.learning_rate_schedule == LearningRateSchedule.PLATEAU:
-        return peak
-    falls = spec.learning_rate_schedule == LearningRateSchedule.COSINE
-    warm_up = max(1, round(steps * _WARM_UP_SHARE))
-    return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=peak * _WARM_UP_FROM,
-        decay_steps=max(1, steps - warm_up),
-        alpha=0.0 if falls else 1.0,  # the share of the peak that it ends at
-        warmup_target=peak,
-        warmup_steps=warm_up,
-    )
-
-
-def _build_optimizer(
-    optimizer: Optimizer,
-    rate: Any,  # Keras annotates its optimizers as taking numbers alone
-) -> keras.optimizers.Optimizer:
-    # The name is part of the variables' paths, which a checkpoint is checked by.
-    name = optimizer.value
-    match optimizer:
-        case Optimizer.ADAM:
-            return keras.optimizers.Adam(rate, name=name)
-        case Optimizer.ADAMW:
-            return keras.optimizers.AdamW(rate, name=name)
-        case Optimizer.SGD:
-            return keras.optimizers.SGD(rate, momentum=_SGD_MOMENTUM, name=name)
-        case Optimizer.RMSPROP:
-            return keras.optimizers.RMSprop(rate, name=name)

@@ -18,6 +18,7 @@ from shared.errors import UserError
 from shared.training_spec import TrainingSpec
 from worker import events
 from worker.training import checkpoint, variables
+from worker.training.averaging import averaged
 from worker.training.background_writer import BackgroundWriter
 from worker.training.batches import Batch, Batches, read_ahead
 from worker.training.best_weights import BestWeights
@@ -155,8 +156,9 @@ class Trainer:
     def _end_epoch(self, phase: Phase) -> None:
         state = self._state
         learning_rate = float(phase.model.optimizer.learning_rate)
-        values = state.end_epoch() | phase.validate()
-        self._best.end_epoch(values, lambda: variables.read(phase.model.weights))
+        with averaged(phase.model):
+            values = state.end_epoch() | phase.validate()
+            self._best.end_epoch(values, lambda: variables.read(phase.model.weights))
         state.metrics_seq += 1
         events.emit(
             "metrics",

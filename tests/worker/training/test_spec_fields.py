@@ -33,7 +33,7 @@ from worker.training.phases import Trainer
 from worker.training.pretrained_weights import digest_weights
 from worker.training.request import load_request
 from worker.training.stop_requests import StopRequests
-from worker.training.training_state import Stopwatch, TrainingState
+from worker.training.training_state import Best, Stopwatch, TrainingState
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -117,17 +117,22 @@ class Lab:
 
     def train(self, spec, phase):
         """Trains `phase` and returns the folder of its checkpoints."""
+        return self.train_and_keep(spec, phase)[1]
+
+    def train_and_keep(self, spec, phase):
+        """Trains `phase`; returns its best weights and its checkpoints' folder."""
         state, own = TrainingState(), Path(tempfile.mkdtemp(dir=self.workdir))
+        best = BestWeights(spec, state, [])
         trainer = Trainer(
             spec,
             state,
-            best=BestWeights(spec, state, []),
+            best=best,
             checkpoints=PunctualWriter(CheckpointWriter(own, {}, prune=False)),
             stops=StopRequests(),
             stopwatch=Stopwatch({}, "frozen"),
         )
         trainer.train(phase, None)
-        return own
+        return best.weights, own
 
     def checkpoints(self, spec):
         own = self.train(spec, self.frozen(spec))
@@ -180,6 +185,23 @@ def first_weights(lab, spec):
     ]
 
 
+def judged_weights(lab, spec):
+    """The weights that a phase of three epochs leaves as its best."""
+    spec = spec.model_copy(update={"save_best_only": False})
+    kept, _ = lab.train_and_keep(spec, lab.frozen(spec))
+    return [array.value.tobytes() for array in kept]
+
+
+def published_layers(lab, spec):
+    material, state = lab.material(spec), TrainingState()
+    features = lab.base(spec).output_shape[-1]
+    head = build_model.build_head(spec, features, len(material.pack.classes))
+    state.best = Best("frozen", 0, 1, "val_loss", 1.0)
+    best = BestWeights(spec, state, variables.read(head.weights))
+    model = phase_setup.build_best(material, state, best)
+    return [layer.name for layer in model.layers]
+
+
 def follow_curve(_lab, spec):
     """The epoch whose weights would be published, and where the phase would end."""
     state = TrainingState()
@@ -223,6 +245,9 @@ EFFECTS = {
         {"units": [5], "dropout": 0.3},
     ),
     "augmentation": (first_pictures, STILL, STILL | {"rotation": 90}),
+    "head_start": (first_weights, "random", "logistic"),
+    "mixup": (first_pictures, 0, 0.4),
+    "cutmix": (first_pictures, 0, 1.0),
     "batch_size": (lambda lab, spec: len(lab.frozen(spec).train[0][0]), 4, 5),
     "frozen_epochs": (lambda lab, spec: lab.frozen(spec).epochs, 3, 4),
     "frozen_learning_rate": (lambda lab, spec: peak_of(lab.frozen(spec)), 1e-3, 1e-2),
@@ -238,6 +263,15 @@ EFFECTS = {
         1e-4,
     ),
     "unfreeze_from": (trained_layers, 0.5, "conv_pw_13"),
+    "first_layer_rate": (
+        lambda lab, spec: getattr(
+            lab.fine_tune(spec).model.optimizer, "_shares", "the same for all"
+        ),
+        1,
+        0.1,
+    ),
+    "weight_averaging": (judged_weights, 0, 0.9),
+    "test_time_augmentation": (published_layers, False, True),
     "optimizer": (
         lambda lab, spec: type(lab.frozen(spec).model.optimizer),
         "adam",

@@ -1,0 +1,70 @@
+"""A head can start at the regression on its features instead of at random."""
+
+import numpy as np
+import pytest
+
+from shared.errors import UserError
+from shared.training_spec import parse_training_spec
+from worker.training import build_model
+from worker.training.head_start import start_at_regression
+
+
+def clouds(classes, rows=240, width=12):
+    random = np.random.default_rng(1)
+    labels = np.arange(rows) % classes
+    centres = random.normal(size=(classes, width)) * 2
+    features = centres[labels] + random.normal(size=(rows, width))
+    return features.astype(np.float32), labels
+
+
+def started(classes, labels=None, features=None):
+    drawn, numbers = clouds(classes)
+    features = drawn if features is None else features
+    labels = numbers if labels is None else labels
+    head = build_model.build_head(parse_training_spec({}), features.shape[1], classes)
+    rows = np.arange(len(labels))
+    start_at_regression(
+        head, features, labels, train=rows[:160], held_out=rows[160:], seed=0
+    )
+    return head, features, labels
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_the_head_starts_out_knowing_the_classes(classes):
+    head, features, labels = started(classes)
+
+    guesses = head.predict_on_batch(features[160:])
+
+    assert np.mean(guesses.argmax(axis=1) == labels[160:]) > 0.9
+
+
+def test_it_starts_at_the_same_weights_every_time():
+    first, again = started(3)[0], started(3)[0]
+
+    for one, other in zip(first.get_weights(), again.get_weights(), strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+def test_a_feature_that_never_changes_gets_no_weight():
+    features, _ = clouds(3)
+    features[:, 4] = 7
+
+    head, *_ = started(3, features=features)
+
+    assert not head.get_weights()[0][4].any()
+
+
+def test_a_class_without_training_rows_is_no_error():
+    features, labels = clouds(4)
+    labels = np.where(labels == 2, 1, labels)
+
+    head, *_ = started(4, labels=labels, features=features)
+
+    guesses = head.predict_on_batch(features)
+    assert np.isfinite(guesses).all()
+    assert (guesses.argmax(axis=1) != 2).all()
+
+
+def test_a_head_with_hidden_layers_cannot_start_there():
+    with pytest.raises(UserError, match="head_start"):
+        parse_training_spec({"head_start": "logistic", "head": {"units": [8]}})

@@ -69,7 +69,8 @@ def list_shares(model: keras.Model, first: float) -> list[float]:
 class _LayerRates:
     """Gives every variable its own share of an optimizer's learning rate.
 
-    The decay of AdamW, apart from the gradient's step, keeps the whole rate. Goes before a Keras optimizer in the order of its bases.
+    The decay of AdamW, apart from the gradient's step, keeps the whole rate. This class
+    goes before a Keras optimizer in the order of bases.
 
     Args:
         *arguments: The optimizer's own.

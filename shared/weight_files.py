@@ -8,8 +8,10 @@ nothing is opened, imported or fetched, and a digest is compared only where a fi
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from shared.base_models import BaseModel, list_base_models
+from shared.base_models import BASE_MODELS, BaseModel, list_base_models
+from shared.settings import Settings, find_weights_cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +48,30 @@ class WeightFolders:
         return None
 
 
+def name_folders(settings: Settings) -> WeightFolders:
+    """Returns the folders of this machine, as its settings and Keras name them."""
+    mirrors = [path.absolute() for path in settings.weights_dirs]
+    return WeightFolders(mirrors=mirrors, cache=find_weights_cache())
+
+
 def list_ready(folders: WeightFolders) -> list[str]:
     """Returns the names of the base models whose weights are on this machine."""
     return [model.name for model in list_base_models() if folders.find(model)]
+
+
+def describe_report(report: dict[str, Any] | None) -> str:
+    """Returns in a few words what a worker told of its base models.
+
+    Args:
+        report: Of `Worker.base_models`; None for a worker that told nothing.
+    """
+    if report is None:
+        return ""
+    ready = len(set(report["ready"]) & set(BASE_MODELS))
+    if ready == len(BASE_MODELS):
+        return f"all {ready} ready"
+    rest = "downloads the others" if report["download"] else "weights of others missing"
+    return f"{ready} of {len(BASE_MODELS)} ready, {rest}"
 
 
 def _is_there(path: Path) -> bool:

@@ -20,8 +20,8 @@ from shared.errors import UserError
 from shared.job_status import JobKind
 from shared.log import configure_logging
 from shared.queue import queue_of
-from shared.settings import Settings, find_weights_cache, get_settings
-from shared.weight_files import WeightFolders
+from shared.settings import Settings, get_settings
+from shared.weight_files import name_folders
 from worker.celery_app import build_app, is_shutting_down
 from worker.presence import Presence
 from worker.slot_loop import IdlePoll, SlotLoop
@@ -151,11 +151,7 @@ def _build_parts(
 
 
 def _build_watch(settings: Settings) -> WeightsWatch:
-    folders = WeightFolders(
-        mirrors=[path.absolute() for path in settings.weights_dirs],
-        cache=find_weights_cache(),
-    )
-    return WeightsWatch(folders, download=settings.download_weights)
+    return WeightsWatch(name_folders(settings), download=settings.download_weights)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

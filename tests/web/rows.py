@@ -174,6 +174,15 @@ class Rows:
             Image.new("RGB", (96, 96), colour).save(folder / sample["path"])
 
 
+def make_told(ready, *, download=False, folder="/srv/trainyard/weights"):
+    """What a training worker tells of its base models."""
+    return {
+        "ready": ready,
+        "folders": [folder, "/home/trainyard/.keras/models"],
+        "download": download,
+    }
+
+
 def make_report(classes, skipped=3, conflicts=1, images=100):
     """A report as ingest writes it."""
     draw = random.Random(len(classes))

@@ -14,7 +14,7 @@ from shared import job_store
 from shared.artifacts import Storage
 from shared.database import Database, migrate
 from shared.settings import Settings
-from tests.web.rows import PASSWORD, Rows
+from tests.web.rows import PASSWORD, Rows, make_told
 from web.app import create_app
 
 NAMES = ("solar cells", "leaf disease", "casting defects", "street signs at night")
@@ -36,7 +36,9 @@ def seed(data_dir: Path, jobs: int = 12) -> None:
     admin = rows.user("root@example.org", "admin", password_hash)
     ana = rows.user("ana@example.org", "member", password_hash)
     rows.user("invited@example.org")
-    rows.worker("station-1 cpu")
+    lites = [f"EfficientNetLite{size}" for size in range(3)]
+    rows.worker("station-1 cpu", base_models=make_told(lites))
+    rows.worker("station-2 gpu-0", base_models=make_told([*lites, "MobileNet"]))
     rows.worker("station-1 ingest", kinds=("ingest",))
 
     datasets = [rows.dataset(ana, name, skipped=130) for name in NAMES]

@@ -8,7 +8,7 @@ from flask_security.utils import hash_password
 from playwright.sync_api import expect, sync_playwright
 
 from cli.browser import MISSING, find_browser
-from tests.web.rows import PASSWORD, make_archive
+from tests.web.rows import PASSWORD, make_archive, make_told
 from tests.web.served import serve
 
 ARGUMENTS = [
@@ -33,7 +33,8 @@ def site(settings, app, rows, tmp_path):
     """An installation with rows of every kind; returns its address."""
     with app.test_request_context():
         owner = rows.user("root@example.org", "admin", hash_password(PASSWORD))
-    rows.worker()
+    rows.worker(base_models=make_told(["EfficientNetLite0"]))
+    rows.worker("far gpu", base_models=make_told(["MobileNet"], download=True))
     dataset = rows.dataset(owner, "solar cells", skipped=60)
     rows.publish(rows.job(owner, dataset, "solar cells", group_key="g"))  # job 2
     rows.run(rows.job(owner, dataset, "running", group_key="g"))  # job 3

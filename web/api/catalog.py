@@ -5,12 +5,16 @@ from typing import Any
 from shared import base_models
 from shared.training_spec import PRESETS, TrainingSpec
 from web.api.blueprint import blueprint
-from web.api.schemas import BaseModelOut, CatalogOut
+from web.api.schemas import AvailabilityOut, BaseModelOut, CatalogOut
+from web.installation import get_database
+from web.workers.base_models import find_availability, list_told
 
 
 @blueprint.get("/catalog", responses={"200": CatalogOut})
 def get_catalog() -> dict[str, Any]:
     """What a job may be made of."""
+    with get_database().reading() as session:
+        told = list_told(session)
     return CatalogOut(
         presets=list(PRESETS),
         base_models=[
@@ -21,6 +25,9 @@ def get_catalog() -> dict[str, Any]:
                 parameters=model.parameters,
                 licence=model.family.licence,
                 works_offline=model.works_offline,
+                weights_file=model.weights_file,
+                weights_source=model.weights_source,
+                availability=AvailabilityOut(**vars(find_availability(model, told))),
             )
             for model in base_models.list_base_models()
         ],

@@ -1,6 +1,6 @@
 """What the API takes and gives, as pydantic models: also its documentation."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -303,6 +303,14 @@ class ModelList(BaseModel):
     page_size: int
 
 
+class WorkerBaseModels(BaseModel):
+    """Which base models' ImageNet weights a worker's machine has."""
+
+    ready: list[str] = Field(description="Names of those whose weights are there.")
+    folders: list[str] = Field(description="Where it looks for weight files.")
+    download: bool = Field(description="Whether it fetches what is not there.")
+
+
 class WorkerOut(BaseModel):
     """A worker."""
 
@@ -317,6 +325,9 @@ class WorkerOut(BaseModel):
     queues: list[str]
     job_id: int | None
     seen_at: int
+    base_models: WorkerBaseModels | None = Field(
+        description="Null where it trains nothing or has not told yet."
+    )
 
 
 class WorkerList(BaseModel):
@@ -335,6 +346,18 @@ class Deleted(BaseModel):
     size_bytes: int
 
 
+class AvailabilityOut(BaseModel):
+    """Whether a base model's ImageNet weights can be had."""
+
+    state: Literal["ready", "partly", "download", "missing", "unknown"] = Field(
+        description="`ready` on every training worker, `partly` on some, fetched at "
+        "first use (`download`), `missing`; `unknown` while no such worker is there."
+    )
+    words: str = Field(description="The same for a person to read.")
+    advice: str | None = Field(description="What to put where, if anything is missing.")
+    ready_on: list[str] = Field(description="Names of the workers that have them.")
+
+
 class BaseModelOut(BaseModel):
     """A pretrained network on offer."""
 
@@ -344,6 +367,9 @@ class BaseModelOut(BaseModel):
     parameters: int
     licence: str
     works_offline: bool
+    weights_file: str = Field(description="File name of the ImageNet weights.")
+    weights_source: str = Field(description="Where the file comes from.")
+    availability: AvailabilityOut
 
 
 class CatalogOut(BaseModel):

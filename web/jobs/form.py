@@ -16,6 +16,7 @@ from shared.training_spec import (
 )
 from web.jobs.submit import Recipe, make_recipes
 from web.row_numbers import read_numbers
+from web.workers.base_models import Told, find_availability
 
 DEFAULT_BASE_MODEL = TrainingSpec().base_model
 PRESET_WORDS = {
@@ -110,11 +111,22 @@ def build_recipes(filled: Filled) -> list[Recipe]:
     return make_recipes(specs)
 
 
-def list_families() -> list[dict[str, Any]]:
-    """Returns the base models by family, those that work offline first."""
-    families: dict[str, list[base_models.BaseModel]] = {}
+def list_families(told: list[Told]) -> list[dict[str, Any]]:
+    """Returns the base models by family, those that work offline first.
+
+    Args:
+        told: What the training workers told of their weights.
+    """
+    families: dict[str, list[dict[str, Any]]] = {}
     for model in base_models.list_base_models():
-        families.setdefault(model.family.name, []).append(model)
+        families.setdefault(model.family.name, []).append(
+            {
+                "name": model.name,
+                "native_size_px": model.native_size_px,
+                "parameters": model.parameters,
+                "weights": find_availability(model, told),
+            }
+        )
     return [{"name": name, "members": members} for name, members in families.items()]
 
 

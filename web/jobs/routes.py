@@ -32,6 +32,7 @@ from web.jobs.asks import ask as ask_job
 from web.jobs.delete import delete_job, plan_deletion
 from web.jobs.submit import MAX_JOBS, Request, submit
 from web.row_numbers import read_numbers
+from web.workers.base_models import list_told
 
 blueprint = Blueprint("jobs", __name__)
 
@@ -177,10 +178,11 @@ def group_archive(group_key: str) -> Response:
 def _show_form(filled: form.Filled, problem: str | None = None) -> str:
     with get_database().reading() as session:
         datasets = list_trainable(session, filled.datasets)
+        told = list_told(session)
     values: dict[str, Any] = {
         "datasets": datasets,
         "presets": form.list_presets(),
-        "families": form.list_families(),
+        "families": form.list_families(told),
         "advanced": form.list_fields(),
         "chosen": filled,
         "key": request.form.get("key") or secrets.token_urlsafe(16),

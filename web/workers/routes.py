@@ -10,6 +10,7 @@ from web import polling
 from web.auth.sign_in import current_account
 from web.installation import get_database
 from web.permissions import admins_only
+from web.workers.base_models import group_told, list_told
 from web.workers.view import WorkerRow, list_rows
 
 blueprint = Blueprint("workers", __name__, url_prefix="/workers")
@@ -24,7 +25,9 @@ def _require_sign_in() -> None:
 @blueprint.get("")
 def index() -> str:
     """Who is there and what each does."""
-    return render_template("workers/index.html", rows=_read())
+    with get_database().reading() as session:
+        rows, told = list_rows(session), list_told(session)
+    return render_template("workers/index.html", rows=rows, groups=group_told(told))
 
 
 @blueprint.get("/table")

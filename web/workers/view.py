@@ -1,12 +1,14 @@
 """What pages show of workers."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from shared import worker_store
 from shared.database import read_clock
 from shared.tables import Worker
+from shared.weight_files import describe_report
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,12 @@ class WorkerRow:
     job_id: int | None
     facts: str
     seen_at: int
+    base_models: dict[str, Any] | None
+
+    @property
+    def base_models_words(self) -> str:
+        """How many base models it could train at once."""
+        return describe_report(self.base_models)
 
 
 def list_rows(session: Session) -> list[WorkerRow]:
@@ -54,6 +62,7 @@ def _make_row(worker: Worker, now: int) -> WorkerRow:
         job_id=worker.job_id if alive else None,
         facts=", ".join(f"{k}: {v}" for k, v in sorted((worker.facts or {}).items())),
         seen_at=worker.seen_at,
+        base_models=worker.base_models,
     )
 
 

@@ -22,7 +22,7 @@ def open_pictures(data: Path | None, folder: Path) -> tuple[str, Path]:
     if data is None:
         data = TRASHNET if TRASHNET.is_file() else None
     if data is None:
-        return "elpv", _write_elpv(folder)
+        return "elpv", open_elpv(folder)
     if data.is_dir():
         return data.name, data
     if not zipfile.is_zipfile(data):
@@ -47,7 +47,8 @@ def drop_from_memory(*folders: Path) -> None:
                 os.close(descriptor)
 
 
-def _write_elpv(folder: Path) -> Path:
+def open_elpv(folder: Path) -> Path:
+    """Writes the cells of the package `elpv-dataset` into `defective` and `intact`."""
     found = importlib.util.find_spec("elpv_dataset")
     if found is None or found.origin is None:
         raise SystemExit(

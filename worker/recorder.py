@@ -208,6 +208,7 @@ class Recorder:
     def _take_metrics(self, event: dict[str, Any]) -> bool:
         epoch, phase = event.get("epoch"), event.get("phase")
         seq, step = _integer(event["seq"]), _integer(event["step"])
+        seconds = {f"{name}_seconds": s for name, s in event.get("seconds", {}).items()}
         points = [
             MetricPoint(
                 name=_text(name),
@@ -217,7 +218,7 @@ class Recorder:
                 epoch=None if epoch is None else _integer(epoch),
                 phase=None if phase is None else _text(phase),
             )
-            for name, value in event["values"].items()
+            for name, value in (*event["values"].items(), *seconds.items())
             if value is not None and math.isfinite(float(value))
         ]
         self._pending.points += points

@@ -238,6 +238,8 @@ def make_points(epochs):
             "val_loss": 0.75 / epoch + 0.16,
             "val_accuracy": 1 - 0.45 / epoch,
             "learning_rate": 1e-3,
+            "waited_seconds": 0.2,
+            "spent_seconds": 14.2,
         }
         phase = "frozen" if epoch <= max(1, epochs * 2 // 3) else "fine_tune"
         points += [

@@ -108,6 +108,7 @@ def test_metrics_are_one_row_an_epoch(api, rows):
 
     assert [row["epoch"] for row in epochs] == [1, 2, 3]
     assert epochs[0]["val_accuracy"] == pytest.approx(0.55)
+    assert (epochs[0]["waited_seconds"], epochs[0]["spent_seconds"]) == (0.2, 14.2)
 
 
 def test_a_dataset_comes_with_its_report(api, rows):

@@ -51,6 +51,27 @@ def test_every_page_of_a_finished_job_answers(ana, rows):
         assert answer.status_code == 200, (path, answer.text)
 
 
+def test_a_job_s_page_says_how_long_training_waited_for_data(ana, rows):
+    job_id = rows.job(ana.user_id, rows.dataset(ana.user_id))
+    rows.run(job_id, epochs=6)
+    sentence = "Training waited 1.2 s of 1 min 25 s for data."
+
+    page = ana.get(f"/jobs/{job_id}").text
+    polled = ana.get(f"/jobs/{job_id}/points.json").json
+
+    assert f'<p class="quiet" id="waiting" >{sentence}</p>' in page
+    assert polled["waiting"] == sentence
+
+
+def test_a_job_s_page_says_nothing_of_waiting_that_nobody_measured(ana, rows):
+    job_id = rows.job(ana.user_id, rows.dataset(ana.user_id))
+
+    page = ana.get(f"/jobs/{job_id}").text
+
+    assert '<p class="quiet" id="waiting" hidden></p>' in page
+    assert ana.get(f"/jobs/{job_id}/points.json").json["waiting"] == ""
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -46,6 +46,15 @@ def test_points_are_written_in_batches(shop, claim, recorder):
     assert not recorder.has_unwritten
 
 
+def test_an_epoch_s_seconds_become_points_beside_its_measures(shop, claim, recorder):
+    seconds = {"waited": 1.5, "spent": 85.0}
+    recorder.take(metrics(1, loss=1.0) | {"seconds": seconds})
+    recorder.flush(now=True)
+
+    values = {point.name: point.value for point in shop.metrics(claim.job_id)}
+    assert values == {"loss": 1.0, "waited_seconds": 1.5, "spent_seconds": 85.0}
+
+
 def test_events_wait_for_the_next_second_but_a_checkpoint_does_not(
     shop, claim, recorder
 ):

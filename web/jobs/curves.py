@@ -3,14 +3,18 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from web.display import number, percent, phase
+from web.display import duration, number, percent, phase
 
 FINE_TUNE = "fine_tune"
+TEN_SECONDS = 10
 
 
 @dataclass
 class EpochPoint:
-    """The measures at the end of one epoch."""
+    """The measures at the end of one epoch.
+
+    `waited_seconds` of its `spent_seconds` training stood still for want of data.
+    """
 
     step: int
     epoch: int | None
@@ -20,6 +24,8 @@ class EpochPoint:
     accuracy: float | None = None
     val_accuracy: float | None = None
     learning_rate: float | None = None
+    waited_seconds: float | None = None
+    spent_seconds: float | None = None
 
 
 def collect_epochs(points: list[Any]) -> list[EpochPoint]:
@@ -70,12 +76,31 @@ def as_json(rows: list[EpochPoint]) -> dict[str, Any]:
         if fine_tune and fine_tune[0] > 1
         else None,
         "rows": [_cells(n, row) for n, row in zip(numbers, rows, strict=True)],
+        "waiting": tell_waiting(rows),
     }
+
+
+def tell_waiting(rows: list[EpochPoint]) -> str:
+    """Says how long training stood still for want of data; '' when nobody measured."""
+    measured = [
+        (row.waited_seconds, row.spent_seconds)
+        for row in rows
+        if row.waited_seconds is not None and row.spent_seconds is not None
+    ]
+    if not measured:
+        return ""
+    waited, spent = map(sum, zip(*measured, strict=True))
+    return f"Training waited {_span(waited)} of {_span(spent)} for data."
 
 
 def as_metrics(rows: list[EpochPoint]) -> list[dict[str, Any]]:
     """Returns the rows as the API gives them."""
     return [asdict(row) for row in rows]
+
+
+def _span(seconds: float) -> str:
+    """Short times with a decimal: `1.2 s` of `85 s` is the point of it."""
+    return f"{seconds:.1f} s" if seconds < TEN_SECONDS else duration(seconds)
 
 
 def _cells(number_through: int, row: EpochPoint) -> list[str]:

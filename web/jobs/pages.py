@@ -58,12 +58,13 @@ def make_page(job_id: int) -> dict[str, Any]:
     with get_database().reading() as session:
         found = job_read_store.get_job(session, job_id)
         evaluation = _find_evaluation(session, found)
-        points = job_read_store.metrics_curve(session, job_id)
+        points = curves.collect_epochs(job_read_store.metrics_curve(session, job_id))
         spec = found.spec.get("training", found.spec)
     return {
         **values,
         "evaluation": evaluation,
-        "points": curves.collect_epochs(points),
+        "points": points,
+        "waiting": curves.tell_waiting(points),
         "settings": describe_spec(spec) if job.kind == JobKind.TRAIN else [],
         "lines": read_log(job_id),
     }

@@ -5,6 +5,7 @@
   Bokeh.set_log_level("error");
   const table = document.querySelector("#points tbody");
   const none = document.getElementById("no-points");
+  const waiting = document.getElementById("waiting");
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
   const answer = await fetch(box.dataset.charts);
@@ -40,6 +41,8 @@
       if (model.type === "Span" && state.fine_tune_from !== null) { model.location = state.fine_tune_from; model.visible = true; }
     }
     none.hidden = state.rows.length > 0;
+    waiting.textContent = state.waiting;
+    waiting.hidden = !state.waiting;
     table.replaceChildren(...state.rows.map((cells) => {
       const row = document.createElement("tr");
       cells.forEach((text, i) => {

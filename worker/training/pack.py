@@ -97,8 +97,8 @@ class _Plan:
 class Pixels:
     """The pixels of a pack, `(images, size, size, 3)` uint8, mapped from disk.
 
-    Indexing with a whole number, a slice or an array of positions copies just those
-    images into memory.
+    Indexing with a slice or an array of positions copies just those images into
+    memory; a whole number gives the picture where it lies, read-only.
     """
 
     dtype = np.dtype(np.uint8)
@@ -113,7 +113,7 @@ class Pixels:
 
     def __getitem__(self, index: int | slice | np.ndarray | list[int]) -> np.ndarray:
         if isinstance(index, int | np.integer):
-            return self[np.array([index])][0]
+            return self._view(int(index))
         if isinstance(index, slice):
             index = np.arange(*index.indices(len(self)))
         positions = np.asarray(index)
@@ -125,6 +125,13 @@ class Pixels:
         ):
             raise IndexError(f"The pack holds {len(self)} images.")
         return self._gather(positions.astype(np.int64))
+
+    def _view(self, position: int) -> np.ndarray:
+        count = len(self)
+        if not -count <= position < count:
+            raise IndexError(f"The pack holds {count} images.")
+        shard, row = divmod(position % count, self._per_shard)
+        return self._shards[shard][row]
 
     def _gather(self, positions: np.ndarray) -> np.ndarray:
         taken = np.empty((len(positions), *self.shape[1:]), np.uint8)
@@ -210,8 +217,9 @@ def open_or_build_pack(
 
 def _map_shards(plan: _Plan) -> list[np.ndarray]:
     shape = (-1, plan.image_size_px, plan.image_size_px, 3)
+    # Plain arrays over the maps: an index into np.memmap costs ten times as much.
     return [
-        np.memmap(plan.shard_path(shard), np.uint8, "r").reshape(shape)
+        np.asarray(np.memmap(plan.shard_path(shard), np.uint8, "r")).reshape(shape)
         for shard in range(plan.shard_count)
     ]
 

@@ -9,7 +9,7 @@ batch's number, so a resumed run does what the uninterrupted one would have done
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import keras
@@ -20,7 +20,7 @@ from worker import events
 from worker.training import checkpoint, variables
 from worker.training.averaging import averaged
 from worker.training.background_writer import BackgroundWriter
-from worker.training.batches import Batch, Batches, read_ahead
+from worker.training.batches import Batch, Batches, count_waiting, read_ahead
 from worker.training.best_weights import BestWeights
 from worker.training.stop_requests import Stopped, StopRequests
 from worker.training.training_state import EVALUATE, Stopwatch, TrainingState
@@ -136,9 +136,12 @@ class Trainer:
 
     def _batches(self, phase: Phase) -> Iterator[Batch]:
         first = self._state.batch
-        if phase.makers:
-            return read_ahead(phase.train, first, makers=phase.makers)
-        return (phase.train[index] for index in range(first, len(phase.train)))
+        made: Iterable[Batch] = (
+            read_ahead(phase.train, first, makers=phase.makers)
+            if phase.makers
+            else (phase.train[index] for index in range(first, len(phase.train)))
+        )
+        return count_waiting(made, self._state.epoch_seconds)
 
     def _after_batch(self, phase: Phase) -> None:
         state, steps = self._state, len(phase.train)
@@ -167,6 +170,7 @@ class Trainer:
             epoch=state.epoch - 1,
             phase=phase.name,
             values=values | {"learning_rate": learning_rate},
+            seconds=state.take_epoch_seconds(),
         )
         if self._best.is_on_plateau:
             optimizer = phase.model.optimizer

@@ -44,6 +44,8 @@ class TrainingState:
         step: Batches complete over all phases: the global step.
         sums: Sums over the images of the epoch under way: `loss`, `accuracy`,
             `images`.
+        epoch_seconds: Wall time of the epoch under way: `waited` for data, `spent` on
+            its batches in all.
         best: What would be published now.
         best_value: Best value of the monitored metric in this phase.
         waited_epochs: Epochs of this phase since `best_value`.
@@ -59,6 +61,7 @@ class TrainingState:
     batch: int = 0
     step: int = 0
     sums: dict[str, float] = field(default_factory=dict)
+    epoch_seconds: dict[str, float] = field(default_factory=dict)
     best: Best | None = None
     best_value: float | None = None
     waited_epochs: int = 0
@@ -83,6 +86,7 @@ class TrainingState:
         self.phase = phase
         self.epoch = self.batch = self.waited_epochs = 0
         self.sums = {}
+        self.epoch_seconds = {}
         self.best_value = None
 
     def add_batch(self, logs: dict[str, float], images: int) -> None:
@@ -100,6 +104,12 @@ class TrainingState:
         self.batch = 0
         self.epoch += 1
         return means
+
+    def take_epoch_seconds(self) -> dict[str, float]:
+        """Returns the wall time of the epoch that ended; the next counts from zero."""
+        taken = {name: round(spent, 6) for name, spent in self.epoch_seconds.items()}
+        self.epoch_seconds = {}
+        return taken
 
     def to_json(self) -> dict[str, Any]:
         """Returns the state as JSON values."""

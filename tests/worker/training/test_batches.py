@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 
@@ -6,8 +8,10 @@ from worker.training.batches import (
     FeatureBatches,
     PixelBatches,
     class_weights,
+    count_waiting,
     read_ahead,
 )
+from worker.training.pack import Pixels
 
 IMAGES = 25
 
@@ -28,7 +32,8 @@ def make_pixels(**changes):
     pixels = np.random.default_rng(0).integers(
         0, 256, (IMAGES, 16, 16, 3), dtype=np.uint8
     )
-    return PixelBatches(pixels, **make_split(**changes)), pixels
+    shards = [pixels[:10], pixels[10:20], pixels[20:]]
+    return PixelBatches(Pixels(shards), **make_split(**changes)), pixels
 
 
 def test_an_epoch_holds_every_row_and_fills_its_last_batch_with_the_first_ones():
@@ -105,3 +110,45 @@ def test_an_error_while_a_batch_is_made_reaches_the_reader():
 
     with pytest.raises(ZeroDivisionError):
         list(read_ahead(batches, 0, makers=1))
+
+
+def test_views_change_from_epoch_to_epoch_and_are_drawn_evenly():
+    views = [np.full((3000, 1), number, np.float32) for number in range(3)]
+    split = make_split(
+        labels=np.zeros(3000, np.int32), rows=np.arange(3000), batch_size=3000
+    )
+    batches = FeatureBatches(views, **split)
+
+    batches.start_epoch(0)
+    first = batches.inputs(np.arange(3000))[:, 0]
+    batches.start_epoch(1)
+    second = batches.inputs(np.arange(3000))[:, 0]
+
+    assert np.bincount(first.astype(int)).min() > 900
+    assert 0.6 < np.mean(first != second) < 0.73
+
+
+def test_waiting_is_booked_apart_from_work():
+    def make_slowly():
+        for number in range(3):
+            time.sleep(0.05)
+            yield (np.array(number),)
+
+    clock = {"waited": 1.0, "spent": 2.0}
+    for _batch in count_waiting(make_slowly(), clock):
+        time.sleep(0.1)
+
+    assert 1.15 <= clock["waited"] < 1.4
+    assert 2.45 <= clock["spent"] < 2.9
+
+
+def test_what_is_made_ahead_is_hardly_waited_for():
+    batches, _ = make_pixels(augmentation=Augmentation())
+    batches.start_epoch(0)
+
+    clock = {}
+    for _batch in count_waiting(read_ahead(batches, 0, makers=2), clock):
+        time.sleep(0.05)
+
+    assert clock["spent"] >= 0.15
+    assert clock["waited"] < clock["spent"] / 2

@@ -171,6 +171,8 @@ def test_a_run_publishes_everything_a_user_downloads(tmp_path, dataset):
     assert set(evaluation["seconds"]) == {"prepare", "frozen", "evaluate", "export"}
     phases = [event["phase"] for event in engine.named("phase")]
     assert phases == ["prepare", "frozen", "evaluate", "export"]
+    for event in engine.named("metrics"):
+        assert 0 < event["seconds"]["waited"] < event["seconds"]["spent"]
 
 
 def test_a_stop_while_frameworks_load_ends_at_once(tmp_path, dataset):

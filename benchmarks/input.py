@@ -17,7 +17,6 @@ or 8 times the second.
 """
 
 import argparse
-import importlib.util
 import itertools
 import json
 import os
@@ -27,13 +26,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pictures import open_pictures
+
 ROOT = Path(__file__).resolve().parent.parent
-DEFAULT_DATA = ROOT.parent / "shared" / "data" / "trashnet.zip"
 SIDE, BATCH = 224, 32
 ROTATION, ZOOM, SHIFT, BRIGHTNESS = 10, 0.1, 0.05, 0.1
 LEAST = {"a": 20, "b": 8}
@@ -156,7 +155,6 @@ def say(facts: dict) -> None:
 
 def serve(name: str, way: str, folder: Path, scratch: Path, seconds: float) -> None:
     """Measures one contender, once for each line of standard input."""
-    sys.path.insert(0, str(ROOT))
     feed = FEEDS[name](folder, scratch, way)
     next(feed)
     say({"ready": True})
@@ -179,11 +177,17 @@ def take_for(feed: Iterator[Any], seconds: float) -> float:
 class Contender:
     """A process that feeds batches when told to, and stands still otherwise."""
 
-    def __init__(self, name: str, way: str, places: tuple[Path, Path], seconds: float):
+    def __init__(
+        self, name: str, way: str, places: tuple[Path, Path], seconds: float
+    ) -> None:
         self.name, self.way = name, way
         self.facts: dict[str, Any] = {}
         self.process = subprocess.Popen(
-            [sys.executable, __file__, "--serve", name, way, *places, str(seconds)],
+            [
+                *(sys.executable, "-m", "benchmarks.input", "--serve", name, way),
+                *(str(places[0]), str(places[1]), str(seconds)),
+            ],
+            cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if name == "a" else None,
@@ -218,35 +222,6 @@ class Contender:
                 if key in self.facts:
                     return self.facts.pop(key)
         raise SystemExit(f"The contender {self.name} ({self.way}) ended.")
-
-
-def find_pictures(data: Path | None, scratch: Path) -> Path:
-    """Returns a folder of class folders."""
-    if data is None:
-        data = DEFAULT_DATA if DEFAULT_DATA.exists() else None
-    if data is None:
-        return link_solar_cells(scratch / "cells")
-    if data.is_dir():
-        return data
-    with zipfile.ZipFile(data) as archive:
-        archive.extractall(scratch / "unpacked")
-    folder = scratch / "unpacked"
-    inside = [path for path in folder.iterdir() if path.is_dir()]
-    return inside[0] if len(inside) == 1 else folder
-
-
-def link_solar_cells(folder: Path) -> Path:
-    """Sorts the pictures of the package elpv-dataset into two class folders."""
-    found = importlib.util.find_spec("elpv_dataset")
-    if found is None or found.origin is None:
-        raise SystemExit("Give --data: the package elpv-dataset is not installed.")
-    source = Path(found.origin).parent / "data"
-    for line in (source / "labels.csv").read_text().splitlines():
-        name, probability, _ = line.split()
-        place = folder / ("defective" if float(probability) > 0.5 else "intact")  # noqa: PLR2004
-        place.mkdir(parents=True, exist_ok=True)
-        (place / Path(name).name).symlink_to(source / name)
-    return folder
 
 
 def measure(folder: Path, scratch: Path, rounds: int, seconds: float) -> dict:
@@ -314,8 +289,9 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-input-") as name:
         scratch = Path(name)
-        folder = find_pictures(arguments.data, scratch)
-        found = measure(folder, scratch, arguments.rounds, arguments.seconds)
+        data, folder = open_pictures(arguments.data, scratch / "pictures")
+        facts = {"data": data}
+        found = facts | measure(folder, scratch, arguments.rounds, arguments.seconds)
     if arguments.json:
         print(json.dumps(found))
     else:

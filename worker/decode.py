@@ -6,18 +6,22 @@ ingest rewrites whatever else a user brings as PNG.
 
 Choices, all part of `DECODE_VERSION`:
 
-- JPEG: accurate integer DCT and smooth chroma upsampling, never a reduced-scale decode.
+- JPEG: accurate integer DCT and smooth chroma upsampling. One that is far larger than
+  needed is decoded at 1/2, 1/4 or 1/8 of its size, as far as it stays at least twice
+  as large as the square wants it; the resize does the rest.
 - PNG: always decoded with alpha; transparent pixels lie on white. 16 bits become 8.
 - Upright as the EXIF block says (JPEG `APP1`, PNG `eXIf` before the pixels), which
   `tf.io.decode_image` ignores. Malformed EXIF means "already upright", never an error.
 - Resize: bilinear with antialiasing, rounded half to even and clipped to 0..255.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from shared.training_spec import Fit
 
-DECODE_VERSION = 1
+DECODE_VERSION = 2
 
 _EXIF_TAG_ORIENTATION = 0x0112
 _TIFF_SHORT, _TIFF_LONG = 3, 4
@@ -28,6 +32,12 @@ _LENGTH_BYTES = 2  # a JPEG segment's length counts its own two bytes
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PNG_BITS_AT = 24  # bits a channel, in the header chunk
+# What libjpeg can reduce by in its inverse DCT. Decoding to no less than twice the
+# wanted side keeps the mean difference from a full decode between 0.06 and 0.5 of 255,
+# most of it a shift by a fraction of a pixel (measured over TrashNet, 32 to 224 px, all
+# fits). A JPEG of 12 million pixels takes half the time, 45 ms against 89.
+_REDUCTIONS = (1, 2, 4, 8)
+_LEAST_SURPLUS = 2
 
 
 def decode_image(
@@ -49,11 +59,16 @@ def decode_image(
         tf.errors.InvalidArgumentError: When the bytes are no JPEG or PNG, or are cut
             off or damaged.
     """
-    return resize_image(decode_upright(encoded), image_size_px, fit)
+    return resize_image(_decode(encoded, image_size_px, fit), image_size_px, fit)
 
 
 def decode_upright(encoded: tf.Tensor) -> tf.Tensor:
     """Decodes one JPEG or PNG at its own size, upright: `(height, width, 3)` uint8."""
+    return _decode(encoded, None, Fit.STRETCH)
+
+
+def _decode(encoded: tf.Tensor, image_size_px: int | None, fit: Fit | str) -> tf.Tensor:
+    """Decodes upright: as large as `image_size_px` needs, or at its own size."""
     is_jpeg = tf.equal(tf.strings.substr(encoded, 0, 3), _JPEG_MAGIC)
     is_png = tf.equal(tf.strings.substr(encoded, 0, 8), _PNG_MAGIC)
     known = tf.debugging.Assert(
@@ -62,7 +77,9 @@ def decode_upright(encoded: tf.Tensor) -> tf.Tensor:
     with tf.control_dependencies([known] if known is not None else []):
         encoded = tf.identity(encoded)
     pixels = tf.cond(
-        is_jpeg, lambda: _decode_jpeg(encoded), lambda: _decode_png(encoded)
+        is_jpeg,
+        lambda: _decode_jpeg(encoded, image_size_px, Fit(fit)),
+        lambda: _decode_png(encoded),
     )
     orientation = read_orientation(encoded)
     pixels = tf.cond(
@@ -108,10 +125,33 @@ def read_orientation(encoded: tf.Tensor) -> tf.Tensor:
     return _orientation_of_tiff(tiff)
 
 
-def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
-    return tf.io.decode_jpeg(
-        encoded, channels=3, dct_method="INTEGER_ACCURATE", fancy_upscaling=True
-    )
+def _decode_jpeg(encoded: tf.Tensor, image_size_px: int | None, fit: Fit) -> tf.Tensor:
+    def reduced_by(ratio: int) -> Callable[[], tf.Tensor]:
+        # The ratio is fixed when a graph is built: one branch for each.
+        return lambda: tf.io.decode_jpeg(
+            encoded,
+            channels=3,
+            ratio=ratio,
+            dct_method="INTEGER_ACCURATE",
+            fancy_upscaling=True,
+        )
+
+    if image_size_px is None:
+        return reduced_by(1)()
+    choice = _choose_reduction(encoded, image_size_px, fit)
+    return tf.switch_case(choice, [reduced_by(ratio) for ratio in _REDUCTIONS])
+
+
+def _choose_reduction(encoded: tf.Tensor, image_size_px: int, fit: Fit) -> tf.Tensor:
+    """The place in `_REDUCTIONS` of the largest that leaves pixels enough.
+
+    A turn by 90 degrees exchanges the sides and so changes nothing here.
+    """
+    sides = tf.io.extract_jpeg_shape(encoded, output_type=tf.int32)[:2]
+    # The side that ends as the square's: the other one is shrunk no more than it.
+    side = tf.reduce_max(sides) if fit is Fit.PAD else tf.reduce_min(sides)
+    is_enough = side >= tf.constant(_REDUCTIONS[1:]) * (_LEAST_SURPLUS * image_size_px)
+    return tf.reduce_sum(tf.cast(is_enough, tf.int32))
 
 
 def _decode_png(encoded: tf.Tensor) -> tf.Tensor:

@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from shared.training_spec import Fit
-from worker.decode import decode_image, decode_upright, read_orientation
+from worker import decode
+from worker.decode import (
+    decode_image,
+    decode_upright,
+    read_orientation,
+    resize_image,
+)
 
 ORIENTATIONS = range(1, 9)
 
@@ -256,3 +262,101 @@ def test_eager_graph_and_saved_model_agree_to_the_bit(picture, tmp_path):
 def test_what_is_no_whole_jpeg_or_png_is_refused(encoded):
     with pytest.raises(tf.errors.InvalidArgumentError):
         decode_image(tf.constant(encoded), 32)
+
+
+def make_photo(height, width):
+    """A picture with soft areas, edges and some noise, like a photograph."""
+    random = np.random.default_rng(0)
+    rows, columns = np.mgrid[0:height, 0:width]
+    pixels = 100 + 60 * np.sin(columns / 37)[..., None] + np.zeros(3)
+    pixels[..., 1] += 50 * np.cos(rows / 23)
+    pixels[(rows // 61 + columns // 83) % 2 == 0] += 40
+    pixels += random.normal(0, 3, pixels.shape)
+    return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+def list_decoded_shapes(encoded, size, fit, monkeypatch):
+    """The shapes that the decoder hands to the resize."""
+    shapes = []
+    monkeypatch.setattr(
+        decode,
+        "resize_image",
+        lambda pixels, *rest: (
+            shapes.append(tuple(pixels.shape[:2])) or resize_image(pixels, *rest)
+        ),
+    )
+    decode_image(tf.constant(encoded), size, fit)
+    return shapes
+
+
+@pytest.mark.parametrize(
+    ("shape", "fit", "size", "reduced"),
+    [
+        ((600, 800), "stretch", 301, (600, 800)),
+        ((600, 800), "stretch", 150, (300, 400)),
+        ((600, 800), "crop", 150, (300, 400)),
+        ((600, 800), "pad", 151, (300, 400)),
+        ((600, 800), "pad", 100, (150, 200)),
+        ((600, 800), "stretch", 75, (150, 200)),
+        ((600, 800), "stretch", 32, (75, 100)),
+        ((600, 800), "stretch", 1, (75, 100)),
+        ((601, 803), "stretch", 150, (301, 402)),
+        ((16, 4000), "stretch", 32, (16, 4000)),
+        ((16, 4000), "pad", 32, (2, 500)),
+        ((1, 1), "stretch", 32, (1, 1)),
+    ],
+)
+def test_a_jpeg_is_decoded_at_most_as_small_as_twice_the_square(
+    shape, fit, size, reduced, monkeypatch
+):
+    encoded = encode(make_photo(*shape), "JPEG")
+
+    shapes = list_decoded_shapes(encoded, size, fit, monkeypatch)
+
+    assert shapes == [reduced]
+
+
+@pytest.mark.parametrize("fit", list(Fit))
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("size", [40, 75, 150])
+def test_a_reduced_decode_looks_like_a_full_one(fit, orientation, size):
+    encoded = tf.constant(
+        encode(make_photo(600, 803), "JPEG", quality=90, exif=exif(orientation))
+    )
+
+    reduced = decode_image(encoded, size, fit).numpy().astype(int)
+
+    full = resize_image(decode_upright(encoded), size, fit).numpy().astype(int)
+    assert full.std() > 30
+    assert np.abs(reduced - full).mean() < 2.5
+    assert np.abs(reduced - full).max() < 30
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("kept", [0.98, 0.9, 0.5, 0.05])
+def test_a_reduced_decode_still_refuses_what_is_cut_off(kept, progressive):
+    encoded = encode(make_photo(600, 800), "JPEG", progressive=progressive)
+
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode_image(tf.constant(encoded[: int(len(encoded) * kept)]), 32)
+
+
+def test_a_saved_model_reduces_by_the_same_rule(tmp_path):
+    files = [encode(make_photo(height, 500), "JPEG") for height in (60, 140, 300, 900)]
+    files.append(encode(make_photo(300, 500), "PNG"))
+    module = tf.Module()
+    module.serve = tf.function(
+        lambda all_files: tf.map_fn(
+            lambda one: decode_image(one, 32, "crop"),
+            all_files,
+            fn_output_signature=tf.TensorSpec((32, 32, 3), tf.uint8),
+        ),
+        input_signature=[tf.TensorSpec([None], tf.string)],
+        autograph=False,
+    )
+
+    tf.saved_model.save(module, str(tmp_path))
+    served = tf.saved_model.load(str(tmp_path)).serve(tf.constant(files)).numpy()
+
+    here = [decode_image(tf.constant(one), 32, "crop").numpy() for one in files]
+    np.testing.assert_array_equal(served, here)

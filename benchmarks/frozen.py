@@ -82,12 +82,14 @@ class Deal:
 
 def deal(images: LabelledImages, seed: int, folder: Path) -> Deal:
     """Links every picture into the folder of its split and class."""
+    texts = images.describe(range(len(images)))
     keyed = [
-        Keyed(sha256, label)
-        for sha256, label in zip(images.sha256, images.class_names, strict=True)
+        Keyed(text.sha256, images.classes[number])
+        for text, number in zip(texts, images.labels, strict=True)
     ]
     splits, _ = assign_splits(keyed, SplitShares(**SHARES, seed=seed))
-    for path, entry, split in zip(images.paths, keyed, splits, strict=True):
+    for text, entry, split in zip(texts, keyed, splits, strict=True):
+        path = text.path
         name = f"{entry.sha256[:24]}{path.suffix.lower()}"
         target = folder / split / entry.label / name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -89,7 +89,7 @@ def test_the_engine_sees_the_split_that_the_folders_show(pictures, tmp_path):
         shown = {
             path.stem for path in (dealt.folder / split).rglob("*") if path.is_file()
         }
-        assert shown == {seen.sha256[row][:24] for row in seen.splits[split]}
+        assert shown == {text.sha256[:24] for text in seen.describe(seen.splits[split])}
     assert dealt.images["val"] == 16
     assert dealt.images["test"] == 2
     assert sum(dealt.images.values()) == 80

@@ -74,5 +74,10 @@ def fingerprint_rows(rows: Iterable[tuple[str, str, str]]) -> str:
     """
     digest = hashlib.sha256()
     for sha256, label, split in sorted(rows):
-        digest.update(f"{sha256}\0{label}\0{split}\n".encode())
+        digest.update(fingerprint_line(sha256, label, split))
     return digest.hexdigest()
+
+
+def fingerprint_line(sha256: str, label: str, split: str) -> bytes:
+    """Returns what one image adds to the fingerprint."""
+    return f"{sha256}\0{label}\0{split}\n".encode()

@@ -18,6 +18,7 @@ import numpy as np
 
 from shared.training_spec import Augmentation
 from worker.training import augment, counted_draws, mixing
+from worker.training.mapped_files import PageBudget
 
 Batch = tuple[np.ndarray, ...]
 
@@ -147,9 +148,12 @@ class FeatureBatches(Batches):
     def __init__(self, views: Sequence[np.ndarray], **split: Any) -> None:
         super().__init__(**split)
         self._views = views
+        self._row_bytes = views[0][0].nbytes
+        self._budget = PageBudget(views)
 
     def inputs(self, rows: np.ndarray) -> np.ndarray:
         """Returns the features of each row's view, (batch, features) float32."""
+        self._budget.spend(len(rows), self._row_bytes)
         if len(self._views) == 1:
             return np.asarray(self._views[0][rows])
         features = np.empty((len(rows), self._views[0].shape[1]), np.float32)

@@ -23,6 +23,7 @@ from worker.training.pack import Pack
 # The normal quantile of a two-sided 95 % interval.
 _Z_95 = 1.959963984540054
 _CALIBRATION_BINS = 15
+_TABLE_ROWS = 8192  # of predictions in memory at once
 _SMALLEST_PROBABILITY = 1e-7  # as in Keras's own cross-entropy
 
 
@@ -33,11 +34,15 @@ class Evaluation:
     Args:
         summary: The content of evaluation.json: accuracy with its Wilson interval,
             loss, per class, confusion, calibration, baseline, splits.
-        predictions: One row per test image.
+        pack: Names the images.
+        rows: The test images' positions in it.
+        probabilities: What the model says of each: `(rows, classes)` float32.
     """
 
     summary: dict[str, Any]
-    predictions: pa.Table
+    pack: Pack
+    rows: np.ndarray
+    probabilities: np.ndarray
 
     def write(self, folder: Path, **more: Any) -> None:
         """Writes evaluation.json and predictions.parquet into `folder`.
@@ -50,7 +55,38 @@ class Evaluation:
         with write_atomically(folder / "evaluation.json") as path:
             path.write_text(json.dumps(self.summary | more, indent=1))
         with write_atomically(folder / "predictions.parquet") as path:
-            pq.write_table(self.predictions, path)
+            self._write_predictions(path)
+
+    def _write_predictions(self, path: Path) -> None:
+        """Writes one row per test image, some thousands at a time."""
+        first = self._build_table(0)
+        with pq.ParquetWriter(path, first.schema) as writer:
+            writer.write_table(first)
+            for at in range(_TABLE_ROWS, len(self.rows), _TABLE_ROWS):
+                writer.write_table(self._build_table(at))
+
+    def _build_table(self, at: int) -> pa.Table:
+        part = slice(at, at + _TABLE_ROWS)
+        rows, probabilities = self.rows[part], self.probabilities[part]
+        images, classes = self.pack.dataset, pa.array(self.pack.classes, pa.string())
+        texts = images.texts.take(rows)
+        starts = pa.array(np.arange(len(rows) + 1) * len(classes), pa.int32())
+        columns = {
+            # A version's manifest names its pictures by the same paths.
+            "path": texts["path"] if images.root else texts["name"],
+            "source_name": texts["name"],
+            "sha256": texts["sha256"],
+            "label": classes.take(pa.array(self.pack.labels[rows])),
+            "predicted": classes.take(pa.array(np.argmax(probabilities, axis=1))),
+            "confidence": pa.array(probabilities.max(axis=1), pa.float32()),
+            "probabilities": pa.ListArray.from_arrays(
+                starts, pa.array(probabilities.ravel(), pa.float32())
+            ),
+        }
+        # The order of the probabilities is the order of the classes.
+        return pa.table(columns).replace_schema_metadata(
+            {"classes": json.dumps(list(self.pack.classes))}
+        )
 
 
 def evaluate(
@@ -77,7 +113,7 @@ def evaluate(
         train_labels=labels[pack.splits["train"]],
     )
     summary["splits"] = {name: len(split) for name, split in pack.splits.items()}
-    return Evaluation(summary, _build_table(pack, rows, probabilities))
+    return Evaluation(summary, pack, rows, probabilities)
 
 
 def measure(
@@ -205,33 +241,3 @@ def _predict(
         probabilities[at : at + len(pixels)] = np.asarray(guesses)[: len(pixels)]
         report(at + len(pixels), len(rows))
     return probabilities
-
-
-def _build_table(pack: Pack, rows: np.ndarray, probabilities: np.ndarray) -> pa.Table:
-    images, predicted = pack.dataset, np.argmax(probabilities, axis=1)
-    root = _find_root(images.paths[0])
-    paths = [
-        images.paths[row].relative_to(root).as_posix() if root else images.names[row]
-        for row in rows
-    ]
-    columns = {
-        "path": pa.array(paths, pa.string()),
-        "source_name": pa.array([images.names[row] for row in rows], pa.string()),
-        "sha256": pa.array([images.sha256[row] for row in rows], pa.string()),
-        "label": pa.array([pack.classes[n] for n in pack.labels[rows]], pa.string()),
-        "predicted": pa.array([pack.classes[n] for n in predicted], pa.string()),
-        "confidence": pa.array(probabilities.max(axis=1), pa.float32()),
-        "probabilities": pa.array(list(probabilities), pa.list_(pa.float32())),
-    }
-    # The order of the probabilities is the order of the classes.
-    return pa.table(columns).replace_schema_metadata(
-        {"classes": json.dumps(list(pack.classes))}
-    )
-
-
-def _find_root(path: Path) -> Path | None:
-    """The folder of the dataset version, whose manifest names paths relative to it."""
-    for folder in path.parents:
-        if (folder / "manifest.parquet").is_file():
-            return folder
-    return None

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from shared.artifacts import fsync_file, write_atomically
+from worker.training.mapped_files import PageBudget
 
 SHARD_ROWS = 256
 
@@ -115,12 +116,14 @@ class FeatureShards:
         part = self._folder / f"features.{uuid.uuid4().hex}.part"
         try:
             array = np.memmap(part, _DTYPE, "w+", shape=self._shape)
+            budget = PageBudget([array])
             for shard in range(self._shards):
                 data = self._find_shard(shard)
                 if data is None:
                     self._verified.discard(shard)
                     return None
                 array[self.rows_of(shard)] = data
+                budget.spend(1, data.nbytes)
             array.flush()
             digest = self._digest(array)
             fsync_file(part)
@@ -157,8 +160,11 @@ class FeatureShards:
 
     def _digest(self, array: np.ndarray) -> str:
         digest = hashlib.sha256()
+        budget = PageBudget([array])
         for shard in range(self._shards):
-            digest.update(np.ascontiguousarray(array[self.rows_of(shard)]).tobytes())
+            data = np.ascontiguousarray(array[self.rows_of(shard)]).tobytes()
+            digest.update(data)
+            budget.spend(1, len(data))
         return digest.hexdigest()
 
     def _is_there(self, shard: int) -> bool:

@@ -85,8 +85,9 @@ def build_golden_images(
     rows = rows[
         np.linspace(0, len(rows) - 1, min(_FROM_DATASET, len(rows))).astype(int)
     ]
-    names = [pack.dataset.names[row] for row in rows]
-    files = [pack.dataset.paths[row].read_bytes() for row in rows]
+    images = pack.dataset.describe(rows)
+    names = [image.name for image in images]
+    files = [image.path.read_bytes() for image in images]
     upright = decode_oblong(files[0])
     names += [f"{names[0]}, turned by EXIF", f"{names[0]}, grey"]
     files += [encode_turned(upright), encode_grey(upright)]

@@ -38,7 +38,7 @@ def prepare(request: Request, state: TrainingState) -> Material:
         threads=threads, deterministic=spec.deterministic
     )
     state.facts["threads"] = threads
-    images = pack.read_dataset(request.dataset)
+    images = pack.read_dataset(request.dataset, request.caches)
     for split in ("train", "val", "test"):
         if len(images.splits[split]) == 0:
             raise UserError(

@@ -32,7 +32,9 @@ import numpy as np
 from shared.artifacts import sha256_file, write_atomically
 from shared.errors import UserError
 from shared.training_spec import Fit
-from worker.training.labelled_images import LabelledImages, read_dataset
+from worker.training.image_texts import BLOCK_ROWS
+from worker.training.labelled_images import ImageText, LabelledImages, read_dataset
+from worker.training.mapped_files import PageBudget
 
 __all__ = ["LabelledImages", "Pack", "Pixels", "open_or_build_pack", "read_dataset"]
 
@@ -81,13 +83,12 @@ class _Plan:
     def identity(self) -> dict[str, Any]:
         from worker.decode import DECODE_VERSION  # noqa: PLC0415 - TensorFlow
 
-        order = "\n".join(self.dataset.sha256).encode()
         return {
             "pack_version": _PACK_VERSION,
             "decode_version": DECODE_VERSION,
             "fingerprint": self.dataset.fingerprint,
             "images": len(self.dataset),
-            "order": hashlib.sha256(order).hexdigest(),
+            "order": self.dataset.order,
             "image_size_px": self.image_size_px,
             "fit": self.fit.value,
             "images_per_shard": self.images_per_shard,
@@ -107,6 +108,8 @@ class Pixels:
         self._shards = shards
         self._per_shard = len(shards[0])
         self.shape = (sum(map(len, shards)), *shards[0].shape[1:])
+        self._image_bytes = shards[0][0].nbytes
+        self._budget = PageBudget(shards)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -130,6 +133,7 @@ class Pixels:
         count = len(self)
         if not -count <= position < count:
             raise IndexError(f"The pack holds {count} images.")
+        self._budget.spend(1, self._image_bytes)
         shard, row = divmod(position % count, self._per_shard)
         return self._shards[shard][row]
 
@@ -139,6 +143,7 @@ class Pixels:
         for shard in np.unique(shards):
             here = shards == shard
             taken[here] = self._shards[shard][rows[here]]
+            self._budget.spend(int(here.sum()), self._image_bytes)
         return taken
 
 
@@ -336,14 +341,21 @@ def _write_shard(
 ) -> str:
     digest = hashlib.sha256()
     with _replacing(plan.shard_path(shard)) as stream:
-        for row in plan.rows(shard):
-            pixels = decode(plan.dataset.paths[row], plan.dataset.names[row]).tobytes()
+        for image in _describe_in_turn(plan, shard):
+            pixels = decode(image.path, image.name).tobytes()
             digest.update(pixels)
             stream.write(pixels)
     # The digest goes last: a shard without a fitting one is not finished.
     with _replacing(plan.digest_path(shard)) as stream:
         stream.write(digest.hexdigest().encode())
     return digest.hexdigest()
+
+
+def _describe_in_turn(plan: _Plan, shard: int) -> Iterator[ImageText]:
+    """The words of a shard's images, a block at a time: a shard may be of any size."""
+    rows = plan.rows(shard)
+    for at in range(0, len(rows), BLOCK_ROWS):
+        yield from plan.dataset.describe(rows[at : at + BLOCK_ROWS])
 
 
 def _decoder(plan: _Plan) -> Callable[[Path, str], np.ndarray]:

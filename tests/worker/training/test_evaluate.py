@@ -115,8 +115,8 @@ def test_evaluation_reads_the_test_split_and_keeps_every_prediction(tmp_path):
     table = pq.read_table(tmp_path / "predictions.parquet").to_pydict()
     summary = json.loads((tmp_path / "evaluation.json").read_text())
     test = pack.splits["test"]
-    assert table["sha256"] == [pack.dataset.sha256[row] for row in test]
-    assert table["label"] == [pack.dataset.class_names[row] for row in test]
+    assert table["sha256"] == [image.sha256 for image in pack.dataset.describe(test)]
+    assert table["label"] == [pack.classes[pack.labels[row]] for row in test]
     expected = model.predict_on_batch(pack.pixels[test].astype(np.float32))
     assert np.allclose(table["probabilities"], expected, atol=1e-6)
     assert summary["images"] == len(test) == reports[-1][1]

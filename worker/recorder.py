@@ -54,6 +54,15 @@ class Pending:
         """Whether there is nothing to write."""
         return self == Pending()
 
+    @property
+    def ready_checkpoints(self) -> list[dict[str, Any]]:
+        """What may be registered now: nothing while points must wait.
+
+        A checkpoint whose row came before the points that led to it would leave a gap
+        in the curve, should this worker die then: who resumes there repeats none.
+        """
+        return self.checkpoints if len(self.points) <= POINTS_AT_ONCE else []
+
 
 class Recorder:
     """The record of one attempt while it runs.
@@ -151,6 +160,9 @@ class Recorder:
             self._next_flush_at = time.monotonic() + RETRY_SECONDS
             return False
         self._pending = Pending(points=batch.points[POINTS_AT_ONCE:])
+        if self._pending.points:
+            self._pending.checkpoints = batch.checkpoints
+            self._next_flush_at = 0.0
         return True
 
     def _write(self, session: Session, batch: Pending) -> None:
@@ -159,12 +171,12 @@ class Recorder:
             attempt_store.record_resumed(*job, step=batch.resumed_step)
         for rel_path in batch.corrupt:
             attempt_store.mark_checkpoint_corrupt(*job, rel_path=rel_path)
-        for checkpoint in batch.checkpoints:
-            attempt_store.register_checkpoint(*job, **checkpoint)
         if batch.durable is not None:
             attempt_store.record_durable(*job, count=batch.durable)
         if batch.points:
             attempt_store.add_metrics(*job, points=batch.points[:POINTS_AT_ONCE])
+        for checkpoint in batch.ready_checkpoints:
+            attempt_store.register_checkpoint(*job, **checkpoint)
         if batch.progress is not None:
             attempt_store.record_progress(*job, **batch.progress)
         for level, message in batch.notes:

@@ -63,22 +63,41 @@ def test_events_wait_for_the_next_second_but_a_checkpoint_does_not(
     recorder.take(metrics(2, loss=1.0))
     recorder.flush()
     waiting = len(shop.metrics(claim.job_id))
-    recorder.take(
-        {
-            "event": "checkpoint",
-            "step": 2,
-            "kind": "periodic",
-            "path": str(shop.folder(claim) / "ckpt" / "2"),
-            "manifest_sha": "a",
-            "bytes": 1,
-        }
-    )
+    recorder.take(checkpoint_at(shop, claim, 2))
     recorder.flush()
 
     assert waiting == 1
     assert len(shop.metrics(claim.job_id)) == 2
     (row,) = shop.checkpoints(claim.job_id)
     assert shop.storage.resolve(row.rel_path) == shop.folder(claim) / "ckpt" / "2"
+
+
+def checkpoint_at(shop, claim, step):
+    return {
+        "event": "checkpoint",
+        "step": step,
+        "kind": "periodic",
+        "path": str(shop.folder(claim) / "ckpt" / str(step)),
+        "manifest_sha": "a",
+        "bytes": 1,
+    }
+
+
+def test_no_checkpoint_is_registered_before_the_points_that_led_to_it(
+    shop, claim, recorder
+):
+    """As after a while without the database; a worker that dies leaves no gap."""
+    for seq in range(1, POINTS_AT_ONCE + 101):
+        recorder.take(metrics(seq, loss=1.0))
+    recorder.take(checkpoint_at(shop, claim, POINTS_AT_ONCE + 100))
+
+    recorder.flush()
+    assert len(shop.metrics(claim.job_id)) == POINTS_AT_ONCE
+    assert shop.checkpoints(claim.job_id) == []
+
+    recorder.flush()
+    assert len(shop.metrics(claim.job_id)) == POINTS_AT_ONCE + 100
+    assert len(shop.checkpoints(claim.job_id)) == 1
 
 
 @pytest.mark.parametrize(

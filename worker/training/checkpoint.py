@@ -191,6 +191,21 @@ def find_newest(request: Request) -> Stored | None:
     return None
 
 
+def tell_start(request: Request, stored: Stored | None) -> None:
+    """Reports the step that training goes on from.
+
+    Step 0 too, when there were checkpoints and none could be used: the record then
+    forgets the curve beyond it and counts progress from there.
+    """
+    if stored is not None:
+        state = stored.state
+        events.emit(
+            "resumed", step=state.step, path=str(stored.path), phase=state.phase
+        )
+    elif request.resume_from:
+        events.emit("resumed", step=0)
+
+
 def set_aside_all(request: Request) -> None:
     """Keeps the checkpoints in the working folder out of the way of a new training.
 

@@ -83,10 +83,7 @@ def train(request: Request, stops: StopRequests, *, started: float) -> None:
         stored, state = None, _new_state(request)
         stopwatch = Stopwatch(state.seconds, "prepare", started=started)
     materials.note_facts(material, state)
-    if stored:
-        events.emit(
-            "resumed", step=state.step, path=str(stored.path), phase=state.phase
-        )
+    checkpoint.tell_start(request, stored)
     arrays = stored.arrays if stored else {}
     best = BestWeights(request.training, state, arrays.pop("best", []))
     writer = materials.build_writer(request)

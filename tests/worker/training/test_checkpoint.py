@@ -14,6 +14,7 @@ from worker.training.checkpoint import (
     find_newest,
     list_checkpoints,
     set_aside_all,
+    tell_start,
 )
 from worker.training.request import Candidate, Request
 from worker.training.training_state import Best, TrainingState
@@ -136,6 +137,17 @@ def test_a_checkpoint_with_another_digest_than_its_row_s_is_not_taken(tmp_path, 
     row = Candidate(tmp_path / "ckpt" / f"{1:012d}", "0" * 64)
 
     assert find_newest(make_request(tmp_path, resume_from=[row])) is None
+
+
+def test_a_supervisor_learns_that_a_job_begins_anew(tmp_path, writer, told):
+    gone = make_request(tmp_path, resume_from=[Candidate(tmp_path / "gone", "0" * 64)])
+
+    tell_start(gone, find_newest(gone))
+    assert [event["step"] for event in told("resumed")] == [0]
+
+    first = make_request(tmp_path, resume_from=[])
+    tell_start(first, find_newest(first))
+    assert told("resumed") == []
 
 
 def test_under_a_supervisor_files_without_a_row_are_never_read(tmp_path, writer):

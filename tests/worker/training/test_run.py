@@ -3,14 +3,23 @@
 import json
 import shutil
 import signal
+import zipfile
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from shared.training_spec import parse_training_spec
-from tests.worker.training.engine_process import Engine, run_to_end, write_spec
+from tests.worker.training.engine_process import (
+    Engine,
+    read_arrays,
+    run_to_end,
+    write_spec,
+)
 from tests.worker.training.pictures import write_pictures
+from worker.training import determinism, variables
 from worker.training.build_model import build_base
 
 pytestmark = pytest.mark.timeout(300)
@@ -151,6 +160,32 @@ def test_a_fine_tuning_that_hurts_is_discarded_and_said(tmp_path, dataset):
 
     assert engine.named("finished")[0]["summary"]["best"]["phase"] == "frozen"
     assert "did not improve" in engine.named("note")[-1]["message"]
+    assert_published_before_fine_tuning(engine, harmful)
+
+
+def assert_published_before_fine_tuning(engine, training):
+    """The SavedModel has the frozen phase's head and the untouched base, to the bit."""
+    began = [e for e in engine.events if e["event"] in {"phase", "checkpoint"}]
+    border = began[[e.get("phase") for e in began].index("fine_tune") - 1]
+    assert border["event"] == "checkpoint"
+    arrays = read_arrays(Path(border["path"]))
+    head = [value for (group, *_), value in arrays.items() if group == "best"]
+    spec = parse_training_spec(training)
+    determinism.start_model(spec.seed)
+    base = [array.value.tobytes() for array in variables.read(build_base(spec).weights)]
+
+    with zipfile.ZipFile(engine.workdir / "final" / "saved_model.zip") as archive:
+        archive.extractall(engine.workdir / "unpacked")
+    (index,) = (engine.workdir / "unpacked").rglob("variables.index")
+    stored = tf.train.load_checkpoint(str(index.with_suffix("")))
+    published = {
+        np.asarray(stored.get_tensor(name)).tobytes()
+        for name in stored.get_variable_to_shape_map()
+        if not name.startswith("_CHECKPOINTABLE")
+    }
+    assert head
+    assert published.issuperset(head)
+    assert published.issuperset(base)
 
 
 def test_a_run_publishes_everything_a_user_downloads(tmp_path, dataset):

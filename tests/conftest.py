@@ -23,6 +23,16 @@ structlog.configure(
 )
 
 
+def pytest_addoption(parser):
+    """Lets a long run draw more than the suite has time for."""
+    parser.addoption(
+        "--crash-points",
+        type=int,
+        default=1,
+        help="how often each training of test_drawn_crashes.py is crashed",
+    )
+
+
 @pytest.fixture(scope="session")
 def postgres():
     """One Postgres server for this test process."""

@@ -202,15 +202,15 @@ def read_events(path: Path) -> list[dict]:
 
 
 def trainer_pids(job_id: int, folder: Path) -> list[int]:
-    """Trainer processes of this job, found by the working folder they were given."""
-    mark = f"{folder}/storage/jobs/{job_id}/"
+    """Trainer processes of this job, found by the attempt's folder they stand in."""
+    attempts = folder.resolve() / "storage" / "jobs" / str(job_id)
+    programs = {"worker.training.run", "worker.training.standby"}
     found = []
-    for process in psutil.process_iter(["pid", "cmdline"]):
+    for process in psutil.process_iter(["pid", "cmdline", "cwd"]):
         command = process.info["cmdline"] or []
-        is_trainer = (
-            "worker.training.run" in command and "worker.guardian" not in command
-        )
-        if is_trainer and any(part.startswith(mark) for part in command):
+        is_trainer = programs & set(command) and "worker.guardian" not in command
+        cwd = process.info["cwd"]
+        if is_trainer and cwd and Path(cwd).is_relative_to(attempts):
             found.append(process.info["pid"])
     return found
 

@@ -130,6 +130,11 @@ class Settings(BaseSettings):
         le=3600,
         description="Time between an idle worker's own looks at the table.",
     )
+    standby_trainer: bool = Field(
+        default=True,
+        description="Keep a trainer waiting that has imported the framework, so that "
+        "a job starts within a second; takes some 600 MB of memory per training slot.",
+    )
     reconcile_seconds: float = Field(
         default=10, gt=0, le=3600, description="Time between reconciler sweeps."
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.event_reader import EventReader
+from worker.orders import VARIABLE as ORDERS_VARIABLE
 from worker.slots import SlotLock, end_processes
 
 EVENT_PIPE_BYTES = 1 << 20  # minutes of events, should the database make us wait
@@ -44,9 +45,12 @@ class Child:
         pipes: tuple[int, int, int],
         lock: SlotLock,
         grace_seconds: float,
+        orders: int | None = None,
     ) -> None:
         self.guardian = guardian
+        self.is_heard = False  # whether it has said anything yet
         self._control, self._status, self._events = pipes
+        self._orders = orders
         self._reader = EventReader(self._events)
         self._lock = lock
         self._grace_seconds = grace_seconds
@@ -59,7 +63,26 @@ class Child:
 
     def read_events(self) -> list[dict[str, Any]]:
         """Returns what the child has said since the last call."""
-        return self._reader.read_available()
+        events = self._reader.read_available()
+        self.is_heard = self.is_heard or bool(events)
+        return events
+
+    def hand_over(self, spec: Path, folder: Path) -> None:
+        """Tells a child that stands by what to do; it says `began` when it has heard.
+
+        Args:
+            spec: SPEC.json of the attempt.
+            folder: The attempt's folder.
+        """
+        if self._orders is None:
+            raise ValueError("this child was started with its job")
+        order = json.dumps({"spec": str(spec), "folder": str(folder)})
+        # The pipe is empty and holds 64 KiB, so the line goes in whole or, when nobody
+        # is left to read it, not at all; then `poll` tells.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._orders, f"{order}\n".encode())
+        _close(self._orders)
+        self._orders = None
 
     def extend(self, seconds: float) -> None:
         """Lets the child live for `seconds` from now without another word from us."""
@@ -105,11 +128,15 @@ class Child:
     def close(self) -> None:
         """Gives the pipes back; the child must have ended."""
         _close(self._control, self._status, self._events)
+        if self._orders is not None:
+            _close(self._orders)
+            self._orders = None
 
     def _collect(self) -> ChildExit:
         # A guardian that was killed could not clear up below itself: whatever still
-        # holds the slot is ours to end.
-        end_processes(self._lock.list_strays(), signal.SIGKILL)
+        # holds the slot is ours to end, except what another guardian looks after.
+        self._lock.guardians.discard(self.guardian.pid)
+        end_processes(self._lock.list_unguarded(), signal.SIGKILL)
         try:
             report = json.loads(os.read(self._status, 4096))
         except (OSError, ValueError):
@@ -135,6 +162,7 @@ def start(
     lock: SlotLock,
     lease_seconds: float,
     grace_seconds: float,
+    waits: bool = False,
 ) -> Child:
     """Starts `command` under a guardian of its own.
 
@@ -145,10 +173,12 @@ def start(
         lock: The slot's lock, inherited so that it lasts as long as the child.
         lease_seconds: Time until the child is ended unless `extend` is called.
         grace_seconds: Time it gets to save and leave once it is asked to stop.
+        waits: Whether it stands by until `hand_over` tells it what to do.
     """
     control_read, control = os.pipe()
     status, status_write = os.pipe()
     events, events_write = os.pipe()
+    orders_read, orders = os.pipe() if waits else (None, None)
     with contextlib.suppress(OSError):
         fcntl.fcntl(events, fcntl.F_SETPIPE_SZ, EVENT_PIPE_BYTES)
     os.set_blocking(control, False)
@@ -157,6 +187,8 @@ def start(
     guardian += ["--control-fd", str(control_read), "--status-fd", str(status_write)]
     guardian += ["--lease-seconds", str(lease_seconds)]
     guardian += ["--grace-seconds", str(grace_seconds), "--", *command]
+    theirs = [control_read, status_write, events_write]
+    theirs += [] if orders_read is None else [orders_read]
     try:
         with (
             (folder / "stdout.log").open("ab") as stdout,
@@ -168,18 +200,19 @@ def start(
                 stdout=stdout,
                 stderr=stderr,
                 cwd=folder,
-                env=_with_code(environment, events_write),
-                pass_fds=[control_read, status_write, events_write, lock.descriptor],
+                env=_with_code(environment, events_write, orders_read),
+                pass_fds=[*theirs, lock.descriptor],
                 start_new_session=True,
             )
+        lock.guardians.add(process.pid)
         lock.note_processes(guardian=process.pid)
     except BaseException:
         # A guardian that has started takes the end of its control pipe for a stop.
-        _close(control, status, events)
+        _close(control, status, events, *([] if orders is None else [orders]))
         raise
     finally:
-        _close(control_read, status_write, events_write)
-    return Child(process, (control, status, events), lock, grace_seconds)
+        _close(*theirs)
+    return Child(process, (control, status, events), lock, grace_seconds, orders)
 
 
 def _close(*descriptors: int) -> None:
@@ -188,11 +221,15 @@ def _close(*descriptors: int) -> None:
             os.close(descriptor)
 
 
-def _with_code(environment: dict[str, str], events_fd: int) -> dict[str, str]:
+def _with_code(
+    environment: dict[str, str], events_fd: int, orders_fd: int | None
+) -> dict[str, str]:
     """Adds the way to this installation's code, since the child runs elsewhere."""
+    orders = {} if orders_fd is None else {ORDERS_VARIABLE: str(orders_fd)}
     path = [str(_PACKAGE_ROOT), environment.get("PYTHONPATH", "")]
     return {
         **environment,
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
         "TRAINYARD_EVENTS_FD": str(events_fd),
+        **orders,
     }

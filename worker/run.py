@@ -9,7 +9,6 @@ It runs on without a broker (it looks in the table by itself) and without a data
 import argparse
 import sys
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -24,10 +23,12 @@ from shared.settings import Settings, get_settings
 from shared.weight_files import name_folders
 from worker.celery_app import build_app, is_shutting_down
 from worker.presence import Presence
+from worker.programs import COMMANDS, STANDBYS, Programs
 from worker.slot_loop import IdlePoll, SlotLoop
 from worker.slots import Slot, get_slot, list_gpus
-from worker.supervisor import COMMANDS, Workplace
+from worker.standby import Standby
 from worker.weights_watch import WeightsWatch
+from worker.workplace import Workplace
 
 log = structlog.get_logger()
 
@@ -58,19 +59,23 @@ class Parts:
         self.poll.start(self.loop.run_until_idle)
 
     def drain(self) -> None:
-        """Returns once this process's own looks have ended, a job of theirs saved."""
+        """Returns once no job runs, what ran being saved, and no child waits."""
         self.stopping.set()
         self.poll.stop()
+        self.loop.close()
 
 
 def main(
-    arguments: list[str], commands: Mapping[str, tuple[str, ...]] = COMMANDS
+    arguments: list[str],
+    commands: Programs = COMMANDS,
+    standbys: Programs = STANDBYS,
 ) -> int:
     """Runs a worker until it is told to stop.
 
     Args:
         arguments: Of the command line.
         commands: The program of each kind of job.
+        standbys: What waits for the jobs of a kind.
     """
     options = _parse(arguments)
     try:
@@ -80,18 +85,20 @@ def main(
         sys.stderr.write(f"{error}\n")
         return 2
     configure_logging(settings)
-    return run(settings, slot, options.queues.split(","), commands)
+    return run(settings, slot, options.queues.split(","), commands, standbys)
 
 
 def run(
     settings: Settings,
     slot: Slot,
     queues: list[str],
-    commands: Mapping[str, tuple[str, ...]],
+    commands: Programs,
+    standbys: Programs,
 ) -> int:
     """Returns Celery's exit code once the worker has drained."""
     database = Database(settings.database_address)
-    parts = _build_parts(settings, database, slot, queues, commands)
+    standby = Standby(settings, slot, standbys)
+    parts = _build_parts(settings, database, slot, queues, (commands, standby))
     app = build_app(
         settings.broker_address,
         look=parts.loop.run_until_idle,
@@ -125,8 +132,9 @@ def _build_parts(
     database: Database,
     slot: Slot,
     queues: list[str],
-    commands: Mapping[str, tuple[str, ...]],
+    children: tuple[Programs, Standby],
 ) -> Parts:
+    commands, standby = children
     stopping = threading.Event()
     poll = IdlePoll(settings.idle_poll_seconds)
     weights = _build_watch(settings) if JobKind.TRAIN in slot.kinds else None
@@ -145,6 +153,7 @@ def _build_parts(
         slot,
         should_stop=lambda: stopping.is_set() or is_shutting_down(),
         commands=commands,
+        standby=standby,
     )
     loop = SlotLoop(place, presence, queues)
     return Parts(presence, weights, loop, poll, stopping)

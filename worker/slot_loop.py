@@ -2,7 +2,8 @@
 
 Whoever hears of work calls `run_until_idle`: the Celery task, when a message rings, or
 the worker's own look at the table, when none does. Only one of them is at work at a
-time, and only while it holds the slot's lock.
+time, and only while it holds the slot's lock. The lock is kept while a child stands by
+for the next job, since that child holds it too.
 """
 
 import random
@@ -20,7 +21,8 @@ from shared.errors import RetryableError
 from worker import slots
 from worker.presence import Presence
 from worker.slots import SlotBusyError, SlotLock
-from worker.supervisor import Workplace, supervise
+from worker.supervisor import supervise
+from worker.workplace import Workplace
 
 log = structlog.get_logger()
 
@@ -43,6 +45,7 @@ class SlotLoop:
         self._presence = presence
         self._queues = queues
         self._at_work = threading.Lock()
+        self._lock: SlotLock | None = None
         self._asked = False
         self._rests_until = 0.0
 
@@ -65,8 +68,16 @@ class SlotLoop:
                 self._at_work.release()
         return attempts
 
+    def close(self) -> None:
+        """Returns once no job runs, no child stands by, and the slot is free.
+
+        Nothing is claimed any more by then: the worker is being shut down.
+        """
+        with self._at_work:
+            self._give_back()
+
     def _run(self) -> int:
-        if self._must_not_claim() or (lock := self._acquire()) is None:
+        if self._must_not_claim() or (lock := self._hold()) is None:
             return 0
         attempts = 0
         try:
@@ -74,8 +85,25 @@ class SlotLoop:
                 self._do(claim, lock)
                 attempts += 1
         finally:
-            lock.release()
+            self._stand_by(lock)
         return attempts
+
+    def _stand_by(self, lock: SlotLock) -> None:
+        """Has a child wait for the next job, and keeps the slot as long as it does."""
+        standby = self._place.standby
+        if standby is None or self._place.should_stop() or not standby.prepare(lock):
+            self._give_back()
+
+    def _give_back(self) -> None:
+        if self._place.standby:
+            self._place.standby.end()
+        if self._lock:
+            self._lock.release()
+            self._lock = None
+
+    def _hold(self) -> SlotLock | None:
+        self._lock = self._lock or self._acquire()
+        return self._lock
 
     def _must_not_claim(self) -> bool:
         return self._place.should_stop() or time.monotonic() < self._rests_until
@@ -123,6 +151,8 @@ class SlotLoop:
             rest_seconds = supervise(self._place, claim, lock)
         finally:
             self._presence.show_job(None)
+            if self._place.standby:
+                self._place.standby.forgive()
         if rest_seconds:
             log.error("slot_rests", seconds=rest_seconds)
             self._rests_until = time.monotonic() + rest_seconds

@@ -6,6 +6,7 @@ an attempt is alive, even when the worker was killed. Whoever finds it held by s
 orphan ends the orphan and waits for the release; it never claims a job before.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import structlog
 
 from shared.errors import UserError
@@ -115,11 +117,19 @@ def get_slot(asked: str, gpus: list[GPUDevice]) -> Slot:
 
 
 class SlotLock:
-    """The held lock of one slot; `descriptor` goes to the guardian and the trainer."""
+    """The held lock of one slot; `descriptor` goes to the guardian and the trainer.
+
+    Args:
+        path: Of the lock file.
+        descriptor: The locked file.
+        guardians: Process ids of the guardians started under this lock and not yet
+            seen to end: of the trainer, and of one that stands by.
+    """
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self.descriptor = descriptor
+        self.guardians: set[int] = set()
 
     def note_processes(self, **processes: int) -> None:
         """Writes process ids into the lock file, for whoever looks after a crash.
@@ -133,6 +143,17 @@ class SlotLock:
     def list_strays(self) -> list[int]:
         """Lists the other processes that still hold this slot."""
         return [pid for pid in _holders(self.path) if pid != os.getpid()]
+
+    def list_unguarded(self) -> list[int]:
+        """Lists those strays that no living guardian of ours has below itself."""
+        strays = set(self.list_strays())  # before the trees: a process that is born
+        # meanwhile is below its guardian then
+        for guardian in self.guardians:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(guardian)
+                below = process.children(recursive=True)
+                strays -= {guardian, *(each.pid for each in below)}
+        return sorted(strays)
 
     def release(self) -> None:
         """Gives the slot back, unless something of the attempt is still alive."""

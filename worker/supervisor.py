@@ -7,10 +7,8 @@ The supervisor never decides what becomes of the job: it reports how the attempt
 under its fence, and the record decides. When the lease is lost it writes nothing.
 """
 
-import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import TypeVar
 
 import structlog
@@ -18,14 +16,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from shared import attempt_store
-from shared.artifacts import CorruptFolderError, Storage
+from shared.artifacts import CorruptFolderError
 from shared.attempt_store import Claim
-from shared.database import Database
 from shared.errors import Cancelled, LostLease, RetryableError, UserError
 from shared.job_status import Desired, JobKind
 from shared.retry_policy import Limits
-from shared.settings import Settings, environment_without_credentials
-from worker import child as child_process
 from worker import results
 from worker.attempt_files import AttemptFiles
 from worker.child import Child, ChildExit
@@ -42,7 +37,8 @@ from worker.lease import DeadlineKeeper, LeaseKeeper
 from worker.plans import Plan, build_plan
 from worker.recorder import Recorder
 from worker.results import Result
-from worker.slots import Slot, SlotLock
+from worker.slots import SlotLock
+from worker.workplace import Workplace
 
 log = structlog.get_logger()
 Answer = TypeVar("Answer")
@@ -51,32 +47,6 @@ LOOP_SECONDS = 0.1
 STACKS_SECONDS = 3.0  # between asking for stacks and asking to stop
 START_UP_FACTOR = 2.0  # imports, compilation and first reads may take longer
 PHASES_AFTER_TRAINING = ("evaluate", "export")
-COMMANDS: Mapping[str, tuple[str, ...]] = {
-    JobKind.TRAIN: (sys.executable, "-m", "worker.training.run"),
-    JobKind.INGEST: (sys.executable, "-m", "worker.ingest.run"),
-}
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """What every attempt on one slot has in common.
-
-    Args:
-        database: The records.
-        settings: Timers and limits.
-        storage: Shared storage.
-        slot: The slot this worker owns.
-        should_stop: Whether the worker is being shut down.
-        commands: The program of each kind of job; SPEC.json and the attempt's folder
-            are added.
-    """
-
-    database: Database
-    settings: Settings
-    storage: Storage
-    slot: Slot
-    should_stop: Callable[[], bool]
-    commands: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: COMMANDS)
 
 
 def supervise(workplace: Workplace, claim: Claim, lock: SlotLock) -> float:
@@ -158,32 +128,32 @@ class _Attempt:
             return self._end(decide(ChildExit(EXIT_REJECTED), failure=failure))
         if plan.result and self._is_usable(plan.result, plan.result_path):
             return self._complete(plan.result)
-        ended = self._watch(self._start(plan))
+        ended = self._run_child(plan)
         result = self.recorder.finished
         if result and self._is_usable(result):  # however the child ended after that
             return self._complete(result)
         return self._end(self._decide(ended), ended)
 
-    def _start(self, plan: Plan) -> Child:
+    def _run_child(self, plan: Plan) -> ChildExit:
+        """Returns how the child ended that did what is planned."""
         spec_path = self.files.write_spec(plan.spec)
-        command = self.place.commands[self.claim.kind]
         self.recorder.note("info", self._opening_sentence(plan))
-        self.child = child_process.start(
-            [*command, str(spec_path), str(self.files.folder)],
-            folder=self.files.folder,
-            environment=environment_without_credentials(
-                CUDA_VISIBLE_DEVICES=self.place.slot.visible_devices,
-                KERAS_BACKEND="tensorflow",  # SavedModels are written under no other
-                TF_FORCE_GPU_ALLOW_GROWTH="true",
-            ),
-            lock=self.lock,
-            lease_seconds=self.settings.lease_seconds,
-            grace_seconds=self.settings.stop_grace_seconds,
-        )
-        self._keep_alive(self.child)
-        return self.child
+        kind, folder = self.claim.kind, self.files.folder
+        if waiting := self.place.take_standby(kind):
+            self._keep_alive(waiting)
+            waiting.hand_over(spec_path, folder)
+            ended = self._watch(waiting)
+            if waiting.is_heard or self.asked:
+                return ended
+            # It died before it heard of this job, so it has done nothing of it.
+            log.warning("standby_died_unheard", signal=ended.signal)
+            self._dismiss_child()
+        child = self.place.start_child(kind, spec_path, folder, self.lock)
+        self._keep_alive(child)
+        return self._watch(child)
 
     def _keep_alive(self, child: Child) -> None:
+        self.child = child
         settings = self.settings
         self.deadline = DeadlineKeeper(
             lambda: child.extend(settings.lease_seconds),
@@ -198,12 +168,22 @@ class _Attempt:
             self._take_events(child)
             self.recorder.flush()
             self._steer(child)
+            self._prepare_next()
             time.sleep(LOOP_SECONDS)
         while self._take_events(child):
             pass
         if child.dropped_lines:
             log.warning("event_lines_dropped", lines=child.dropped_lines)
         return ended
+
+    def _prepare_next(self) -> None:
+        """Has a child stand by for the next job once this one nears its end.
+
+        Not earlier: it takes memory beside the one that trains.
+        """
+        near = self.recorder.phase in PHASES_AFTER_TRAINING
+        if near and self.place.standby and not self.place.should_stop():
+            self.place.standby.prepare(self.lock)
 
     def _take_events(self, child: Child) -> bool:
         for event in (events := child.read_events()):
@@ -346,10 +326,15 @@ class _Attempt:
                 self.child.end_now()
         finally:  # whatever that met: a lease kept alive for nobody is never taken over
             self.lease.stop()
-            if self.deadline:
-                self.deadline.stop()
+            self._dismiss_child()
+
+    def _dismiss_child(self) -> None:
+        """Gives back what belongs to a child that has ended."""
+        if self.deadline:
+            self.deadline.stop()
         if self.child:
             self.child.close()
+        self.deadline = self.child = None
 
     def _flush_all(self) -> None:
         while self.recorder.has_unwritten:

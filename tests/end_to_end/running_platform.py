@@ -114,15 +114,15 @@ class RunningPlatform:
         return next((row["pid"] for row in rows if row["name"] == name), None)
 
     def processes_of_job(self, job_id):
-        """Lists the processes that carry the folder of this job in their command."""
+        """Lists the processes that were told the folder of this job or stand in it."""
         mark = f"/jobs/{job_id}/attempts/"
         found = []
         for process in psutil.Process(self.process.pid).children(recursive=True):
             try:
-                command = process.cmdline()
+                told = [*process.cmdline(), f"{process.cwd()}/"]
             except psutil.Error:
                 continue
-            if any(mark in part for part in command):
+            if any(mark in part for part in told):
                 found.append(process)
         return found
 

@@ -38,11 +38,12 @@ def wait_for_job(platform, job_id, what, condition):
     return wait_until(look, PATIENCE_SECONDS, f"job {job_id} {what}")
 
 
-def kill_job(platform, job_id, module):
+def kill_trainer(platform, job_id):
+    modules = ("worker.training.run", "worker.training.standby")
     found = [
         process
         for process in platform.processes_of_job(job_id)
-        if process.cmdline()[1:3] == ["-m", module]
+        if set(modules) & set(process.cmdline()[2:3])
     ]
     assert len(found) == 1, found
     found[0].kill()
@@ -75,7 +76,7 @@ def test_a_job_survives_its_trainer_its_guardian_and_its_worker(platform, datase
     job_id = submit(platform, dataset, "killed-below")
 
     job = wait_for_job(platform, job_id, "tunes", has_checkpoint_in("fine_tune"))
-    kill_job(platform, job_id, "worker.training.run")
+    kill_trainer(platform, job_id)
     step = max(row["step"] for row in job["checkpoints"])
     job = wait_for_job(
         platform, job_id, "resumed", lambda job: job["attempts"] == 2 and job["phase"]

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 from celery import Celery
@@ -26,12 +27,14 @@ class Fleet:
         self.timers = TIMERS | timers
         self.reconciler = Reconciler(database, self.shop.settings)
         self.workers = []
+        self._folders = [self.shop.settings.data_dir.parent]
 
     def start_worker(self, host="one", slot="cpu", **environment):
         """Starts a worker; each `host` has slot locks of its own, as machines do."""
         settings = self.shop.settings.model_copy(
             update={"runtime_dir": self.shop.settings.data_dir / f"run-{host}"}
         )
+        self._folders.append(settings.runtime)  # a long path is not used as it is
         command = ["-m", "tests.worker.toy_worker", "--slot", slot]
         environment = self._environment(settings) | environment
         return self._spawn(command, environment, settings.data_dir, f"worker-{host}")
@@ -97,16 +100,27 @@ class Fleet:
 
     def trainers(self):
         """The trainers that run now, whoever's children they are."""
-        folder = str(self.shop.storage.root)
-        found = []
+        storage = self.shop.storage.root
+        return [p for p, cwd in self._toys() if cwd.is_relative_to(storage)]
+
+    def standbys(self):
+        """The children that wait for a job now."""
+        storage = self.shop.storage.root
+        return [p for p, cwd in self._toys() if not cwd.is_relative_to(storage)]
+
+    def _toys(self):
+        """Toy processes of this fleet, each with the folder it stands in."""
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 line = " ".join(process.cmdline())
-                if "worker.guardian" in line:
-                    continue
-                if "toy_trainer" in line and folder in line:
-                    found.append(process.pid)
-        return found
+                folder = Path(process.cwd())
+                ours = any(map(folder.is_relative_to, self._folders))
+                if ours and "toy_" in line and "worker.guardian" not in line:
+                    yield process.pid, folder
+
+    def standby(self):
+        (pid,) = wait_until(self.standbys, 30, "a waiting child")
+        return pid
 
     def trainer(self):
         (pid,) = wait_until(self.trainers, 30, "a trainer")
@@ -162,7 +176,7 @@ class Fleet:
                 os.killpg(process.pid, signal.SIGCONT)
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        wait_until(lambda: not self.trainers(), what="trainers to be gone")
+        wait_until(lambda: not list(self._toys()), what="children to be gone")
 
 
 def straight_run(fleet, **training):

@@ -2,8 +2,8 @@
 
 import sys
 
-from tests.worker.workshop import TOY_COMMANDS
+from tests.worker.workshop import TOY_COMMANDS, TOY_STANDBYS
 from worker import run
 
 if __name__ == "__main__":
-    sys.exit(run.main(sys.argv[1:], TOY_COMMANDS))
+    sys.exit(run.main(sys.argv[1:], TOY_COMMANDS, TOY_STANDBYS))

@@ -23,13 +23,15 @@ from shared.tables import (
 )
 from worker import slots
 from worker.slots import Slot
-from worker.supervisor import Workplace, supervise
+from worker.supervisor import supervise
+from worker.workplace import Workplace
 
 TOY = Path(__file__).with_name("toy_trainer.py")
 TOY_COMMANDS = {
     "train": (sys.executable, str(TOY)),
     "ingest": (sys.executable, str(TOY.with_name("toy_ingest.py"))),
 }
+TOY_STANDBYS = {"train": (sys.executable, str(TOY.with_name("toy_standby.py")))}
 TIMERS = {
     "lease_seconds": 2,
     "heartbeat_seconds": 0.3,

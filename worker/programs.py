@@ -1,0 +1,29 @@
+"""Which program does a job of each kind, and in which environment."""
+
+import sys
+from collections.abc import Mapping
+
+from shared.job_status import JobKind
+from shared.settings import environment_without_credentials
+from worker.slots import Slot
+
+Programs = Mapping[str, tuple[str, ...]]  # from a kind of job to a command
+# SPEC.json and the attempt's folder are added.
+COMMANDS: Programs = {
+    JobKind.TRAIN: (sys.executable, "-m", "worker.training.run"),
+    JobKind.INGEST: (sys.executable, "-m", "worker.ingest.run"),
+}
+# Started before there is a job; they are told both when there is one. An ingest
+# imports no framework, so it has nothing to do ahead.
+STANDBYS: Programs = {
+    JobKind.TRAIN: (sys.executable, "-m", "worker.training.standby"),
+}
+
+
+def build_environment(slot: Slot) -> dict[str, str]:
+    """Returns the whole environment of a child that runs on `slot`."""
+    return environment_without_credentials(
+        CUDA_VISIBLE_DEVICES=slot.visible_devices,
+        KERAS_BACKEND="tensorflow",  # SavedModels are written under no other
+        TF_FORCE_GPU_ALLOW_GROWTH="true",
+    )

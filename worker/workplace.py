@@ -1,0 +1,57 @@
+"""What every attempt on one slot has in common, and how its child comes to be."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shared.artifacts import Storage
+from shared.database import Database
+from shared.settings import Settings
+from worker import child
+from worker.child import Child
+from worker.programs import COMMANDS, Programs, build_environment
+from worker.slots import Slot, SlotLock
+from worker.standby import Standby
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """One slot and all that is needed to do jobs on it.
+
+    Args:
+        database: The records.
+        settings: Timers and limits.
+        storage: Shared storage.
+        slot: The slot this worker owns.
+        should_stop: Whether the worker is being shut down.
+        commands: The program of each kind of job; SPEC.json and the attempt's folder
+            are added.
+        standby: The slot's waiting child, if any shall wait.
+    """
+
+    database: Database
+    settings: Settings
+    storage: Storage
+    slot: Slot
+    should_stop: Callable[[], bool]
+    commands: Programs = field(default_factory=lambda: COMMANDS)
+    standby: Standby | None = None
+
+    def take_standby(self, kind: str) -> Child | None:
+        """Returns the child that waits for a job of this kind, if there is one."""
+        if self.standby is None:
+            return None
+        return self.standby.take(kind, build_environment(self.slot))
+
+    def start_child(
+        self, kind: str, spec_path: Path, folder: Path, lock: SlotLock
+    ) -> Child:
+        """Starts a child that does the job of `spec_path` in `folder`."""
+        return child.start(
+            [*self.commands[kind], str(spec_path), str(folder)],
+            folder=folder,
+            environment=build_environment(self.slot),
+            lock=lock,
+            lease_seconds=self.settings.lease_seconds,
+            grace_seconds=self.settings.stop_grace_seconds,
+        )

@@ -14,12 +14,13 @@ are over, before the first file is read, with nothing of the data or the weights
 page cache; unpacking aside, everything counts: listing, hashing, decoding, building the
 network, the pack, the pass over the features. Ours finds no cache of an earlier run.
 
-For all three: batches of 32, AdamW, a warm-up over the first 5 % of the steps of its
-own epochs and a cosine to zero from the same peak (3e-3), pictures stretched
-to 224 px with bilinear filtering. Each measures the validation accuracy on the same
-validation pictures, decoded its own way, after every epoch, and that counts too. The
-pictures are dealt by content, seed by seed: 80 % to train on, 20 % to validate on, and
-of the latter as many as the engine needs for a test split, which the others never read.
+All three train with the preset's batches (32), optimizer and learning rates: AdamW, a
+warm-up over the first 5 % of the steps of its own epochs, then a cosine to zero from
+the same peak (3e-3); the pictures are stretched to 224 px with bilinear filtering. Each
+measures the validation accuracy on the same validation pictures, decoded its own way,
+after every epoch, and that counts too. The pictures are dealt by content, seed by seed:
+80 % to train on, 20 % to validate on, and of the latter as many as the engine needs for
+a test split, which the others never read.
 
 A ratio is how many times faster ours reached the target, and 0 where it never did. Of
 each, the median over the seeds counts; exits 1 below 10 (generator) or 5 (dataset).
@@ -66,6 +67,7 @@ OURS_SOURCES = (
 USUAL_SOURCES = (
     "worker/training/build_model.py",
     "worker/training/efficientnet_lite.py",
+    "worker/training/optimizers.py",
     "benchmarks/frozen_contenders/usual.py",
 )
 

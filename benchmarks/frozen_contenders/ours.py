@@ -19,6 +19,7 @@ def import_all() -> None:
 
     from worker import decode  # noqa: F401, PLC0415
     from worker.training import (  # noqa: F401, PLC0415
+        head_start,
         materials,
         phase_setup,
         phases,

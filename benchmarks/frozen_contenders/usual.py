@@ -16,8 +16,6 @@ from typing import Any
 from worker import events
 from worker.training import determinism
 
-WARM_UP_SHARE, WARM_UP_FROM = 0.05, 0.1  # as in the engine's own schedule
-
 # Training batches, validation batches, and how many of the former make an epoch.
 Source = tuple[Any, Any, int]
 
@@ -51,7 +49,7 @@ def import_all() -> None:
     import tensorflow as tf  # noqa: F401, PLC0415
     from keras._tf_keras.keras.preprocessing import image  # noqa: F401, PLC0415
 
-    from worker.training import build_model  # noqa: F401, PLC0415
+    from worker.training import build_model, optimizers  # noqa: F401, PLC0415
 
 
 def open_generator(request: dict[str, Any]) -> Source:
@@ -140,27 +138,23 @@ def build_changes(bounds: dict[str, Any]) -> Callable[..., Any]:
 
 
 def build(request: dict[str, Any], steps: int) -> Any:
-    """Builds the engine's own frozen base and head, joined and compiled."""
-    import keras  # noqa: PLC0415
-
+    """Builds the engine's own frozen base and head, joined, with its own optimizer."""
     from shared.training_spec import parse_training_spec  # noqa: PLC0415
-    from worker.training import build_model  # noqa: PLC0415
+    from worker.training import build_model, optimizers  # noqa: PLC0415
 
     spec = parse_training_spec(request["training"])
     base = build_model.build_base(spec)
     head = build_model.build_head(spec, base.output_shape[-1], request["classes"])
     model = build_model.join(base, head)
-    warm_up = max(1, round(steps * WARM_UP_SHARE))
-    rate = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=spec.frozen_learning_rate * WARM_UP_FROM,
-        decay_steps=max(1, steps - warm_up),
-        warmup_target=spec.frozen_learning_rate,
-        warmup_steps=warm_up,
+    # Averaged weights are the engine's own doing: `fit` would validate without them.
+    plain = spec.model_copy(update={"weight_averaging": 0.0})
+    optimizer = optimizers.build_optimizer(
+        plain, model, peak=spec.frozen_learning_rate, steps=steps
     )
     # Keras would choose XLA, which on a CPU is many times slower here.
     on_gpu = request["has_gpu"]
     model.compile(
-        optimizer=keras.optimizers.AdamW(rate),
+        optimizer=optimizer,
         loss="categorical_crossentropy",
         metrics=["accuracy"],
         jit_compile="auto" if on_gpu else False,

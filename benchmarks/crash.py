@@ -13,6 +13,7 @@ checkpoint. Exits 1 when that reaches 2 %, or when a durable checkpoint was pass
 """
 
 import argparse
+import itertools
 import json
 import random
 import signal
@@ -37,9 +38,10 @@ SETTINGS: dict[str, Any] = {
     "early_stopping_patience": None,
     "class_weights": "balanced",
 }
-# A kill comes this long after the first step of its attempt at most, in seconds: some
-# epochs of the frozen phase, most of one epoch of fine-tuning.
-LATEST_SECONDS = {"frozen": 1.5, "fine_tune": 20.0}
+PHASES = ("frozen", "fine_tune")
+# Kill k of n comes within this first share of the n-th part k of a phase's steps, so
+# that it is over before the phase is.
+LATEST_SHARE = 0.8
 
 
 @dataclass
@@ -89,12 +91,17 @@ class Trainer:
         self.events.append(json.loads(line))
         return self.events[-1]
 
-    def watch_first_step(self) -> dict[str, Any]:
-        """Waits until this attempt has trained a step and returns that event."""
+    def watch(self, phase: str, share: float) -> dict[str, Any]:
+        """Waits until `share` of the phase's steps are trained; returns that event."""
         while (event := self.read_event()) is not None:
-            if event["event"] == "progress" and event.get("step"):
+            if event["event"] != "progress" or event["phase"] != phase:
+                continue
+            if event.get("step") and event["done"] >= share * event["total"]:
                 return event
-        raise SystemExit(f"The trainer ended: {self._errors.read_text()[-2000:]}")
+        raise SystemExit(
+            f"The trainer ended before a kill in {phase}: "
+            f"{self._errors.read_text()[-2000:]}"
+        )
 
     def end(self, *, killed: bool) -> int:
         """Kills it if asked, reads the rest and returns its exit code."""
@@ -123,40 +130,25 @@ def run_campaign(spec: Path, work: Path, kills: int, draw: random.Random) -> lis
     """Kills the trainer `kills` times in each phase, then lets it finish."""
     found: list[Kill] = []
     trainer = Trainer(spec, work)
-    phase = trainer.watch_first_step()["phase"]
-    for target, latest in LATEST_SECONDS.items():
-        for _ in range(kills):
-            while phase != target:
-                phase = wait_for_phase(trainer, target)
-            time.sleep(draw.uniform(0, latest))
+    try:
+        for phase, number in itertools.product(PHASES, range(kills)):
+            share = (number + LATEST_SHARE * draw.random()) / kills
+            trainer.watch(phase, share)
             killed_at, killed = time.time(), trainer
             killed.end(killed=True)
             trainer = Trainer(spec, work)
-            first = trainer.watch_first_step()
-            found.append(weigh(killed, killed_at, trainer, first, target))
-            phase = first["phase"]
+            found.append(weigh(killed, killed_at, trainer, phase))
             print(found[-1], file=sys.stderr, flush=True)
-    if trainer.end(killed=False) != 0:
-        raise SystemExit("The trainer did not finish.")
+        if trainer.end(killed=False) != 0:
+            raise SystemExit("The trainer did not finish.")
+    finally:
+        trainer.process.kill()
     return found
 
 
-def wait_for_phase(trainer: Trainer, phase: str) -> str:
-    """Reads until a step of `phase` has been trained."""
-    while (event := trainer.watch_first_step())["phase"] != phase:
-        if event["phase"] in {"evaluate", "export"}:
-            raise SystemExit(f"The training ended before a kill in {phase}.")
-    return phase
-
-
-def weigh(
-    killed: Trainer,
-    killed_at: float,
-    following: Trainer,
-    first: dict[str, Any],
-    phase: str,
-) -> Kill:
+def weigh(killed: Trainer, killed_at: float, following: Trainer, phase: str) -> Kill:
     """Returns what one kill cost, from what both attempts said and when."""
+    first = following.watch(phase, 0)
     resumed = following.newest("resumed")
     step = killed.last_step()
     begun_at = killed.trained_at(max(resumed, 1))
@@ -205,7 +197,7 @@ def measure(data: Path | None, assignments: list[str], kills: int, seed: int) ->
                     "seconds_to_next_step",
                 )
             }
-            for phase in LATEST_SECONDS
+            for phase in PHASES
         },
         "kills": [asdict(kill) for kill in found],
         "seconds": evaluation["seconds"],
@@ -242,6 +234,8 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    # So that whoever ends this ends the trainer too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     result = measure(arguments.data, arguments.set, arguments.kills, arguments.seed)
     if arguments.json:
         print(json.dumps(result))

@@ -89,13 +89,19 @@ class Plan:
 
 
 class Platform:
-    """A real `trainyard up` in a folder of its own."""
+    """A real `trainyard up` in a folder of its own.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Its data folder.
+        settings: Further environment variables.
+    """
+
+    def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
         self.env = os.environ | {
             "TRAINYARD_DATA_DIR": str(folder),
             "TRAINYARD_RETRY_BACKOFF_SECONDS": "0",
+            **settings,
         }
         port = 20000 + os.getpid() % 20000
         self.url = f"http://127.0.0.1:{port}"

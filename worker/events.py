@@ -20,6 +20,7 @@ _PROGRESS_SECONDS = 0.25  # at most four progress lines a second: a page polls s
 _lock = threading.Lock()
 _output_fd: int | None = None
 _last_progress: tuple[str, float] = ("", 0.0)
+_stages: set[str] = set()
 
 
 def take_over_stdout() -> None:
@@ -74,6 +75,15 @@ def progress(
         return
     _last_progress = (phase, now)
     emit("progress", phase=phase, done=done, total=total, unit=unit, step=step)
+
+
+def stage(name: str) -> None:
+    """Says that a job's start has come to `name`; the first time only."""
+    with _lock:  # several threads may get there at once
+        is_new = name not in _stages
+        _stages.add(name)
+    if is_new:
+        emit("stage", name=name)
 
 
 def note(level: Literal["info", "warning", "error"], message: str) -> None:

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ POINTS_AT_ONCE = 500
 MOST_POINTS_KEPT = 200_000  # a day of one point a second, some 50 MB
 MOST_NOTES_KEPT = 1_000
 LONGEST_TEXT = 4_000
+FIRST_STEP = "first step"  # the last stage of a job's start
 LARGEST_INTEGER = 2**53
 
 
@@ -82,12 +84,16 @@ class Recorder:
         self._phase_began: tuple[str, float] = ("", time.monotonic())
         self._last_progress: tuple[Any, ...] = ()
         self._durable: dict[str, int] = {}
+        self._stages: list[tuple[str, float]] = []
         self.progressed_at = time.monotonic()
         self.has_progressed = False
         self.phase: str | None = None
         self.failure: Failure | None = None
         self.finished: Result | None = None
         self._take: Mapping[str, Callable[[dict[str, Any]], bool]] = {
+            "claimed": self._take_stage,
+            "began": self._take_stage,
+            "stage": self._take_stage,
             "phase": self._take_phase,
             "progress": self._take_progress,
             "metrics": self._take_metrics,
@@ -270,6 +276,14 @@ class Recorder:
         self._pending.durable = sum(self._durable.values())
         return True
 
+    def _take_stage(self, event: dict[str, Any]) -> bool:
+        """Where the time before the first step goes; told once it is there."""
+        name = _text(event.get("name", event["event"]))
+        self._stages.append((name, float(event["at"])))
+        if name == FIRST_STEP:
+            self._keep_note("info", _tell_start(self._stages))
+        return False
+
     def _take_note(self, event: dict[str, Any]) -> bool:
         level = event["level"] if event["level"] in ("warning", "error") else "info"
         self._keep_note(level, _text(event["message"]))
@@ -297,6 +311,14 @@ class Recorder:
             summary=dict(event["summary"]),
         )
         return True
+
+
+def _tell_start(stages: list[tuple[str, float]]) -> str:
+    parts = [
+        f"{name} {at - before:.1f}" for (_, before), (name, at) in pairwise(stages)
+    ]
+    whole = stages[-1][1] - stages[0][1]
+    return f"The first step came after {whole:.1f} s: {', '.join(parts)}."
 
 
 def _text(value: Any) -> str:

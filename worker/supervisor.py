@@ -82,6 +82,7 @@ class _Attempt:
         self.place = workplace
         self.settings = workplace.settings
         self.claim, self.lock = claim, lock
+        self.claimed_at = time.time()
         self.lease = LeaseKeeper(
             self._renew,
             self.settings.heartbeat_seconds,
@@ -117,6 +118,7 @@ class _Attempt:
 
     def _work(self) -> Ending:
         self.files.make()
+        self.recorder.take({"event": "claimed", "at": self.claimed_at})
         try:
             plan = self._write(
                 lambda session: build_plan(

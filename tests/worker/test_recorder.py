@@ -188,3 +188,19 @@ def test_log_keeps_events_but_not_every_progress(shop, claim, recorder):
 
     lines = (shop.folder(claim) / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["event"] for line in lines] == ["phase", "note"]
+
+
+def test_where_the_start_went_is_told_once_the_first_step_is_there(
+    shop, claim, recorder
+):
+    recorder.take({"event": "claimed", "at": 100.0})
+    recorder.take({"event": "began", "at": 100.1})
+    recorder.take({"event": "stage", "name": "dataset", "at": 100.4})
+    recorder.flush(now=True)
+    assert shop.notes(claim.job_id) == []
+    recorder.take({"event": "stage", "name": "first step", "at": 101.0})
+    recorder.flush(now=True)
+
+    assert shop.notes(claim.job_id) == [
+        "The first step came after 1.0 s: began 0.1, dataset 0.3, first step 0.6."
+    ]

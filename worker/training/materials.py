@@ -39,6 +39,7 @@ def prepare(request: Request, state: TrainingState) -> Material:
     )
     state.facts["threads"] = threads
     images = pack.read_dataset(request.dataset, request.caches)
+    events.stage("dataset")
     for split in ("train", "val", "test"):
         if len(images.splits[split]) == 0:
             raise UserError(
@@ -51,6 +52,7 @@ def prepare(request: Request, state: TrainingState) -> Material:
         caches=request.caches,
         report=_durable("pack", "images"),
     )
+    events.stage("pack")
     makers = max(1, min(_MOST_MAKERS, cores // 2))
     return Material(
         spec,

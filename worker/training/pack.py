@@ -32,6 +32,7 @@ import numpy as np
 from shared.artifacts import sha256_file, write_atomically
 from shared.errors import UserError
 from shared.training_spec import Fit
+from worker import events
 from worker.training.image_texts import BLOCK_ROWS
 from worker.training.labelled_images import ImageText, LabelledImages, read_dataset
 from worker.training.mapped_files import PageBudget
@@ -372,12 +373,14 @@ def _decoder(plan: _Plan) -> Callable[[Path, str], np.ndarray]:
 
     def decode(path: Path, name: str) -> np.ndarray:
         try:
-            return graph(tf.constant(path.read_bytes())).numpy()
+            pixels = graph(tf.constant(path.read_bytes())).numpy()
         except (tf.errors.InvalidArgumentError, FileNotFoundError) as error:
             raise UserError(
                 f"“{name}” is no readable JPEG or PNG picture. Add the data as a "
                 "dataset: ingest sorts such files out and says why."
             ) from error
+        events.stage("first image")
+        return pixels
 
     return decode
 

@@ -120,9 +120,11 @@ class Trainer:
         variables.write_all(phase.model, arrays)
 
     def _train_epoch(self, phase: Phase) -> None:
+        events.stage("model")
         phase.train.start_epoch(phase.first_epoch + self._state.epoch)
         for batch in self._batches(phase):
             logs = phase.model.train_on_batch(*batch, return_dict=True)
+            events.stage("first step")
             if not math.isfinite(logs["loss"]):
                 raise Diverged
             self._state.add_batch(logs, images=len(batch[0]))

@@ -71,6 +71,7 @@ def train(request: Request, stops: StopRequests, *, started: float) -> None:
     from worker.training import materials, phase_setup, publish  # noqa: PLC0415
     from worker.training.phases import Trainer  # noqa: PLC0415
 
+    events.stage("imports")
     events.phase("prepare")
     if publish.find_published(request):
         return
@@ -97,6 +98,7 @@ def train(request: Request, stops: StopRequests, *, started: float) -> None:
     )
     if state.phase == FROZEN:
         views = materials.open_views(request, material, state, stops)
+        events.stage("features")
         stopwatch.switch(FROZEN)
         events.phase(FROZEN)
         trainer.train(phase_setup.build_frozen(material, views), arrays)

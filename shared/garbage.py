@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from shared import reconcile_store
+from shared import feature_cache, reconcile_store
 from shared.artifacts import Storage, remove_tree
 from shared.database import Database
 from shared.reconcile_store import NamedFiles
@@ -21,19 +21,26 @@ from shared.reconcile_store import NamedFiles
 log = structlog.get_logger()
 
 YOUNG_SECONDS = 24 * 3600
-UNUSED_FEATURES_SECONDS = 30 * 24 * 3600
+UNUSED_CACHE_SECONDS = 30 * 24 * 3600
 CHECKPOINT_JOBS = 100  # jobs whose old checkpoints one sweep looks at
 
 
 def collect_garbage(
-    database: Database, storage: Storage, *, young_seconds: float = YOUNG_SECONDS
+    database: Database,
+    storage: Storage,
+    *,
+    max_feature_cache_bytes: int,
+    young_seconds: float = YOUNG_SECONDS,
 ) -> list[str]:
     """Removes superfluous checkpoints, and whatever old files no row names.
 
     Args:
         database: The records.
         storage: Shared storage.
-        young_seconds: Files and folders younger than this stay.
+        max_feature_cache_bytes: What cached features may take on the disk; above it
+            the least recently used go, unless somebody uses them now.
+        young_seconds: Files and folders younger than this stay, cached features
+            aside.
 
     Returns:
         What was removed, below shared storage; checkpoints of live rows aside.
@@ -42,11 +49,18 @@ def collect_garbage(
     with database.reading() as session:
         named = reconcile_store.list_named_files(session)
     removed = []
-    for find in (_jobs, _datasets, _artifacts, _uploads, _packs, _features):
+    for find in (_jobs, _datasets, _artifacts, _uploads, _packs, _engines):
         for path in find(storage, named, young_seconds):
             remove_tree(path)
             removed.append(storage.relative(path))
             log.info("garbage_removed", path=removed[-1])
+    for path in feature_cache.remove_unneeded(
+        storage.root / "features",
+        max_bytes=max_feature_cache_bytes,
+        unused_seconds=max(young_seconds, UNUSED_CACHE_SECONDS),
+    ):
+        removed.append(storage.relative(path))
+        log.info("garbage_removed", path=removed[-1])
     return removed
 
 
@@ -124,18 +138,13 @@ def _packs(storage: Storage, named: NamedFiles, young_seconds: float) -> Iterato
             yield folder
 
 
-def _features(
+def _engines(
     storage: Storage, _named: NamedFiles, young_seconds: float
 ) -> Iterator[Path]:
-    """Feature caches that nobody has read for a month; they are rebuilt on need."""
-    unused = max(young_seconds, UNUSED_FEATURES_SECONDS)
-    for folder in _children(storage.root / "features"):
-        # Of the folder the time of change alone: to look into it, as here, is to read
-        # it, and would keep it for ever.
-        files = [path for path in _children(folder) if not path.is_dir()]
-        used_at = max(_changed_at(folder), *map(_used_at, files), 0)
-        if time.time() - used_at > unused:
-            yield folder
+    """Converted base models that nobody has opened for a month; opening touches."""
+    for file in _children(storage.root / "engines"):
+        if _is_old(file, max(young_seconds, UNUSED_CACHE_SECONDS)):
+            yield file
 
 
 def _numbered(folder: Path, highest: int) -> list[Path]:
@@ -159,11 +168,6 @@ def _is_old(path: Path, young_seconds: float) -> bool:
 
 def _changed_at(path: Path) -> float:
     return _stat(path).st_mtime
-
-
-def _used_at(path: Path) -> float:
-    stat = _stat(path)
-    return max(stat.st_mtime, stat.st_atime)
 
 
 def _stat(path: Path) -> os.stat_result:

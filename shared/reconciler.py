@@ -231,7 +231,11 @@ class Reconciler:
         if self._clock() < self._garbage_at:
             return
         self._garbage_at = self._clock() + GARBAGE_SECONDS
-        collect_garbage(self._database, Storage(self._settings.storage))
+        collect_garbage(
+            self._database,
+            Storage(self._settings.storage),
+            max_feature_cache_bytes=self._settings.max_feature_cache_bytes,
+        )
 
     def _check(self) -> None:
         if self._clock() < self._check_at:

@@ -99,6 +99,12 @@ class Settings(BaseSettings):
     max_dataset_files: int = Field(
         default=2_000_000, ge=1, description="Most files in one dataset."
     )
+    max_feature_cache_bytes: int = Field(
+        default=32 * 2**30,
+        ge=0,
+        description="What the cached features of base models may take on shared "
+        "storage, bytes; above it the least recently used go.",
+    )
     heartbeat_seconds: float = Field(
         default=10, gt=0, le=60, description="Time between lease renewals."
     )

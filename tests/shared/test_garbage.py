@@ -6,9 +6,9 @@ import time
 import pytest
 from sqlalchemy import update
 
-from shared import attempt_store, job_store, reconcile_store
+from shared import attempt_store, feature_cache, job_store, reconcile_store
 from shared.artifacts import Storage
-from shared.garbage import UNUSED_FEATURES_SECONDS, YOUNG_SECONDS, collect_garbage
+from shared.garbage import UNUSED_CACHE_SECONDS, YOUNG_SECONDS, collect_garbage
 from shared.tables import Checkpoint, Job
 from tests import factories
 
@@ -47,7 +47,7 @@ def put(path, age_seconds=OLD):
 
 
 def collect(database, storage):
-    return collect_garbage(database, storage)
+    return collect_garbage(database, storage, max_feature_cache_bytes=2**30)
 
 
 def test_folder_of_a_deleted_job_goes_after_a_day(database, storage, claim):
@@ -218,13 +218,28 @@ def test_dataset_that_is_being_read_keeps_its_unpublished_folder(database, stora
 
 def test_caches_go_when_nothing_needs_them_any_more(database, storage):
     pack = put(storage.root / "packs" / "f1")
-    read, unread = storage.features("read"), storage.features("unread")
-    for folder in (read, unread):
-        put(folder, age_seconds=2 * UNUSED_FEATURES_SECONDS)
-    now = time.time()
-    os.utime(read / "file", (now, 0))  # read just now, written long ago
+    used, unused = storage.features("used"), storage.features("unused")
+    for folder in (used, unused):
+        put(folder, age_seconds=2 * UNUSED_CACHE_SECONDS)
+    feature_cache.hold(used).close()
+    engine = put(storage.root / "engines" / "a.onnx", 2 * UNUSED_CACHE_SECONDS)
+    put(storage.root / "engines" / "b.onnx", UNUSED_CACHE_SECONDS / 2)
 
     assert collect(database, storage) == [
         storage.relative(pack),
-        storage.relative(unread),
+        storage.relative(engine),
+        storage.relative(unused),
     ]
+
+
+def test_features_above_the_limit_go_in_the_order_of_their_last_use(database, storage):
+    names = ["first", "second", "third"]
+    for age_days, name in zip((3, 2, 1), names, strict=True):
+        put(storage.features(name), age_seconds=age_days * 86400)
+    one_bytes = (storage.features("first") / "file").stat().st_blocks * 512
+    feature_cache.hold(storage.features("first")).close()
+
+    removed = collect_garbage(database, storage, max_feature_cache_bytes=2 * one_bytes)
+
+    assert removed == [storage.relative(storage.features("second"))]
+    assert storage.features("first").exists()

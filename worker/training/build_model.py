@@ -35,6 +35,7 @@ def build_base(
     weights_dirs: list[Path] | None = None,
     *,
     download_weights: bool = True,
+    precision: str = "float32",
 ) -> keras.Model:
     """Builds the base model of `spec` with its weights, every layer frozen.
 
@@ -46,6 +47,8 @@ def build_base(
         spec: Names the base model, its weights and the image size.
         weights_dirs: Folders searched for weight files. Defaults to none.
         download_weights: Whether absent ImageNet weights may be fetched.
+        precision: Keras dtype policy of every layer; the weights are float32 under
+            each.
 
     Returns:
         A flat model from pixels to pooled features; the family's own preprocessing is
@@ -63,6 +66,8 @@ def build_base(
     size = resolve_image_size_px(spec.base_model, spec.image_size_px)
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(spec.seed)
+    # After the session is cleared, which forgets the policy too.
+    keras.config.set_dtype_policy(precision)
     image = keras.Input((size, size, 3), dtype="float32", name=IMAGE_LAYER)
     features = _apply_network(base_model, _preprocess(base_model, image))
     if len(features.shape) > 2:  # noqa: PLR2004 - a map is pooled, a vector is not

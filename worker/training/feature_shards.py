@@ -9,6 +9,8 @@ any moment:
    carries its own SHA-256. Whoever finds it checks it and keeps it.
 3. Whoever sees every shard finished joins them into `features.f32`, fsyncs, renames,
    and then writes `DONE.json` the same way. Only a folder with `DONE.json` is read.
+4. Who reads or computes holds the folder (`shared/feature_cache.py`), so that the sweep
+   of a cache that has grown too large takes what nobody uses.
 
 The folder is a cache: it may be deleted at any time.
 """
@@ -21,9 +23,11 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from shared import feature_cache
 from shared.artifacts import fsync_file, write_atomically
 from worker.training.mapped_files import PageBudget
 
@@ -32,21 +36,35 @@ SHARD_ROWS = 256
 _DTYPE = np.dtype("<f4")
 
 
+class HeldArray(np.memmap):
+    """A mapped array whose cache entry is not removed while it lives."""
+
+    holder: BinaryIO | None = None
+
+
 class FeatureShards:
     """The folder of one view.
 
     Args:
-        folder: Named by the view's key; made when the first shard is published.
+        folder: Named by the view's key; made when it is first held or published.
         total_rows: Rows of the finished array.
         rows: The rows that are computed, rising; the others stay zero and take no
             space on disk.
         feature_size: Length of one row.
+        origin: What computes them, as JSON values; kept with the finished array.
     """
 
     def __init__(
-        self, folder: Path, *, total_rows: int, rows: np.ndarray, feature_size: int
+        self,
+        folder: Path,
+        *,
+        total_rows: int,
+        rows: np.ndarray,
+        feature_size: int,
+        origin: dict[str, Any],
     ) -> None:
         self._folder = folder
+        self._origin = origin
         self._total_rows = total_rows
         self._rows = rows
         self._feature_size = feature_size
@@ -68,15 +86,37 @@ class FeatureShards:
         Shapes:
             result: (total_rows, feature_size) float32, read-only.
         """
+        if not self.is_done:
+            return None
         try:
-            done = json.loads((self._folder / "DONE.json").read_text())
             array = self._open_array()
+            if array is None:
+                return None
+            done = json.loads((self._folder / "DONE.json").read_text())
             if self._digest(array) == done["sha256"]:
                 return array
         except (OSError, ValueError, KeyError, TypeError):
             return None
         shutil.rmtree(self._folder, ignore_errors=True)
         return None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether a finished array is there; `find_array` checks it."""
+        return (self._folder / "DONE.json").exists()
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keeps the folder from being removed from the cache meanwhile."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        holder = feature_cache.hold(self._folder)
+        try:
+            yield
+        finally:
+            # None when it is being removed right now: it is then made anew, and the
+            # sweep takes the oldest first.
+            if holder is not None:
+                holder.close()
 
     def list_missing(self) -> list[int]:
         """Returns the shards that no process has finished yet."""
@@ -96,7 +136,8 @@ class FeatureShards:
                 # A filesystem without locks: two may do the same work, no more.
                 yield True
                 return
-            yield not self._is_there(shard)
+            # Who joins the shards removes them after it has written the array.
+            yield not self.is_done and not self._is_there(shard)
 
     def publish(self, shard: int, features: np.ndarray) -> None:
         """Makes the finished `features` of `shard` durable.
@@ -129,7 +170,8 @@ class FeatureShards:
             fsync_file(part)
             part.replace(self._folder / "features.f32")
             with write_atomically(self._folder / "DONE.json") as done:
-                done.write_text(json.dumps({"sha256": digest}))
+                facts = {"sha256": digest, "origin": self._origin}
+                done.write_text(json.dumps(facts))
             joined = self._open_array()
         except FileNotFoundError:
             # The cache was deleted under our hands.
@@ -151,12 +193,19 @@ class FeatureShards:
     def _shard_folder(self) -> Path:
         return self._folder / "shards"
 
-    def _open_array(self) -> np.ndarray:
+    def _open_array(self) -> HeldArray | None:
+        """Maps the array and holds its entry; None when that is being removed."""
+        # Held first and mapped after: what is mapped stays.
+        holder = feature_cache.hold(self._folder)
+        if holder is None:
+            return None
         path = self._folder / "features.f32"
         expected = self._total_rows * self._feature_size * _DTYPE.itemsize
         if path.stat().st_size != expected:
             raise ValueError("the file has another size")
-        return np.memmap(path, _DTYPE, "r", shape=self._shape)
+        array: Any = HeldArray(path, _DTYPE, "r", shape=self._shape)
+        array.holder = holder
+        return array
 
     def _digest(self, array: np.ndarray) -> str:
         digest = hashlib.sha256()
@@ -187,3 +236,15 @@ class FeatureShards:
                 return np.frombuffer(data, _DTYPE).reshape(-1, self._feature_size)
             path.unlink(missing_ok=True)
         return None
+
+
+def list_origins(features: Path, subject: str) -> Iterator[Any]:
+    """Yields what computed each finished view of `subject`.
+
+    Args:
+        features: Folder of the whole cache.
+        subject: What the view is of; a folder's name begins with it.
+    """
+    for folder in sorted(features.glob(f"{subject}-*")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            yield json.loads((folder / "DONE.json").read_text())["origin"]

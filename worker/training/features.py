@@ -1,40 +1,36 @@
 """Runs the frozen base once per view and keeps the features for every job.
 
 View 0 is the plain picture of every row; each further view is one augmented copy of
-every training row. What a view holds is decided by its key alone, so jobs that differ
-in the head only share all of it.
+every training row. A view's folder is called after what it is of and after what
+computed it, so jobs that differ in the head only share all of it, and a view that any
+admitted engine has finished, on whichever machine, is not computed again.
 """
 
 import hashlib
 import json
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from shared.training_spec import TrainingSpec
 from worker import decode
-from worker.training import augment, feature_engines
+from worker.training import augment, engine_choice, feature_shards
 from worker.training.determinism import count_cores
-from worker.training.feature_engines import BATCH_ROWS, Engine
+from worker.training.engine_choice import Measured
+from worker.training.feature_engines import FLOAT32, Engine, Origin
+from worker.training.feature_pass import PendingView, compute_views
 from worker.training.feature_shards import FeatureShards
+from worker.training.frozen_base import FrozenBase
 from worker.training.pack import Pack
-from worker.training.pretrained_weights import digest_weights
-from worker.training.stop_requests import Stopped
 
 # Raise it with any change to what is computed or how it is laid out.
-VERSION = 1
+VERSION = 2
 
-# How long another process may hold the shards that are left before we compute them
-# too: it may hang, and double work does no harm.
-_PATIENCE_SECONDS = 60.0
-_POLL_SECONDS = 0.2
-_MOST_MAKERS = 4
+_KEY_CHARACTERS = 32
+_ORIGIN_CHARACTERS = 16
 
 
 @dataclass(frozen=True)
@@ -45,217 +41,209 @@ class Features:
         views: One array per view, (n, feature_size) float32 by row of the pack,
             memory-mapped. View 0 has every row; the others have the training rows,
             and zeros elsewhere.
-        engine: What computed them; a later attempt must ask for the same.
+        origins: What computed each view; a later attempt must ask for the same.
         digest: SHA-256 over the keys of all views and so over what they hold.
+        found: How many views were there already.
+        measured: What the probe of the engines gave, fastest first; empty without one.
     """
 
     views: list[np.ndarray]
-    engine: str
+    origins: list[Origin]
     digest: str
+    found: int
+    measured: list[Measured]
 
 
 def open_or_compute_features(  # noqa: PLR0917 - the order in which they are used
     pack: Pack,
-    base: keras.Model,
+    base: FrozenBase,
     spec: TrainingSpec,
     caches: Path,
     report: Callable[[int, int], None] = lambda _done, _total: None,
     should_stop: Callable[[], bool] = lambda: False,
     *,
-    engine: str | None = None,
+    origins: list[Origin] | None = None,
+    engines: Path | None = None,
+    cores: int | None = None,
+    exact: bool = True,
 ) -> Features:
     """Returns the features of every view, computing those that no job has yet.
 
     Args:
         pack: The pixels.
-        base: The frozen base, as `build_base` made it.
+        base: The frozen base; its network is built only when something is computed.
         spec: Names the number of views, the augmentation and the seed.
-        caches: Folder that holds `features/`.
+        caches: Folder that holds `features/` and `engines/`.
         report: Called with finished and all shards after each durable shard.
-        should_stop: Asked between shards.
-        engine: The engine of an earlier attempt. Defaults to the preferred one that
-            agrees with the plain model.
+        should_stop: Asked several times a second.
+        origins: What computed the views of an earlier attempt. Defaults to whatever
+            is there, then to the engine that this machine has chosen.
+        engines: Folder of this machine's choices and of converted base models.
+            Defaults to that in `caches`.
+        cores: Threads that this job may use. Defaults to all.
+        exact: Whether float32 alone is allowed.
 
     Raises:
         Stopped: When `should_stop` said so; finished shards stay.
     """
-    names = [engine] if engine else feature_engines.list_engines(base)
-    weights = digest_weights(base)
+    chooser = engine_choice.Chooser(
+        base,
+        pack,
+        folder=engines or caches / "engines",
+        cores=cores or count_cores(),
+        exact=exact,
+    )
     views = [
-        _open_view(pack, base, spec, caches, number=number, engine=names[0], by=weights)
+        _View(pack, base, spec, caches / "features", number)
         for number in range(spec.feature_views)
     ]
-    found = [view.shards.find_array() for view in views]
-    if any(array is None for array in found):
-        name, run = _choose_engine(names, base, pack)
-        if name != names[0]:
-            return open_or_compute_features(
-                pack, base, spec, caches, report, should_stop, engine=name
-            )
-        found = _compute_views(views, found, run, report, should_stop)
-    keys = "".join(view.key for view in views)
-    digest = hashlib.sha256(keys.encode()).hexdigest()
-    return Features([a for a in found if a is not None], names[0], digest)
+    entries = [
+        _find_entry(view, origins[view.number] if origins else None, exact=exact)
+        for view in views
+    ]
+    found = sum(entry is not None for entry in entries)
+    if found < len(views):
+        wanted = origins or [chooser.choose()] * len(views)
+        entries = _compute(views, entries, wanted, chooser, report, should_stop)
+    whole = [entry for entry in entries if entry is not None]
+    keys = "".join(entry.key for entry in whole)
+    return Features(
+        [entry.array for entry in whole],
+        [entry.origin for entry in whole],
+        hashlib.sha256(keys.encode()).hexdigest(),
+        found,
+        chooser.measured,
+    )
 
 
 @dataclass(frozen=True)
-class _View:
+class _Entry:
     key: str
-    shards: FeatureShards
-    pixels_of: Callable[[np.ndarray], np.ndarray]
+    origin: Origin
+    array: np.ndarray
 
 
-def _open_view(
-    pack: Pack,
-    base: keras.Model,
-    spec: TrainingSpec,
-    caches: Path,
-    *,
-    number: int,
-    engine: str,
-    by: str,
-) -> _View:
-    plain = number == 0
-    rows = np.arange(len(pack.pixels)) if plain else np.sort(pack.splits["train"])
-    facts: dict[str, Any] = {
-        "version": VERSION,
-        "decode_version": decode.DECODE_VERSION,
-        "fingerprint": pack.fingerprint,
-        "rows": hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest(),
-        "image_size_px": pack.image_size_px,
-        "fit": str(spec.fit),
-        "base_model": spec.base_model,
-        "weights": by,
-        "engine": engine,
-        "framework": feature_engines.name_framework(),
-        "threads": feature_engines.count_threads() or count_cores(),
-        "processor": _name_processor(),
-        "precision": "float32",
-    }
-    if not plain:
-        facts["view"] = {
-            "number": number,
-            "seed": spec.seed,
-            "augmentation": spec.augmentation.model_dump(mode="json"),
-            "augment_version": augment.VERSION,
+class _View:
+    """What one view is of, whoever computes it."""
+
+    def __init__(
+        self,
+        pack: Pack,
+        base: FrozenBase,
+        spec: TrainingSpec,
+        features: Path,
+        number: int,
+    ) -> None:
+        self.number = number
+        self.features = features
+        self._pack = pack
+        self._spec = spec
+        self._feature_size = base.feature_size
+        plain = number == 0
+        self._rows = (
+            np.arange(len(pack.pixels)) if plain else np.sort(pack.splits["train"])
+        )
+        facts: dict[str, Any] = {
+            "version": VERSION,
+            "decode_version": decode.DECODE_VERSION,
+            "fingerprint": pack.fingerprint,
+            "rows": hashlib.sha256(self._rows.astype("<i8").tobytes()).hexdigest(),
+            "image_size_px": pack.image_size_px,
+            "fit": str(spec.fit),
+            "base": base.identity,
         }
-    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
-    shards = FeatureShards(
-        caches / "features" / key,
-        total_rows=len(pack.pixels),
-        rows=rows,
-        feature_size=base.output_shape[-1],
-    )
+        if not plain:
+            facts["view"] = {
+                "number": number,
+                "seed": spec.seed,
+                "augmentation": spec.augmentation.model_dump(mode="json"),
+                "augment_version": augment.VERSION,
+            }
+        self.subject = _digest(facts)[:_KEY_CHARACTERS]
 
-    def pixels_of(wanted: np.ndarray) -> np.ndarray:
-        pixels = np.asarray(pack.pixels[wanted])
-        if plain:
-            return pixels
-        return augment.augment(
-            pixels, wanted, spec.augmentation, seed=spec.seed, epoch=number
+    def key(self, origin: Origin) -> str:
+        """Returns the name of the folder of what `origin` computes."""
+        return f"{self.subject}-{_digest(origin.to_json())[:_ORIGIN_CHARACTERS]}"
+
+    def shards(self, origin: Origin) -> FeatureShards:
+        """Returns the folder of what `origin` computes."""
+        return FeatureShards(
+            self.features / self.key(origin),
+            total_rows=len(self._pack.pixels),
+            rows=self._rows,
+            feature_size=self._feature_size,
+            origin=origin.to_json(),
         )
 
-    return _View(key, shards, pixels_of)
+    def pixels_of(self, rows: np.ndarray) -> np.ndarray:
+        """Returns this view's pictures of `rows` of the pack."""
+        pixels = np.asarray(self._pack.pixels[rows])
+        if self.number == 0:
+            return pixels
+        return augment.augment(
+            pixels,
+            rows,
+            self._spec.augmentation,
+            seed=self._spec.seed,
+            epoch=self.number,
+        )
 
 
-def _name_processor() -> str:
-    """The processors' names: other kernels on another type round differently."""
-    names: set[str] = set()
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf  # noqa: PLC0415 - only under the TensorFlow backend
-
-        for device in tf.config.list_physical_devices("GPU"):
-            details = tf.config.experimental.get_device_details(device)
-            names.add(str(details.get("device_name", "GPU")))
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                names.add(line.partition(":")[2].strip())
-    except OSError:
-        names.add("unknown")
-    return ", ".join(sorted(names))
+def _find_entry(view: _View, wanted: Origin | None, *, exact: bool) -> _Entry | None:
+    """Returns a finished view: of the `wanted` origin, else of any that may be used."""
+    if wanted is not None:
+        return _open_entry(view, wanted)
+    for fields in feature_shards.list_origins(view.features, view.subject):
+        origin = Origin.from_json(fields)
+        if origin is None or (exact and origin.precision != FLOAT32):
+            continue
+        entry = _open_entry(view, origin)
+        if entry is not None:
+            return entry
+    return None
 
 
-def _choose_engine(
-    names: list[str], base: keras.Model, pack: Pack
-) -> tuple[str, Engine]:
-    """Returns the first engine that agrees with the plain model."""
-    sample = _pad(np.asarray(pack.pixels[:BATCH_ROWS]))
-    for name in names[:-1]:
-        engine = feature_engines.build_engine(name, base)
-        difference = feature_engines.measure_difference(engine, base, sample)
-        if difference <= feature_engines.PARITY_LIMIT:
-            return name, engine
-    return names[-1], feature_engines.build_engine(names[-1], base)
+def _open_entry(view: _View, origin: Origin) -> _Entry | None:
+    array = view.shards(origin).find_array()
+    return None if array is None else _Entry(view.key(origin), origin, array)
 
 
-def _compute_views(
+def _compute(  # noqa: PLR0917 - the order in which they are used
     views: list[_View],
-    found: list[np.ndarray | None],
-    engine: Engine,
+    entries: list[_Entry | None],
+    wanted: list[Origin],
+    chooser: engine_choice.Chooser,
     report: Callable[[int, int], None],
     should_stop: Callable[[], bool],
-) -> list[np.ndarray | None]:
-    total = sum(len(view.shards) for view in views)
-    ready = sum(
-        len(view.shards)
-        for view, array in zip(views, found, strict=True)
-        if array is not None
+) -> list[_Entry | None]:
+    """Returns every entry: those that are there and those computed now."""
+    engines: dict[Origin, Engine] = {}
+    pending: list[tuple[_View, PendingView]] = []
+    for view, entry, origin in zip(views, entries, wanted, strict=True):
+        if entry is None:
+            here = chooser.adapt(origin)
+            if here not in engines:
+                engines[here] = chooser.build(here)
+            shards = view.shards(here)
+            pending.append((view, PendingView(shards, engines[here], view.pixels_of)))
+    total = sum(
+        len(view.shards(origin)) for view, origin in zip(views, wanted, strict=True)
     )
-    arrays = list(found)
-    for place, view in enumerate(views):
-        while arrays[place] is None:
-            for missing in _finish_shards(view, engine, should_stop):
-                report(ready + len(view.shards) - missing, total)
-            arrays[place] = _find_or_join(view.shards)
-        if found[place] is None:
-            ready += len(view.shards)
+    arrays = compute_views(
+        [view for _, view in pending],
+        lambda missing: report(total - missing, total),
+        should_stop,
+    )
     report(total, total)
-    return arrays
+    computed = {
+        view.number: _Entry(view.key(p.engine.origin), p.engine.origin, array)
+        for (view, p), array in zip(pending, arrays, strict=True)
+    }
+    return [
+        computed.get(view.number, entry)
+        for view, entry in zip(views, entries, strict=True)
+    ]
 
 
-def _find_or_join(shards: FeatureShards) -> np.ndarray | None:
-    """Another process may have joined the shards and removed them."""
-    array = shards.find_array()
-    return shards.join_shards() if array is None else array
-
-
-def _finish_shards(
-    view: _View, engine: Engine, should_stop: Callable[[], bool]
-) -> Iterator[int]:
-    """Computes what no other process computes; yields how many shards are missing."""
-    last_count, waits_since = -1, time.monotonic()
-    while missing := view.shards.list_missing():
-        if view.shards.find_array() is not None:
-            return
-        if len(missing) != last_count:
-            last_count, waits_since = len(missing), time.monotonic()
-            yield last_count
-        impatient = time.monotonic() - waits_since > _PATIENCE_SECONDS
-        for shard in missing:
-            if should_stop():
-                raise Stopped
-            with view.shards.claimed(shard) as is_ours:
-                if is_ours or impatient:
-                    view.shards.publish(shard, _compute_shard(view, shard, engine))
-                    last_count -= 1
-                    waits_since = time.monotonic()
-                    yield last_count
-        time.sleep(_POLL_SECONDS)
-
-
-def _compute_shard(view: _View, shard: int, engine: Engine) -> np.ndarray:
-    rows = view.shards.rows_of(shard)
-    batches = [rows[at : at + BATCH_ROWS] for at in range(0, len(rows), BATCH_ROWS)]
-    makers = min(_MOST_MAKERS, count_cores())
-    with ThreadPoolExecutor(makers, thread_name_prefix="feature-pixels") as pool:
-        computed = [
-            engine(_pad(pixels))[: len(pixels)]
-            for pixels in pool.map(view.pixels_of, batches)
-        ]
-    return np.concatenate(computed)
-
-
-def _pad(pixels: np.ndarray) -> np.ndarray:
-    missing = BATCH_ROWS - len(pixels)
-    return np.pad(pixels, ((0, missing), (0, 0), (0, 0), (0, 0)))
+def _digest(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

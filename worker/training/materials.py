@@ -9,10 +9,15 @@ import numpy as np
 
 from shared.base_models import resolve_image_size_px
 from shared.errors import UserError
+from shared.training_spec import TrainingSpec
 from worker import events
 from worker.training import build_model, determinism, features, pack
 from worker.training.background_writer import BackgroundWriter
 from worker.training.checkpoint import CheckpointWriter
+from worker.training.engine_choice import describe_choice
+from worker.training.feature_engines import Origin
+from worker.training.features import Features
+from worker.training.frozen_base import FrozenBase
 from worker.training.phase_setup import Material
 from worker.training.request import Request
 from worker.training.stop_requests import StopRequests
@@ -85,36 +90,63 @@ def open_views(
 ) -> list[np.ndarray]:
     """Returns the cached features of every view, computing what is missing.
 
-    The first checkpoint carries which engine computed them, and a later attempt asks
-    for the same, because two engines differ in the last bits.
+    The first checkpoint carries what computed them, and a later attempt asks for the
+    same and measures nothing, because two engines differ in the last bits.
     """
-    base = build_model.build_base(
-        request.training,
-        request.weights_dirs,
-        download_weights=request.download_weights,
+    spec = request.training
+    base = FrozenBase(
+        spec, request.weights_dirs, download_weights=request.download_weights
     )
-    if request.training.fine_tune_epochs:
+    if spec.fine_tune_epochs and isinstance(spec.unfreeze_from, str):
         # A wrong name is said now, not when the frozen phase has been paid for.
-        build_model.find_first_trained(base.layers, request.training.unfreeze_from)
+        build_model.find_first_trained(base.build().layers, spec.unfreeze_from)
+    known = state.facts.get("features")
     computed = features.open_or_compute_features(
         material.pack,
         base,
-        request.training,
+        spec,
         request.caches,
         _durable("features", "shards"),
         lambda: stops.stop,
-        engine=state.facts.get("engine"),
+        origins=_read_origins(state, spec),
+        engines=request.engines,
+        cores=state.facts.get("threads"),
+        exact=state.facts.get("deterministic", True),
     )
-    known = state.facts.get("features")
+    _tell_features(material, computed, known)
+    state.facts["origins"] = [origin.to_json() for origin in computed.origins]
+    state.facts["features"] = computed.digest
+    return computed.views
+
+
+def _read_origins(state: TrainingState, spec: TrainingSpec) -> list[Origin] | None:
+    found = [Origin.from_json(fields) for fields in state.facts.get("origins", [])]
+    known = [origin for origin in found if origin is not None]
+    return known if len(known) == spec.feature_views else None
+
+
+def _tell_features(material: Material, computed: Features, known: str | None) -> None:
+    """Says where the features came from, and what chose the engine if anything did."""
     if known not in (None, computed.digest):
         events.note(
             "warning",
             "This machine computes features differently from the one that began this "
             "training; the result is as good, but not the same to the bit.",
         )
-    state.facts["engine"] = computed.engine
-    state.facts["features"] = computed.digest
-    return computed.views
+    if known is None and computed.found:
+        pictures, views = len(material.pack.pixels), len(computed.views)
+        found = (
+            f"{views}" if computed.found == views else f"{computed.found} of {views}"
+        )
+        plural = "s" if views > 1 else ""
+        starts = ": training starts at once" if computed.found == views else ""
+        events.note(
+            "info",
+            f"Found the features of {pictures:,} pictures x {found} view{plural}, "
+            f"computed before{starts}.",
+        )
+    if computed.measured:
+        events.note("info", describe_choice(computed.measured))
 
 
 def build_writer(request: Request) -> BackgroundWriter:

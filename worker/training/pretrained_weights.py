@@ -53,10 +53,7 @@ def load_base_weights(
         UserError: When the file is nowhere (naming it and where to put it), is
             damaged or belongs to another network.
     """
-    if weights == IMAGENET:
-        path = find_imagenet_weights(base_model, weights_dirs, download=download)
-    else:
-        path = find_own_weights(weights, weights_dirs)
+    path = find_base_weights(base_model, weights, weights_dirs, download=download)
     if path.suffix == ".pth":
         assign_torch_weights(model, load_torch_tensors(path))
         return path
@@ -72,6 +69,19 @@ def load_base_weights(
             field="weights",
         ) from error
     return path
+
+
+def find_base_weights(
+    base_model: BaseModel, weights: str, weights_dirs: list[Path], *, download: bool
+) -> Path:
+    """Returns the file that a training spec names, fetched if it must be and may be.
+
+    Raises:
+        UserError: When it is nowhere, or is no file of weights.
+    """
+    if weights == IMAGENET:
+        return find_imagenet_weights(base_model, weights_dirs, download=download)
+    return find_own_weights(weights, weights_dirs)
 
 
 def find_imagenet_weights(

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
+
 from shared.errors import UserError
 from shared.training_spec import TrainingSpec, parse_training_spec
 
@@ -40,6 +42,7 @@ class Request:
         dataset: Dataset version, folder of class folders, or CSV file.
         training: The validated spec.
         caches: Folder that holds `packs/` and `features/`.
+        engines: Folder of this machine's choices of engines and of converted bases.
         weights_dirs: Folders searched for weight files.
         download_weights: Whether absent ImageNet weights may be fetched.
         workdir: The attempt's own folder; only this attempt writes there.
@@ -55,6 +58,7 @@ class Request:
     dataset: Path
     training: TrainingSpec
     caches: Path
+    engines: Path
     weights_dirs: list[Path]
     download_weights: bool
     workdir: Path
@@ -85,10 +89,12 @@ def load_request(spec_path: Path, workdir: Path) -> Request:
     if not isinstance(fields.get("dataset"), str):
         raise UserError("`dataset` must name a folder or a CSV file.", field="dataset")
     training = parse_training_spec(fields.get("training", {}))
+    caches = Path(fields.get("caches") or workdir / "caches")
     return Request(
         dataset=Path(fields["dataset"]),
         training=training,
-        caches=Path(fields.get("caches") or workdir / "caches"),
+        caches=caches,
+        engines=_find_choices(fields, caches),
         weights_dirs=[Path(folder) for folder in fields.get("weights_dirs", [])],
         download_weights=fields.get("download_weights", True) is not False,
         workdir=workdir,
@@ -100,6 +106,15 @@ def load_request(spec_path: Path, workdir: Path) -> Request:
         job=fields.get("job") or {},
         spec_sha=_digest(training),
     )
+
+
+def _find_choices(fields: dict[str, Any], caches: Path) -> Path:
+    """On shared storage, else with the user: two runs by hand shall choose alike."""
+    if fields.get("engines"):
+        return Path(fields["engines"])
+    if fields.get("caches"):
+        return caches / "engines"
+    return user_cache_path("trainyard") / "engines"
 
 
 def _load_json(path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,9 +11,16 @@ import pytest
 
 from shared.training_spec import build_training_spec
 from tests.worker.training.pictures import build_pack
-from worker.training import feature_engines, feature_shards, features
-from worker.training.build_model import build_base
+from worker.training import (
+    engine_choice,
+    feature_engines,
+    feature_pass,
+    feature_shards,
+    features,
+    frozen_base,
+)
 from worker.training.features import open_or_compute_features
+from worker.training.frozen_base import FrozenBase
 from worker.training.stop_requests import Stopped
 
 SPEC = {
@@ -27,13 +35,13 @@ import json, sys, hashlib
 from pathlib import Path
 from tests.worker.training.pictures import build_pack
 from shared.training_spec import build_training_spec
-from worker.training.build_model import build_base
+from worker.training.frozen_base import FrozenBase
 from worker.training.features import open_or_compute_features
 
 root, fields = Path(sys.argv[1]), json.loads(sys.argv[2])
 spec = build_training_spec(overrides=fields)
 pack = build_pack(root)
-base = build_base(spec)
+base = FrozenBase(spec)
 print("ready", flush=True)
 got = open_or_compute_features(
     pack, base, spec, root / "caches",
@@ -41,6 +49,22 @@ got = open_or_compute_features(
 )
 print("digest", *[hashlib.sha256(v.tobytes()).hexdigest() for v in got.views])
 """
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory):
+    """This machine's choice and its converted base: the tests pay for them once."""
+    return tmp_path_factory.mktemp("engines")
+
+
+@pytest.fixture(autouse=True)
+def choice_of_the_machine(tmp_path, engines):
+    link_engines(tmp_path, engines)
+
+
+def link_engines(root, engines):
+    (root / "caches").mkdir(parents=True, exist_ok=True)
+    (root / "caches" / "engines").symlink_to(engines)
 
 
 @pytest.fixture
@@ -69,21 +93,20 @@ def digests_of(process):
 
 def test_views_hold_what_the_plain_model_gives(tmp_path, spec):
     pack = build_pack(tmp_path)
-    base = build_base(spec)
+    base = FrozenBase(spec)
 
     got = open_or_compute_features(pack, base, spec, tmp_path / "caches")
 
-    expected = base.predict_on_batch(pack.pixels[:].astype(np.float32))
-    assert got.engine == "tensorflow-folded"
+    expected = base.build().predict_on_batch(pack.pixels[:].astype(np.float32))
     assert got.views[0].shape == (24, 256)
-    limit = feature_engines.PARITY_LIMIT * np.abs(expected).max()
+    limit = engine_choice.PARITY_LIMIT * np.abs(expected).max()
     assert np.abs(got.views[0] - expected).max() <= limit
 
 
 def test_augmented_views_hold_the_training_rows_only(tmp_path, spec):
     pack = build_pack(tmp_path)
 
-    got = open_or_compute_features(pack, build_base(spec), spec, tmp_path / "caches")
+    got = open_or_compute_features(pack, FrozenBase(spec), spec, tmp_path / "caches")
 
     filled = np.flatnonzero(np.abs(got.views[1]).sum(axis=1))
     assert filled.tolist() == sorted(pack.splits["train"].tolist())
@@ -93,18 +116,19 @@ def test_augmented_views_hold_the_training_rows_only(tmp_path, spec):
 def test_finished_features_are_opened_and_not_computed_again(
     tmp_path, spec, monkeypatch
 ):
-    pack, base = build_pack(tmp_path), build_base(spec)
+    pack, base = build_pack(tmp_path), FrozenBase(spec)
     first = open_or_compute_features(pack, base, spec, tmp_path / "caches")
-    monkeypatch.setattr(features, "_choose_engine", None)
+    monkeypatch.setattr(frozen_base.build_model, "build_base", None)
 
-    again = open_or_compute_features(pack, base, spec, tmp_path / "caches")
+    again = open_or_compute_features(pack, FrozenBase(spec), spec, tmp_path / "caches")
 
+    assert (first.found, again.found) == (0, 2)
     assert again.digest == first.digest
     assert np.array_equal(again.views[0], first.views[0])
 
 
 def test_jobs_that_differ_in_the_head_only_share_the_features(tmp_path, spec):
-    pack, base = build_pack(tmp_path), build_base(spec)
+    pack, base = build_pack(tmp_path), FrozenBase(spec)
     other = build_training_spec(
         overrides=SPEC | {"head": {"units": [8]}, "frozen_epochs": 3}
     )
@@ -117,7 +141,7 @@ def test_jobs_that_differ_in_the_head_only_share_the_features(tmp_path, spec):
 
 
 def test_another_augmentation_gives_other_views_but_the_same_plain_one(tmp_path, spec):
-    pack, base = build_pack(tmp_path), build_base(spec)
+    pack, base = build_pack(tmp_path), FrozenBase(spec)
     other = build_training_spec(overrides=SPEC | {"augmentation": {"rotation": 90}})
 
     first = open_or_compute_features(pack, base, spec, tmp_path / "caches")
@@ -128,7 +152,7 @@ def test_another_augmentation_gives_other_views_but_the_same_plain_one(tmp_path,
 
 
 def test_a_damaged_array_is_computed_again(tmp_path, spec):
-    pack, base = build_pack(tmp_path), build_base(spec)
+    pack, base = build_pack(tmp_path), FrozenBase(spec)
     first = open_or_compute_features(pack, base, spec, tmp_path / "caches")
     expected = np.array(first.views[0])
     for file in (tmp_path / "caches" / "features").glob("*/features.f32"):
@@ -142,7 +166,7 @@ def test_a_damaged_array_is_computed_again(tmp_path, spec):
 
 
 def test_a_stop_keeps_the_finished_shards(tmp_path, spec, small_shards):
-    pack, base = build_pack(tmp_path, each=48), build_base(spec)
+    pack, base = build_pack(tmp_path, each=48), FrozenBase(spec)
     done = []
 
     with pytest.raises(Stopped):
@@ -168,9 +192,10 @@ def test_a_stop_keeps_the_finished_shards(tmp_path, spec, small_shards):
     assert done[-1] == (6, 6)  # 96 rows are 3 shards, their 67 training rows 3 more
 
 
-def test_a_damaged_shard_is_computed_again(tmp_path, spec, small_shards):
-    pack, base = build_pack(tmp_path, each=48), build_base(spec)
-    whole = open_or_compute_features(pack, base, spec, tmp_path / "whole")
+def test_a_damaged_shard_is_computed_again(tmp_path, spec, small_shards, engines):
+    pack, base = build_pack(tmp_path, each=48), FrozenBase(spec)
+    link_engines(tmp_path / "other", engines)
+    whole = open_or_compute_features(pack, base, spec, tmp_path / "other" / "caches")
     with pytest.raises(Stopped):
         open_or_compute_features(
             pack,
@@ -187,10 +212,13 @@ def test_a_damaged_shard_is_computed_again(tmp_path, spec, small_shards):
     assert np.array_equal(got.views[0], whole.views[0])
 
 
-def test_a_killed_pass_resumes_to_the_same_bytes_and_two_writers_agree(tmp_path):
+def test_a_killed_pass_resumes_to_the_same_bytes_and_two_writers_agree(
+    tmp_path, engines
+):
     pictures = {"each": 800}
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     for root in (alone, shared):
+        link_engines(root, engines)
         build_pack(root, **pictures)
     killed = start_computing(shared)
     for line in killed.stdout:
@@ -212,36 +240,32 @@ def test_a_killed_pass_resumes_to_the_same_bytes_and_two_writers_agree(tmp_path)
 def test_a_pass_continues_when_the_holder_of_a_shard_hangs(
     tmp_path, spec, small_shards, monkeypatch
 ):
-    monkeypatch.setattr(features, "_PATIENCE_SECONDS", 0.5)
-    pack, base = build_pack(tmp_path), build_base(spec)
-    view = features._open_view(
-        pack,
-        base,
-        spec,
-        tmp_path / "caches",
-        number=0,
-        engine=feature_engines.FOLDED,
-        by=features.digest_weights(base),
-    )
+    monkeypatch.setattr(feature_pass, "_PATIENCE_SECONDS", 0.5)
+    pack, base = build_pack(tmp_path), FrozenBase(spec)
+    first = open_or_compute_features(pack, base, spec, tmp_path / "caches")
+    shutil.rmtree(tmp_path / "caches" / "features")
+    view = features._View(pack, base, spec, tmp_path / "caches" / "features", 0)
 
-    with view.shards.claimed(0) as is_ours:
+    with view.shards(first.origins[0]).claimed(0) as is_ours:
         got = open_or_compute_features(pack, base, spec, tmp_path / "caches")
 
     assert is_ours
     assert got.views[0].shape == (24, 256)
 
 
-def test_features_can_be_cast_from_any_engine(tmp_path, spec):
-    pack, base = build_pack(tmp_path), build_base(spec)
+@pytest.mark.parametrize("name", feature_engines.ENGINES)
+def test_every_engine_computes_what_the_plain_model_does(tmp_path, spec, name):
+    pack, base = build_pack(tmp_path), FrozenBase(spec)
+    origin = feature_engines.build_origin(name, batch_rows=5, threads=1)
 
-    plain = open_or_compute_features(
-        pack, base, spec, tmp_path / "caches", engine=feature_engines.PLAIN
+    got = open_or_compute_features(
+        pack, base, spec, tmp_path / "caches", origins=[origin] * 2
     )
-    folded = open_or_compute_features(pack, base, spec, tmp_path / "caches")
 
-    assert plain.engine == "keras"
-    assert plain.digest != folded.digest
-    assert np.allclose(plain.views[1], folded.views[1], atol=1e-3)
+    expected = base.build().predict_on_batch(pack.pixels[:].astype(np.float32))
+    assert got.origins == [origin] * 2
+    limit = engine_choice.PARITY_LIMIT * np.abs(expected).max()
+    assert np.abs(got.views[0] - expected).max() <= limit
 
 
 def test_the_plain_engine_holds_few_layers_outputs_at_a_time():
@@ -251,11 +275,13 @@ import resource
 import numpy as np
 from shared.training_spec import build_training_spec
 from worker.training import feature_engines
-from worker.training.build_model import build_base
-base = build_base(build_training_spec(overrides={"weights": None}))
-pixels = np.zeros((feature_engines.BATCH_ROWS, 224, 224, 3), np.uint8)
+from worker.training.frozen_base import FrozenBase
+base = FrozenBase(build_training_spec(overrides={"weights": None}))
+base.build()
+pixels = np.zeros((32, 224, 224, 3), np.uint8)
+origin = feature_engines.build_origin("keras", batch_rows=32, threads=0)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-feature_engines.build_engine("keras", base)(pixels)
+feature_engines.build_engine(origin, base, folder=None, cores=2)(pixels)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 

@@ -1,0 +1,311 @@
+"""Chooses the engine of the frozen pass by measuring, once per machine and base.
+
+1. Every engine that could run, at its few sensible batch sizes and thread counts,
+   computes the same pictures. Those that differ from the plain model by more than
+   1e-4 of the features' largest value are out.
+2. The rest take turns for a few rounds; the median decides. Between two that are as
+   good as equal the order of the list decides, so that noise seldom does.
+3. The choice is kept in a file named by the machine (processor, cores, versions) and
+   the base (weights, image size). Processes that choose at once wait for the first.
+
+A job repeats nothing of this: its first checkpoint carries what computed its features
+(`Origin`), and a later attempt asks for exactly that, wherever it runs.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import statistics
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shared.artifacts import write_atomically
+from worker.training import feature_engines, mixed_precision
+from worker.training.feature_engines import FLOAT32, FOLDED, ONNX, PLAIN, Engine, Origin
+from worker.training.frozen_base import FrozenBase
+from worker.training.pack import Pack
+
+# Largest difference from the plain model, as a share of the features' largest value.
+PARITY_LIMIT = 1e-4
+
+# Raise it with any change to what is measured or how it is kept.
+_VERSION = 1
+
+# Pictures of one call. A lane's small batch stays in its core's cache; a graph that
+# itself uses every core wants more to share out, and a GPU more still.
+_LANE_ROWS = (4, 16)
+_SHARED_ROWS = 32
+_GPU_ROWS = (32, 128)
+
+_PARITY_ROWS = 32
+_ROUNDS = 3
+_ROUND_SECONDS = 0.25
+# Slower than this share of the best after one round: not measured again.
+_HOPELESS = 0.6
+# As good as equal: noise on a busy machine is larger.
+_NEARLY = 0.95
+# Half the bits must pay for the pictures that prove it harmless.
+_MIXED_GAIN = 1.1
+# A chooser that hangs holds up nobody for longer.
+_PATIENCE_SECONDS = 120.0
+_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One engine's result.
+
+    Args:
+        origin: The engine and how it was called.
+        images_per_second: Median over the rounds.
+        difference: From the plain model, as a share of the largest feature.
+    """
+
+    origin: Origin
+    images_per_second: float
+    difference: float
+
+
+class Chooser:
+    """Knows which engine this machine uses for one base.
+
+    Args:
+        base: The frozen base.
+        pack: Pictures to measure with; any will do for speed, and a mixed precision
+            must prove itself on these.
+        folder: Keeps the choices of every machine, and converted base models.
+        cores: Threads that this job may use.
+        exact: Whether float32 alone is allowed.
+    """
+
+    def __init__(
+        self,
+        base: FrozenBase,
+        pack: Pack,
+        *,
+        folder: Path,
+        cores: int,
+        exact: bool,
+    ) -> None:
+        self._base = base
+        self._pack = pack
+        self._folder = folder
+        self._cores = cores
+        self._mixed = None if exact else mixed_precision.find_precision()
+        self.measured: list[Measured] = []
+
+    def choose(self) -> Origin:
+        """Returns the remembered choice; measures and remembers it if there is none."""
+        path = self._folder / f"{self._key()}.json"
+        with _first(path):
+            kept = _read_choice(path)
+            if kept is None:
+                self.measured = self._measure()
+                kept = self._pick(self.measured)
+                with write_atomically(path) as part:
+                    part.write_text(_describe(kept, self.measured))
+        if kept.precision == FLOAT32:
+            return kept
+        return self._prove(kept, path)
+
+    def adapt(self, origin: Origin) -> Origin:
+        """Returns what comes nearest to `origin` on this machine.
+
+        Equal to it where versions and processor are; an engine that cannot run here
+        gives way to this machine's own.
+        """
+        if origin.engine not in feature_engines.list_engines(self._base):
+            return self.choose()
+        return feature_engines.build_origin(
+            origin.engine,
+            precision=origin.precision,
+            batch_rows=origin.batch_rows,
+            threads=origin.threads,
+        )
+
+    def build(self, origin: Origin) -> Engine:
+        """Returns the engine that `origin` describes."""
+        return feature_engines.build_engine(
+            origin, self._base, folder=self._folder, cores=self._cores
+        )
+
+    def _key(self) -> str:
+        facts = {
+            "version": _VERSION,
+            "base": self._base.identity,
+            "cores": self._cores,
+            "threads": feature_engines.count_threads(),
+            "processor": feature_engines.name_processor(),
+            "framework": feature_engines.name_framework(ONNX),
+            "mixed": self._mixed,
+        }
+        text = json.dumps(facts, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def _candidates(self) -> list[Origin]:
+        build, names = (
+            feature_engines.build_origin,
+            feature_engines.list_engines(self._base),
+        )
+        inner = feature_engines.count_threads()
+        found = []
+        if ONNX in names:
+            found += [build(ONNX, batch_rows=rows, threads=1) for rows in _LANE_ROWS]
+            if self._cores > 1:
+                found.append(build(ONNX, batch_rows=_SHARED_ROWS, threads=self._cores))
+        sizes = _GPU_ROWS if feature_engines.has_gpu() else (_SHARED_ROWS,)
+        for name in (FOLDED, PLAIN):
+            if name in names:
+                found += [build(name, batch_rows=rows, threads=inner) for rows in sizes]
+        if self._mixed and FOLDED in names:
+            found += [
+                replace(origin, precision=self._mixed)
+                for origin in found
+                if origin.engine == FOLDED
+            ]
+        return found
+
+    def _measure(self) -> list[Measured]:
+        pixels = np.asarray(self._pack.pixels[:_PARITY_ROWS])
+        candidates = self._candidates()
+        # The last plain one is the reference, whatever becomes of it in the race.
+        plain = next(o for o in reversed(candidates) if o.engine == PLAIN)
+        expected = _compute(self.build(plain), pixels)
+        admitted: list[tuple[Engine, float]] = []
+        for origin in candidates:
+            engine = self._try(origin)
+            if engine is None:
+                continue
+            got = _compute(engine, pixels)
+            difference = feature_engines.measure_difference(got, expected)
+            # The plain model is right by definition, even where weights that are no
+            # numbers make every comparison fail.
+            agrees = origin.engine == PLAIN or difference <= PARITY_LIMIT
+            if agrees or origin.precision != FLOAT32:
+                admitted.append((engine, difference))
+        rates = _race([engine for engine, _ in admitted], pixels)
+        measured = [
+            Measured(engine.origin, round(rate, 1), difference)
+            for (engine, difference), rate in zip(admitted, rates, strict=True)
+        ]
+        return sorted(measured, key=lambda m: -m.images_per_second)
+
+    def _try(self, origin: Origin) -> Engine | None:
+        try:
+            return self.build(origin)
+        except OSError:
+            raise
+        except Exception:
+            # A converter may fail in any way it likes; the plain model must not.
+            if origin.engine == PLAIN:
+                raise
+            return None
+
+    def _pick(self, measured: list[Measured]) -> Origin:
+        exact = [m for m in measured if m.origin.precision == FLOAT32]
+        best = max(m.images_per_second for m in exact)
+        order = self._candidates()
+        nearly = [m for m in exact if m.images_per_second >= _NEARLY * best]
+        chosen = min(nearly, key=lambda m: order.index(m.origin))
+        for other in measured:
+            if other.images_per_second > _MIXED_GAIN * best:
+                return other.origin
+        return chosen.origin
+
+    def _prove(self, mixed: Origin, path: Path) -> Origin:
+        """Returns `mixed` if it costs this dataset no accuracy, else float32."""
+        exact = replace(mixed, precision=FLOAT32)
+        verdict_path = path.with_name(f"{path.stem}-{self._pack.fingerprint[:32]}.json")
+        with _first(verdict_path):
+            verdict = _read_json(verdict_path)
+            if verdict is None:
+                verdict = mixed_precision.compare(
+                    self.build(exact), self.build(mixed), self._pack
+                )
+                with write_atomically(verdict_path) as part:
+                    part.write_text(json.dumps(verdict))
+        return mixed if verdict["is_harmless"] else exact
+
+
+def describe_choice(measured: list[Measured]) -> str:
+    """Returns a sentence about what the probe found, for the job's page."""
+    best: dict[str, Measured] = {}
+    for row in measured:
+        best.setdefault(f"{row.origin.engine} {row.origin.precision}", row)
+    figures = ", ".join(
+        f"{name.removesuffix(f' {FLOAT32}')} {row.images_per_second:,.0f} images/s"
+        for name, row in best.items()
+    )
+    return f"Measured which engine runs this base model fastest here: {figures}."
+
+
+def _compute(engine: Engine, pixels: np.ndarray) -> np.ndarray:
+    size = engine.origin.batch_rows
+    return np.concatenate(
+        [engine(pixels[at : at + size]) for at in range(0, len(pixels), size)]
+    )
+
+
+def _race(engines: list[Engine], pixels: np.ndarray) -> list[float]:
+    """Returns each engine's images per second, the engines taking turns."""
+    rates: list[list[float]] = [[] for _ in engines]
+    for _ in range(_ROUNDS):
+        best = max((max(rate) for rate in rates if rate), default=0.0)
+        for engine, rate in zip(engines, rates, strict=True):
+            if not rate or max(rate) >= _HOPELESS * best:
+                rate.append(_time(engine, pixels))
+    return [statistics.median(rate) for rate in rates]
+
+
+def _time(engine: Engine, pixels: np.ndarray) -> float:
+    rows = engine.origin.batch_rows
+    batch = np.resize(pixels, (rows, *pixels.shape[1:]))
+    done, began = 0, time.monotonic()
+    with ThreadPoolExecutor(engine.lanes) as pool:
+        while (spent := time.monotonic() - began) < _ROUND_SECONDS:
+            done += len(list(pool.map(engine, [batch] * engine.lanes))) * rows
+    return done / spent
+
+
+@contextlib.contextmanager
+def _first(path: Path) -> Iterator[None]:
+    """Lets one process at a time choose; the others then read what it chose."""
+    if path.exists():
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    with path.with_suffix(".lock").open("w") as lock:
+        while time.monotonic() < deadline and not path.exists():
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(_POLL_SECONDS)
+            except OSError:  # a file system without locks: two may measure
+                break
+        yield
+
+
+def _read_choice(path: Path) -> Origin | None:
+    return Origin.from_json((_read_json(path) or {}).get("origin"))
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        fields = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return fields if isinstance(fields, dict) else None
+
+
+def _describe(chosen: Origin, measured: list[Measured]) -> str:
+    table = [asdict(row) for row in measured]
+    return json.dumps({"origin": chosen.to_json(), "measured": table}, indent=1)

@@ -141,6 +141,12 @@ def list_resume_checkpoints(
     )
 
 
+def count_memory_kills(session: Session, job_id: int) -> int:
+    """Counts the job's attempts that the kernel has killed for lack of memory."""
+    counted = select(func.count()).where(Attempt.job_id == job_id, Attempt.oom)
+    return session.scalar(counted) or 0
+
+
 def find_final_checkpoint(
     session: Session, job_id: int, lineage: int
 ) -> Checkpoint | None:

@@ -166,7 +166,20 @@ class TrainingSpec(_Frozen):
         "into another, its share drawn from Beta(alpha, alpha); 0 is off. With "
         "`mixup` on too, each batch gets one of the two.",
     )
-    batch_size: int = Field(default=32, ge=1, le=1024, description="Images per step.")
+    batch_size: int = Field(
+        default=32,
+        ge=1,
+        le=1024,
+        description="Images that go through the network at once. Where they do not "
+        "fit the memory, they go in smaller parts, with the same result.",
+    )
+    gradient_accumulation_steps: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Batches whose gradients are added before each update of the "
+        "weights: an update then learns from this many times `batch_size` images.",
+    )
     frozen_epochs: int = Field(
         default=40,
         ge=0,

@@ -134,8 +134,9 @@ _KILLED = Ending(
 )
 _OUT_OF_MEMORY = Ending(
     "oom",
-    "The machine ran out of memory and ended the process. A smaller `batch_size` or "
-    "`image_size_px` needs less.",
+    "The machine ran out of memory and ended the process. The next attempt puts half "
+    "as many images through the network at once; a smaller `image_size_px` needs less "
+    "as well.",
     charge=True,
 )
 

@@ -61,6 +61,21 @@ def test_a_checkpoint_registered_twice_is_kept_once(database, job_id, claim):
         assert len(job_read_store.list_checkpoints(s, job_id)) == 1
 
 
+def test_memory_kills_are_counted_by_job(database, job_id):
+    with database.transaction() as s:
+        other = factories.make_job(s)
+    for oom in (True, False, True):
+        claim = database.tx(factories.claim)
+        with database.transaction() as s:
+            attempt_store.end(
+                s, job_id, claim.fence, outcome="-", charge=False, oom=oom, backoff_ms=0
+            )
+
+    with database.reading() as s:
+        counts = [attempt_store.count_memory_kills(s, n) for n in (job_id, other)]
+    assert counts == [2, 0]
+
+
 def test_the_finished_result_is_no_place_to_resume_from(database, job_id, claim):
     with database.transaction() as s:
         factories.checkpoint(s, job_id, 1, 20)

@@ -83,6 +83,20 @@ class TestSuccess:
         assert spec["resume_from"] == []
         assert spec["job"]["id"] == claim.job_id
 
+    def test_spec_tells_how_often_the_kernel_ended_the_job_for_its_memory(self, shop):
+        shop.submit(steps=1)
+        for _ in range(2):
+            claim = shop.claim()
+            with shop.database.transaction() as session:
+                attempt_store.end(
+                    session, claim.job_id, claim.fence, outcome="oom", charge=True,
+                    oom=True, backoff_ms=0,
+                )  # fmt: skip
+        claim = shop.run_one()
+
+        spec = json.loads((shop.folder(claim) / "spec.json").read_text())
+        assert spec["memory_kills"] == 2
+
     def test_daemon_of_the_child_does_not_survive_the_attempt(self, shop):
         shop.submit(steps=1, faults=[fault(0, "leave_daemon")])
         claim = shop.run_one()

@@ -25,7 +25,9 @@ PRESET_WORDS = {
     "best": "More views, fine-tunes deeper and longer. Takes the longest.",
 }
 GROUPS = {
-    "Pictures": ("image_size_px", "fit", "batch_size"),
+    "Pictures": (
+        "image_size_px", "fit", "batch_size", "gradient_accumulation_steps",
+    ),
     "Head": ("head.units", "head.dropout", "head_start"),
     "Augmentation": (
         "augmentation.horizontal_flip", "augmentation.vertical_flip",

@@ -68,6 +68,11 @@ class Batches(keras.utils.PyDataset):
         self._class_weights = class_weights
         self._order = self.rows
 
+    @property
+    def images_per_step(self) -> int:
+        """Rows of every batch."""
+        return self._batch_size
+
     def __len__(self) -> int:
         return math.ceil(len(self.rows) / self._batch_size)
 

@@ -62,6 +62,11 @@ def explain(error: Exception) -> Failure:
     return Failure("exception", text[:_LONGEST_MESSAGE], _ERROR)
 
 
+def is_memory(error: Exception) -> bool:
+    """Whether `error` says that a device's or the machine's memory is too small."""
+    return isinstance(error, MemoryError) or _is_device_memory(error)
+
+
 def _is_device_memory(error: Exception) -> bool:
     # By name: the class is another one in each framework, and importing them to
     # compare is what this module must not do.

@@ -80,9 +80,24 @@ def is_same_dataset(material: Material, state: TrainingState) -> bool:
     return False
 
 
-def note_facts(material: Material, state: TrainingState) -> None:
-    """Writes into the state which dataset it is trained on."""
+def note_facts(request: Request, material: Material, state: TrainingState) -> None:
+    """Writes into the state what this and every later attempt must repeat.
+
+    The dataset it is trained on; and, for each attempt that the kernel has killed for
+    lack of memory since, one more halving of what goes through the network at once.
+    """
     state.facts["fingerprint"] = material.pack.fingerprint
+    known = state.facts.get("memory_kills", 0)
+    if request.memory_kills <= known:
+        return
+    halvings = state.facts.get("halvings", 0) + request.memory_kills - known
+    state.facts |= {"halvings": halvings, "memory_kills": request.memory_kills}
+    events.note(
+        "warning",
+        "The machine ran out of memory in an earlier attempt, so images go through the "
+        f"network in {2**halvings} parts of a batch from here on; the result is the "
+        "same but for rounding.",
+    )
 
 
 def open_views(

@@ -31,6 +31,8 @@ from worker.training.batches import (
 from worker.training.best_weights import BestWeights
 from worker.training.pack import Pack
 from worker.training.phases import Phase
+from worker.training.replicas import Replicas, find_replicas
+from worker.training.train_step import TrainStep
 from worker.training.training_state import EVALUATE, FINE_TUNE, FROZEN, TrainingState
 
 # Images per forward pass where nothing is learned; larger gains nothing on two cores.
@@ -81,12 +83,15 @@ def build_frozen(material: Material, views: list[np.ndarray]) -> Phase:
     )
     steps = len(train) * spec.frozen_epochs
     _compile(head, spec, spec.frozen_learning_rate, steps)
+    # A head on features is small: one device, and one pass a step, are the fastest.
+    step = TrainStep(head, images_per_pass=train.images_per_step, replicas=Replicas())
     return Phase(
         name=FROZEN,
         next_name=FINE_TUNE if spec.fine_tune_epochs else EVALUATE,
         model=head,
+        step=step,
         train=train,
-        validate=_validation(head, held_out),
+        validate=_validation(step, held_out),
         epochs=spec.frozen_epochs,
         first_epoch=0,
         makers=0,
@@ -104,7 +109,9 @@ def build_fine_tune(
         best: What the phase starts from, if they are.
     """
     spec, pack = material.spec, material.pack
-    base, head, model = _build_joined(material)
+    replicas = find_replicas()
+    with replicas.scope():
+        base, head, model = _build_joined(material)
     # In the middle of this phase the best may already be its own; the checkpoint's
     # arrays then replace every variable.
     if state.best is not None and state.best.phase == FROZEN:
@@ -119,13 +126,17 @@ def build_fine_tune(
     )
     held_out = PixelBatches(pack.pixels, **_held_out_split(material, spec.batch_size))
     steps = len(train) * spec.fine_tune_epochs
-    _compile(model, spec, spec.fine_tune_learning_rate, steps)
+    with replicas.scope():
+        _compile(model, spec, spec.fine_tune_learning_rate, steps)
+    images_per_pass = min(spec.batch_size, train.images_per_step)
+    step = TrainStep(model, images_per_pass=images_per_pass, replicas=replicas)
     return Phase(
         name=FINE_TUNE,
         next_name=EVALUATE,
         model=model,
+        step=step,
         train=train,
-        validate=_validation(model, held_out),
+        validate=_validation(step, held_out),
         epochs=spec.fine_tune_epochs,
         first_epoch=spec.frozen_epochs,
         makers=material.makers,
@@ -170,7 +181,7 @@ def _training_split(material: Material) -> dict[str, Any]:
         "labels": pack.labels,
         "rows": rows,
         "classes": len(pack.classes),
-        "batch_size": spec.batch_size,
+        "batch_size": spec.batch_size * spec.gradient_accumulation_steps,
         "seed": spec.seed,
         "shuffle": True,
         "class_weights": weights,
@@ -189,9 +200,7 @@ def _held_out_split(material: Material, batch_size: int) -> dict[str, Any]:
     }
 
 
-def _validation(
-    model: keras.Model, held_out: Batches
-) -> Callable[[], dict[str, float]]:
+def _validation(step: TrainStep, held_out: Batches) -> Callable[[], dict[str, float]]:
     """Plain cross-entropy and accuracy: no smoothing, no class weights.
 
     So the numbers of both phases, and of two specs, can be compared.
@@ -201,7 +210,7 @@ def _validation(
         losses, hits = [], []
         for index in range(len(held_out)):
             inputs, labels = held_out[index]
-            guesses = np.asarray(model.predict_on_batch(inputs))
+            guesses = step.predict(inputs)
             truths = np.sum(guesses * labels, axis=1, dtype=np.float64)
             losses.append(-np.log(np.maximum(truths, _SMALLEST_PROBABILITY)))
             hits.append(np.argmax(guesses, axis=1) == np.argmax(labels, axis=1))
@@ -215,11 +224,7 @@ def _validation(
 
 
 def _compile(model: keras.Model, spec: TrainingSpec, peak: float, steps: int) -> None:
-    # XLA on a CPU is an order of magnitude slower (measured: 7 images/s to 87).
-    jit_compile: Any = "auto" if keras.backend.backend() == "jax" else False
     model.compile(
         optimizer=optimizers.build_optimizer(spec, model, peak=peak, steps=steps),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=spec.label_smoothing),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        jit_compile=jit_compile,
     )

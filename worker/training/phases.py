@@ -1,7 +1,7 @@
 """Trains one phase, from whatever batch it had reached, to its end.
 
-The loop is plain: `train_on_batch`, one batch after another. `fit` starts at epoch
-boundaries only, and a run that was killed in the middle of an epoch must go on there.
+The loop is plain: one training step per batch. `fit` starts at epoch boundaries only,
+and a run that was killed in the middle of an epoch must go on there.
 Nothing that happens in one batch depends on anything but the state, the arrays and the
 batch's number, so a resumed run does what the uninterrupted one would have done.
 """
@@ -23,6 +23,7 @@ from worker.training.background_writer import BackgroundWriter
 from worker.training.batches import Batch, Batches, count_waiting, read_ahead
 from worker.training.best_weights import BestWeights
 from worker.training.stop_requests import Stopped, StopRequests
+from worker.training.train_step import DeviceMemoryTooSmall, TrainStep
 from worker.training.training_state import EVALUATE, Stopwatch, TrainingState
 from worker.training.variables import Arrays
 
@@ -38,6 +39,7 @@ class Phase:
         name: `frozen` or `fine_tune`.
         next_name: The phase that follows.
         model: Built anew from the seed and compiled.
+        step: Trains the model.
         train: The batches of the training split.
         validate: Returns `val_loss` and `val_accuracy` of the model as it is.
         epochs: Most epochs.
@@ -49,6 +51,7 @@ class Phase:
     name: str
     next_name: str
     model: keras.Model
+    step: TrainStep
     train: Batches
     validate: Callable[[], dict[str, float]]
     epochs: int
@@ -104,8 +107,9 @@ class Trainer:
             UserError: When the loss stopped being a number before the first epoch
                 had ended.
         """
+        phase.step.halve_to(self._state.facts.get("halvings", 0))
         if arrays and not self._state.at_phase_start:
-            self._put_back(phase, arrays)
+            variables.write_all(phase.model, arrays)
         with self._stops.saved_first(), self._checkpoints:
             try:
                 while self._state.phase == phase.name:
@@ -113,17 +117,11 @@ class Trainer:
             except Diverged:
                 self._end_diverged(phase)
 
-    def _put_back(self, phase: Phase, arrays: Arrays) -> None:
-        # Optimizer and metric variables exist only after a step; whatever this one
-        # changes is overwritten.
-        phase.model.train_on_batch(*phase.train[0])
-        variables.write_all(phase.model, arrays)
-
     def _train_epoch(self, phase: Phase) -> None:
         events.stage("model")
         phase.train.start_epoch(phase.first_epoch + self._state.epoch)
         for batch in self._batches(phase):
-            logs = phase.model.train_on_batch(*batch, return_dict=True)
+            logs = self._train_batch(phase, batch)
             events.stage("first step")
             if not math.isfinite(logs["loss"]):
                 raise Diverged
@@ -135,6 +133,40 @@ class Trainer:
             self._enter(phase, EVALUATE)
         else:
             self._end_epoch(phase)
+
+    def _train_batch(self, phase: Phase, batch: Batch) -> dict[str, float]:
+        while True:
+            # The exception holds what the failed pass had computed: it must be gone
+            # before the next try, and so does not leave this block.
+            with contextlib.suppress(DeviceMemoryTooSmall):
+                return phase.step.train(batch)
+            self._halve_passes(phase)
+
+    def _halve_passes(self, phase: Phase) -> None:
+        """Halves what goes through the network at once, and says so.
+
+        A later attempt repeats the choice, since the sums of smaller passes differ in
+        the last bits: the first step that fits is saved with it.
+        """
+        step = phase.step
+        if not step.can_halve:
+            raise UserError(
+                "The device's memory is too small for this training, even with one "
+                "image at a time. A smaller `image_size_px` or base model, or a later "
+                "`unfreeze_from`, needs less.",
+                field="training.image_size_px",
+            )
+        before = step.images_per_pass
+        step.halve_to(step.halvings + 1)
+        self._state.facts["halvings"] = step.halvings
+        events.note(
+            "warning",
+            f"{before} images at once did not fit the device's memory at step "
+            f"{self._state.step + 1}. From here on, {step.images_per_pass} go through "
+            "the network at a time; the weights are still updated once per "
+            "batch, so the result is the same but for rounding.",
+        )
+        self._saved_at = -math.inf
 
     def _batches(self, phase: Phase) -> Iterator[Batch]:
         first = self._state.batch

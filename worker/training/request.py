@@ -53,6 +53,8 @@ class Request:
         job: The job's facts (`id`, `fence`, `model_name`), empty when run alone.
         spec_sha: SHA-256 of the training spec. The dataset is known by its
             fingerprint, not by where it lies.
+        memory_kills: How many attempts of this job the kernel has killed for lack of
+            memory.
     """
 
     dataset: Path
@@ -67,6 +69,7 @@ class Request:
     missing_checkpoint_seconds: float
     job: dict[str, Any]
     spec_sha: str
+    memory_kills: int = 0
 
     @property
     def runs_alone(self) -> bool:
@@ -105,6 +108,7 @@ def load_request(spec_path: Path, workdir: Path) -> Request:
         ),
         job=fields.get("job") or {},
         spec_sha=_digest(training),
+        memory_kills=int(fields.get("memory_kills", 0)),
     )
 
 

@@ -83,7 +83,7 @@ def train(request: Request, stops: StopRequests, *, started: float) -> None:
         checkpoint.set_aside_all(request)
         stored, state = None, _new_state(request)
         stopwatch = Stopwatch(state.seconds, "prepare", started=started)
-    materials.note_facts(material, state)
+    materials.note_facts(request, material, state)
     checkpoint.tell_start(request, stored)
     arrays = stored.arrays if stored else {}
     best = BestWeights(request.training, state, arrays.pop("best", []))

@@ -40,8 +40,8 @@ class TrainingState:
     Args:
         phase: `frozen`, `fine_tune`, or `evaluate` once training has ended.
         epoch: Epochs of this phase that are complete.
-        batch: Batches of the epoch under way that are complete.
-        step: Batches complete over all phases: the global step.
+        batch: Steps of the epoch under way that are complete.
+        step: Updates of the weights over all phases: the global step.
         sums: Sums over the images of the epoch under way: `loss`, `accuracy`,
             `images`.
         epoch_seconds: Wall time of the epoch under way: `waited` for data, `spent` on
@@ -53,7 +53,8 @@ class TrainingState:
         seconds: Wall time spent, by phase.
         stalled_seconds: How much of it no step was trained in because of a checkpoint.
         facts: What a later attempt must repeat: compute threads, the engine of the
-            feature pass and its digest, the dataset's fingerprint.
+            feature pass and its digest, the dataset's fingerprint, how often the
+            passes of a step were halved.
     """
 
     phase: str = FROZEN

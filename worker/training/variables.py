@@ -2,8 +2,8 @@
 
 `save_weights` and `load_weights` do not resume exactly: a functional model's Dropout
 seed generator is not among them (measured: it came back with 0 steps instead of 11).
-So every entry of `model.variables`, `optimizer.variables` and `metrics_variables` is
-kept, in order, and checked by path, shape and type when it returns.
+So every entry of `model.variables` and `optimizer.variables` is kept, in order, and
+checked by path, shape and type when it returns.
 """
 
 from collections.abc import Sequence
@@ -53,19 +53,17 @@ def read_all(model: keras.Model) -> Arrays:
     return {
         "model": read(model.variables),
         "optimizer": read(model.optimizer.variables),
-        "metrics": read(model.metrics_variables),
     }
 
 
 def write_all(model: keras.Model, arrays: Arrays) -> None:
-    """Puts a compiled model, trained for at least one step, where `arrays` was read.
+    """Puts a compiled model, whose optimizer is built, where `arrays` was read.
 
     Raises:
         InternalError: When the arrays are another model's.
     """
     write(model.variables, arrays["model"])
     write(model.optimizer.variables, arrays["optimizer"])
-    write(model.metrics_variables, arrays["metrics"])
 
 
 def _copy(variable: Any) -> np.ndarray:

@@ -249,6 +249,14 @@ EFFECTS = {
     "mixup": (first_pictures, 0, 0.4),
     "cutmix": (first_pictures, 0, 1.0),
     "batch_size": (lambda lab, spec: len(lab.frozen(spec).train[0][0]), 4, 5),
+    "gradient_accumulation_steps": (
+        lambda lab, spec: (
+            len(lab.fine_tune(spec).train[0][0]),
+            lab.fine_tune(spec).step.images_per_pass,
+        ),
+        1,
+        3,
+    ),
     "frozen_epochs": (lambda lab, spec: lab.frozen(spec).epochs, 3, 4),
     "frozen_learning_rate": (lambda lab, spec: peak_of(lab.frozen(spec)), 1e-3, 1e-2),
     "feature_views": (lambda lab, spec: len(lab.views(spec)), 1, 2),

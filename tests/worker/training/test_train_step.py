@@ -1,0 +1,260 @@
+"""A step's result does not depend on how many passes it takes, nor on failed ones."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from shared.errors import UserError
+from shared.training_spec import parse_training_spec
+from tests.worker.training.engine_process import write_spec
+from tests.worker.training.pictures import build_pack
+from worker.training import checkpoint, determinism, materials, phases, variables
+from worker.training.background_writer import BackgroundWriter
+from worker.training.batches import FeatureBatches
+from worker.training.best_weights import BestWeights
+from worker.training.phase_setup import Material
+from worker.training.replicas import Replicas
+from worker.training.request import load_request
+from worker.training.stop_requests import StopRequests
+from worker.training.train_step import DeviceMemoryTooSmall, TrainStep
+from worker.training.training_state import Stopwatch, TrainingState
+
+CLASSES, FEATURES, IMAGES = 3, 5, 12
+
+
+class Hungry(keras.layers.Layer):
+    """Asks the allocator for 4 EiB when more than `most` rows come at once."""
+
+    def __init__(self, most):
+        super().__init__(name="hungry")
+        self.most = most
+        # A variable, so that nothing is computed while the graph is built.
+        self.side = self.add_weight(
+            shape=(), dtype="int32", initializer="zeros", trainable=False, name="side"
+        )
+        self.side.assign(2**30)
+
+    def call(self, inputs):
+        if inputs.shape[0] is None or inputs.shape[0] <= self.most:
+            return inputs
+        return inputs + tf.reduce_sum(tf.zeros(tf.fill([2], self.side.value)))
+
+
+def build_step(images_per_pass=IMAGES, *, most=10**6, dropout=0.0, optimizer="adamw"):
+    determinism.start_model(0)
+    features = keras.Input((FEATURES,), name="features")
+    x = keras.layers.Dense(8, activation="relu", name="hidden")(features)
+    x = Hungry(most)(x)
+    x = keras.layers.Dropout(dropout, seed=1, name="drop")(x)
+    x = keras.layers.Dense(CLASSES, activation="softmax", name="probabilities")(x)
+    model = keras.Model(features, x)
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=0.1)
+    model.compile(optimizer=optimizer, loss=loss)
+    return TrainStep(model, images_per_pass=images_per_pass, replicas=Replicas())
+
+
+def draw_batch(images=IMAGES, *, weighted=False):
+    random = np.random.default_rng(images)
+    inputs = random.normal(size=(images, FEATURES)).astype(np.float32)
+    labels = np.eye(CLASSES, dtype=np.float32)[random.integers(CLASSES, size=images)]
+    if not weighted:
+        return inputs, labels
+    return inputs, labels, random.uniform(0.5, 2, images).astype(np.float32)
+
+
+def values_of(step):
+    arrays = variables.read_all(step.model)
+    return [item.value for items in arrays.values() for item in items]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_step_does_what_keras_itself_does(weighted):
+    ours, theirs = build_step(dropout=0.3), build_step(dropout=0.3)
+    batch = draw_batch(weighted=weighted)
+
+    for _ in range(3):
+        logs = ours.train(batch)
+        loss = theirs.model.train_on_batch(*batch)
+
+    assert logs["loss"] == pytest.approx(float(loss), rel=1e-6)
+    for mine, other in zip(values_of(ours), values_of(theirs), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("images_per_pass", [1, 3, 5, 6, 11])
+def test_passes_add_up_to_the_whole_batch(images_per_pass):
+    # SGD: its update is the gradient itself, at its own scale.
+    whole = build_step(optimizer="sgd")
+    parted = build_step(images_per_pass, optimizer="sgd")
+    batch = draw_batch(weighted=True)
+
+    for _ in range(3):
+        expected, logs = whole.train(batch), parted.train(batch)
+
+    assert logs == pytest.approx(expected, rel=1e-5)
+    for mine, other in zip(values_of(parted), values_of(whole), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-6)
+
+
+def test_one_step_is_one_update_of_the_schedule_however_many_passes_it_takes():
+    step = build_step(2)
+
+    step.train(draw_batch())
+
+    assert int(step.model.optimizer.iterations) == 1
+
+
+def test_each_pass_drops_other_units_and_a_repeated_run_the_same():
+    def train():
+        step = build_step(4, dropout=0.5)
+        step.train(draw_batch())
+        return values_of(step)
+
+    first, again = train(), train()
+
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    (draws,) = [value for value in first if value.dtype == np.int64 and value.size == 2]
+    assert draws[1] == 3, "three passes, three draws"
+
+
+def test_a_pass_that_does_not_fit_leaves_everything_as_it_was():
+    step = build_step(most=4, dropout=0.5)
+    before = values_of(step)
+
+    with pytest.raises(DeviceMemoryTooSmall) as raised:
+        step.train(draw_batch())
+
+    assert type(raised.value.__cause__).__name__ == "ResourceExhaustedError"
+    for mine, other in zip(values_of(step), before, strict=True):
+        assert np.array_equal(mine, other)
+
+
+def test_other_errors_are_not_taken_for_too_little_memory():
+    step = build_step()
+
+    with pytest.raises(Exception, match=r"shape|incompatible") as raised:
+        step.train((draw_batch()[0], np.ones((IMAGES, CLASSES + 1), np.float32)))
+
+    assert raised.type is not DeviceMemoryTooSmall
+
+
+class Lab:
+    """Trains a phase of one small model, with checkpoints in a folder."""
+
+    def __init__(self, folder, **spec):
+        self.spec = parse_training_spec({"frozen_epochs": 2, "batch_size": 8} | spec)
+        facts = {"spec_sha": "", "fence": None, "versions": {}}
+        self.writer = BackgroundWriter(
+            checkpoint.CheckpointWriter(folder, facts, prune=False)
+        )
+        self.folder = folder
+
+    def train(self, step, state):
+        rows = np.arange(24)
+        random = np.random.default_rng(3)
+        train = FeatureBatches(
+            [random.normal(size=(24, FEATURES)).astype(np.float32)],
+            labels=random.integers(CLASSES, size=24),
+            rows=rows,
+            classes=CLASSES,
+            batch_size=self.spec.batch_size,
+            seed=0,
+            shuffle=True,
+        )
+        phase = phases.Phase(
+            name="frozen",
+            next_name="evaluate",
+            model=step.model,
+            step=step,
+            train=train,
+            validate=lambda: {"val_loss": 1.0 / state.epoch, "val_accuracy": 0.5},
+            epochs=self.spec.frozen_epochs,
+            first_epoch=0,
+            makers=0,
+        )
+        phases.Trainer(
+            self.spec,
+            state,
+            best=BestWeights(self.spec, state, []),
+            checkpoints=self.writer,
+            stops=StopRequests(),
+            stopwatch=Stopwatch({}, "frozen"),
+        ).train(phase, None)
+        return values_of(step)
+
+    def saved(self):
+        paths = checkpoint.list_checkpoints(self.folder)
+        return [json.loads((p / "state.json").read_text())["state"] for p in paths]
+
+
+def read_notes(capfd):
+    events = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    return [event["message"] for event in events if event["event"] == "note"]
+
+
+def test_too_little_memory_halves_the_passes_says_so_and_goes_on(tmp_path, capfd):
+    state = TrainingState()
+
+    starved = Lab(tmp_path / "starved").train(build_step(8, most=3, dropout=0.5), state)
+
+    notes = read_notes(capfd)
+    assert [note.split(" did not fit")[0] for note in notes] == [
+        "8 images at once",
+        "4 images at once",
+    ]
+    assert "2 go through the network at a time" in notes[1]
+    assert (state.step, state.facts["halvings"]) == (6, 2)
+    planned = Lab(tmp_path / "planned").train(build_step(2, dropout=0.5), state_of(0))
+    assert all(np.array_equal(a, b) for a, b in zip(starved, planned, strict=True))
+
+
+def state_of(halvings):
+    return TrainingState(facts={"halvings": halvings} if halvings else {})
+
+
+def test_the_halved_passes_are_saved_with_the_first_step_that_fits(tmp_path):
+    lab = Lab(tmp_path)
+
+    lab.train(build_step(8, most=3), TrainingState())
+
+    first = lab.saved()[-1]
+    assert (first["step"], first["facts"]) == (1, {"halvings": 2})
+
+
+def test_a_later_attempt_repeats_the_halved_passes_at_once(tmp_path, capfd):
+    step = build_step(8, most=3)
+
+    Lab(tmp_path).train(step, state_of(2))
+
+    assert step.images_per_pass == 2
+    assert not read_notes(capfd)
+
+
+@pytest.mark.parametrize(
+    ("facts", "kills", "halvings"),
+    [
+        ({}, 0, None),
+        ({}, 2, 2),
+        ({"halvings": 1, "memory_kills": 1}, 1, 1),
+        ({"halvings": 2, "memory_kills": 1}, 2, 3),
+    ],
+)
+def test_each_kill_for_lack_of_memory_halves_the_passes_once(
+    tmp_path, facts, kills, halvings
+):
+    state = TrainingState(facts=facts)
+    path = write_spec(tmp_path / "SPEC.json", "-", {}, memory_kills=kills)
+    material = Material(parse_training_spec({}), build_pack(tmp_path), [], 1)
+
+    materials.note_facts(load_request(path, tmp_path), material, state)
+
+    assert state.facts.get("halvings") == halvings
+    assert state.facts["fingerprint"] == material.pack.fingerprint
+
+
+def test_one_image_that_does_not_fit_ends_the_training_with_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="even with one image at a time"):
+        Lab(tmp_path).train(build_step(4, most=0), TrainingState())

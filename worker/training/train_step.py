@@ -1,0 +1,218 @@
+"""One training step: one update of the weights from the images of one batch.
+
+A batch may be more than a device can hold at once. It then goes through the network in
+several passes, whose gradients are added before the one update that follows: the result
+is that of a single pass but for rounding. Checkpoints fall between steps, so how many
+passes a step takes changes nothing about where a run can be resumed.
+
+The gradients are computed without touching any variable. A pass that runs out of memory
+therefore leaves the model as it was, and the same batch can be tried in smaller passes.
+"""
+
+import gc
+import math
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+
+from worker.training import failures
+from worker.training.batches import Batch
+from worker.training.replicas import Replicas
+
+# A symbolic tensor or a backend's array: Keras annotates neither.
+Tensor = Any
+_ops: Any = keras.ops
+
+
+class DeviceMemoryTooSmall(Exception):  # noqa: N818 - control flow: smaller may do
+    """A pass did not fit; the model is as it was before the batch."""
+
+
+class Gradients(Protocol):
+    """What one batch says about the weights; `apply` of its backend takes it.
+
+    Args:
+        loss: Mean loss over the batch.
+        accuracy: Share of the batch's images that were classified rightly.
+    """
+
+    @property
+    def loss(self) -> float:
+        """Mean loss over the batch."""
+        ...
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the batch's images that were classified rightly."""
+        ...
+
+
+class Backend(Protocol):
+    """What differs between frameworks: how gradients are taken and applied."""
+
+    def gradients(self, parts: tuple[np.ndarray, ...], images: int) -> Any:
+        """Computes the gradients of one batch and changes nothing."""
+        ...
+
+    def apply(self, gradients: Any) -> None:
+        """Updates the weights, the optimizer and the random states."""
+        ...
+
+    def predict(self, inputs: np.ndarray) -> np.ndarray:
+        """Returns what the model says, nothing dropped."""
+        ...
+
+
+class TrainStep:
+    """Trains and asks one compiled model, in passes that fit the memory.
+
+    Args:
+        model: Compiled; its optimizer is built here.
+        images_per_pass: Most images that go through the network at once, over all
+            devices.
+        replicas: The devices that share each pass.
+        jit_compile: Whether the gradients are compiled by XLA (TensorFlow; JAX always
+            is).
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        *,
+        images_per_pass: int,
+        replicas: Replicas,
+        jit_compile: bool = False,
+    ) -> None:
+        self.model = model
+        self.halvings = 0
+        self._full_pass = images_per_pass
+        self._replicas = replicas
+        self._jit_compile = jit_compile
+        with replicas.scope():
+            model.optimizer.build(model.trainable_variables)
+        self._backend = self._build_backend()
+
+    @property
+    def images_per_pass(self) -> int:
+        """Most images that go through the network at once, over all devices."""
+        return max(1, math.ceil(self._full_pass / 2**self.halvings))
+
+    @property
+    def can_halve(self) -> bool:
+        """Whether a pass has more images than there are devices."""
+        return self.images_per_pass > self._replicas.count
+
+    def halve_to(self, halvings: int) -> None:
+        """Makes every pass the full one, halved so many times."""
+        if halvings == self.halvings:
+            return
+        self.halvings = halvings
+        self._backend = self._build_backend()  # lets go of what the old one compiled
+
+    def train(self, batch: Batch) -> dict[str, float]:
+        """Updates the weights once from `batch` and returns its `loss` and `accuracy`.
+
+        Raises:
+            DeviceMemoryTooSmall: When a pass does not fit; the model is unchanged.
+
+        Shapes:
+            batch: inputs (n, ...), labels one-hot (n, classes) and, optionally, sample
+                weights (n,).
+        """
+        images = len(batch[0])
+        try:
+            parts = self._split(batch)
+            gradients = self._backend.gradients(parts, images)
+        except Exception as error:
+            if not failures.is_memory(error):
+                raise
+            raise DeviceMemoryTooSmall from error
+        self._backend.apply(gradients)
+        return {"loss": gradients.loss, "accuracy": gradients.accuracy}
+
+    def predict(self, inputs: np.ndarray) -> np.ndarray:
+        """Returns the model's probabilities for `inputs`.
+
+        Shapes:
+            inputs: (n, ...).
+            returns: (n, classes) float32.
+        """
+        missing = -len(inputs) % self._replicas.count
+        return self._backend.predict(_pad(inputs, missing))[: len(inputs)]
+
+    def _split(self, batch: Batch) -> tuple[np.ndarray, ...]:
+        """Cuts a batch into passes of one shape, filled up with rows that count 0.
+
+        A shape of its own for the last pass would be compiled anew.
+
+        Shapes:
+            returns: inputs (passes, rows, ...), labels (passes, rows, classes), and the
+                weights in the loss and in the accuracy, (passes, rows) float32 each.
+        """
+        inputs, labels, *given = batch
+        images, count = len(inputs), self._replicas.count
+        passes = math.ceil(images / self.images_per_pass)
+        rows = math.ceil(images / passes / count) * count
+        counted = np.ones(images, np.float32)
+        weights = given[0] if given else counted
+        return tuple(
+            _pad(part, passes * rows - images).reshape(passes, rows, *part.shape[1:])
+            for part in (inputs, labels, weights, counted)
+        )
+
+    def _build_backend(self) -> Backend:
+        gc.collect()  # a failed pass leaves cycles that hold its tensors
+        from worker.training.tensorflow_step import (  # noqa: PLC0415 - needs TensorFlow
+            TensorFlowStep,
+        )
+
+        return TensorFlowStep(self.model, self._replicas, jit_compile=self._jit_compile)
+
+
+def list_random_states(model: keras.Model) -> list[Any]:
+    """Lists the variables that a pass moves on: the seed generators' states.
+
+    BatchNormalization stays in inference mode, so no other variable of ours changes
+    outside the update.
+    """
+    weights = {id(variable) for variable in model.weights}
+    return [v for v in model.variables if id(v) not in weights]
+
+
+def measure_pass(
+    model: Any,
+    values: list[tuple[Any, Tensor]],
+    part: tuple[Tensor, ...],
+    images: int,
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Runs one pass and changes no variable; the same for every backend.
+
+    Args:
+        model: Compiled.
+        values: Variables of the model with the values to use for them.
+        part: Inputs, labels and the two weights of the pass's rows.
+        images: Images in the whole batch.
+
+    Returns:
+        The pass's share of the batch's mean loss, its share of the accuracy, and the
+        random states after it.
+    """
+    inputs, labels, weights, counted = part
+    states = list_random_states(model)
+    with keras.StatelessScope(values, collect_losses=True) as scope:
+        said = model(_ops.cast(inputs, "float32"), training=True)
+        # A mean over the pass's rows; rows that were filled in weigh nothing.
+        loss = model.compute_loss(inputs, labels, said, weights, training=True)
+        moved = [scope.get_current_value(state) for state in states]
+    rows: int = labels.shape[0]
+    loss = loss * (rows / images)
+    right = _ops.argmax(said, axis=1) == _ops.argmax(labels, axis=1)
+    hits = _ops.sum(_ops.cast(right, "float32") * counted)
+    return loss, hits / images, moved
+
+
+def _pad(part: np.ndarray, missing: int) -> np.ndarray:
+    if not missing:
+        return part
+    return np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)])

@@ -16,6 +16,7 @@ from shared.errors import UserError
 from shared.training_spec import TrainingSpec
 from worker.training.efficientnet_lite import efficientnet_lite
 from worker.training.pretrained_weights import load_base_weights
+from worker.training.replicas import Replicas
 
 # A symbolic tensor: Keras annotates neither its layers' arguments nor their results.
 Tensor = Any
@@ -36,6 +37,7 @@ def build_base(
     *,
     download_weights: bool = True,
     precision: str = "float32",
+    replicas: Replicas | None = None,
 ) -> keras.Model:
     """Builds the base model of `spec` with its weights, every layer frozen.
 
@@ -49,6 +51,8 @@ def build_base(
         download_weights: Whether absent ImageNet weights may be fetched.
         precision: Keras dtype policy of every layer; the weights are float32 under
             each.
+        replicas: Devices that get a copy of every variable. Defaults to one. Their
+            scope is entered here, because forgetting the names ends it.
 
     Returns:
         A flat model from pixels to pooled features; the family's own preprocessing is
@@ -68,11 +72,8 @@ def build_base(
     keras.utils.set_random_seed(spec.seed)
     # After the session is cleared, which forgets the policy too.
     keras.config.set_dtype_policy(precision)
-    image = keras.Input((size, size, 3), dtype="float32", name=IMAGE_LAYER)
-    features = _apply_network(base_model, _preprocess(base_model, image))
-    if len(features.shape) > 2:  # noqa: PLR2004 - a map is pooled, a vector is not
-        features = layers.GlobalAveragePooling2D(name=FEATURES_LAYER)(features)
-    model = keras.Model(image, features, name="base")
+    with (replicas or Replicas()).scope():
+        model = _build_network(base_model, size)
     if spec.weights is not None:
         load_base_weights(
             model,
@@ -195,6 +196,14 @@ class ReverseChannels(layers.Layer):
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Returns `input_shape`: only the order changes."""
         return input_shape
+
+
+def _build_network(base_model: BaseModel, size: int) -> keras.Model:
+    image = keras.Input((size, size, 3), dtype="float32", name=IMAGE_LAYER)
+    features = _apply_network(base_model, _preprocess(base_model, image))
+    if len(features.shape) > 2:  # noqa: PLR2004 - a map is pooled, a vector is not
+        features = layers.GlobalAveragePooling2D(name=FEATURES_LAYER)(features)
+    return keras.Model(image, features, name="base")
 
 
 def _preprocess(base_model: BaseModel, image: Tensor) -> Tensor:

@@ -110,8 +110,7 @@ def build_fine_tune(
     """
     spec, pack = material.spec, material.pack
     replicas = find_replicas()
-    with replicas.scope():
-        base, head, model = _build_joined(material)
+    base, head, model = _build_joined(material, replicas)
     # In the middle of this phase the best may already be its own; the checkpoint's
     # arrays then replace every variable.
     if state.best is not None and state.best.phase == FROZEN:
@@ -147,7 +146,7 @@ def build_best(
     material: Material, state: TrainingState, best: BestWeights
 ) -> keras.Model:
     """Returns the whole model with the weights to publish."""
-    _, head, model = _build_joined(material)
+    _, head, model = _build_joined(material, Replicas())
     assert state.best is not None
     trained = head if state.best.phase == FROZEN else model
     variables.write(trained.weights, best.weights)
@@ -157,17 +156,19 @@ def build_best(
 
 
 def _build_joined(
-    material: Material,
+    material: Material, replicas: Replicas
 ) -> tuple[keras.Model, keras.Model, keras.Model]:
     determinism.start_model(material.spec.seed)
     base = build_model.build_base(
         material.spec,
         material.weights_dirs,
         download_weights=material.download_weights,
+        replicas=replicas,
     )
-    head = build_model.build_head(
-        material.spec, base.output_shape[-1], len(material.pack.classes)
-    )
+    with replicas.scope():
+        head = build_model.build_head(
+            material.spec, base.output_shape[-1], len(material.pack.classes)
+        )
     return base, head, build_model.join(base, head)
 
 

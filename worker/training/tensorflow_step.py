@@ -135,7 +135,7 @@ class TensorFlowStep:
         trained = [variable.value for variable in self._model.trainable_variables]
         with tf.GradientTape() as tape:
             loss, accuracy, moved = train_step.measure_pass(
-                self._model, values, part, images
+                self._model, values, part, images, replicas=self._count
             )
         gradients = tape.gradient(
             loss, trained, unconnected_gradients=tf.UnconnectedGradients.ZERO

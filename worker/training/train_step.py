@@ -185,6 +185,8 @@ def measure_pass(
     values: list[tuple[Any, Tensor]],
     part: tuple[Tensor, ...],
     images: int,
+    *,
+    replicas: int,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Runs one pass and changes no variable; the same for every backend.
 
@@ -193,6 +195,7 @@ def measure_pass(
         values: Variables of the model with the values to use for them.
         part: Inputs, labels and the two weights of the pass's rows.
         images: Images in the whole batch.
+        replicas: Devices that run the pass, each on rows of its own.
 
     Returns:
         The pass's share of the batch's mean loss, its share of the accuracy, and the
@@ -206,7 +209,8 @@ def measure_pass(
         loss = model.compute_loss(inputs, labels, said, weights, training=True)
         moved = [scope.get_current_value(state) for state in states]
     rows: int = labels.shape[0]
-    loss = loss * (rows / images)
+    # Within a strategy, Keras divides the mean by the number of replicas.
+    loss = loss * (rows * replicas / images)
     right = _ops.argmax(said, axis=1) == _ops.argmax(labels, axis=1)
     hits = _ops.sum(_ops.cast(right, "float32") * counted)
     return loss, hits / images, moved

@@ -163,6 +163,10 @@ class TrainStep:
 
     def _build_backend(self) -> Backend:
         gc.collect()  # a failed pass leaves cycles that hold its tensors
+        if keras.backend.backend() == "jax":
+            from worker.training.jax_step import JaxStep  # noqa: PLC0415 - needs JAX
+
+            return JaxStep(self.model, self._replicas)
         from worker.training.tensorflow_step import (  # noqa: PLC0415 - needs TensorFlow
             TensorFlowStep,
         )

@@ -103,7 +103,10 @@ def open_or_compute_features(  # noqa: PLR0917 - the order in which they are use
     ]
     found = sum(entry is not None for entry in entries)
     if found < len(views):
-        wanted = origins or [chooser.choose()] * len(views)
+        missing = [
+            view.size for view, entry in zip(views, entries, strict=True) if not entry
+        ]
+        wanted = origins or [chooser.choose(sum(missing))] * len(views)
         entries = _compute(views, entries, wanted, chooser, report, should_stop)
     whole = [entry for entry in entries if entry is not None]
     keys = "".join(entry.key for entry in whole)
@@ -160,6 +163,11 @@ class _View:
                 "augment_version": augment.VERSION,
             }
         self.subject = _digest(facts)[:_KEY_CHARACTERS]
+
+    @property
+    def size(self) -> int:
+        """How many pictures it has."""
+        return len(self._rows)
 
     def key(self, origin: Origin) -> str:
         """Returns the name of the folder of what `origin` computes."""

@@ -96,6 +96,19 @@ def test_the_fastest_of_those_that_agree_is_chosen_and_never_measured_again(
     assert again.measured == []
 
 
+def test_few_pictures_are_not_worth_a_race(chooser):
+    few = chooser.choose(engine_choice.WORTH_MEASURING - 1)
+
+    assert few.engine == feature_engines.PLAIN
+    assert chooser.measured == []
+
+
+def test_few_pictures_profit_from_what_is_remembered(tmp_path, chooser, pack, base):
+    measured = chooser.choose(engine_choice.WORTH_MEASURING)
+
+    assert build_chooser(tmp_path, pack, base).choose(1) == measured
+
+
 def test_an_engine_that_differs_is_not_admitted_however_fast(chooser, monkeypatch):
     real = onnx_model.build_runner
 

@@ -44,6 +44,7 @@ def make_request(workdir, **changes):
         "dataset": Path("unused"),
         "training": build_training_spec(),
         "caches": workdir,
+        "engines": workdir,
         "weights_dirs": [],
         "download_weights": False,
         "workdir": workdir,

@@ -48,11 +48,12 @@ def children():
     return [p for p in found if "worker.guardian" not in p.cmdline()]
 
 
-def waiting_child():
-    def found():
-        return [p for p in children() if any("toy_standby" in w for w in p.cmdline())]
+def waiting_children():
+    return [p for p in children() if any("toy_standby" in w for w in p.cmdline())]
 
-    return wait_until(found, what="the waiting child")[0]
+
+def waiting_child():
+    return wait_until(waiting_children, what="the waiting child")[0]
 
 
 def imported(shop):
@@ -314,7 +315,7 @@ class TestChoice:
         environment = build_environment(Slot("cpu", ("train",)))
 
         assert standby.take("train", environment | {"KERAS_BACKEND": "jax"}) is None
-        assert children() == []
+        assert waiting_children() == []
 
     @pytest.mark.usefixtures("standby")
     def test_kernel_takes_the_waiting_child_first(self, shop):

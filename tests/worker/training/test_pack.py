@@ -148,7 +148,7 @@ from pathlib import Path
 from worker.training import pack
 pack.SHARD_BYTES = 32 * 32 * 3 * 8
 def report(done, total):
-    print(done, flush=True)
+    print("finished", done, flush=True)
     if done >= int(sys.argv[3]):
         sys.stdin.read()
 pack.open_or_build_pack(pack.read_dataset(Path(sys.argv[1])), image_size_px=32,
@@ -170,8 +170,9 @@ def test_a_killed_build_goes_on_with_its_finished_shards(
     folder, tmp_path, small_shards
 ):
     builder = start_builder(folder, tmp_path, pause_at=16)
-    while int(builder.stdout.readline()) < 16:
-        pass
+    # Between the reports stand the events of the engine.
+    while not builder.stdout.readline().startswith("finished 16"):
+        assert builder.poll() is None
     builder.send_signal(signal.SIGKILL)
     builder.wait()
     (left,) = (tmp_path / "packs").glob("*/*")

@@ -139,7 +139,7 @@ class Settings(BaseSettings):
     standby_trainer: bool = Field(
         default=True,
         description="Keep a trainer waiting that has imported the framework, so that "
-        "a job starts within a second; takes some 600 MB of memory per training slot.",
+        "no job waits for that; takes some 770 MB of memory per training slot.",
     )
     reconcile_seconds: float = Field(
         default=10, gt=0, le=3600, description="Time between reconciler sweeps."

@@ -1,11 +1,12 @@
 """Measures the frozen pass: how many pictures a second become cached features.
 
 The whole pass as a job runs it (read the pack, augment, infer, write, join) takes turns
-with `model.predict`, the constant-folded TensorFlow graph and ONNX Runtime, which get
-their pictures from memory and write nothing, and with the machine's own limit: the
-best rate at which NumPy, TensorFlow or ONNX Runtime multiplies two float32 matrices,
-over the operations of the base model (two for each multiply-add). Everything runs once
-a round, so that noise hits all alike, and medians count.
+with `model.predict`, the constant-folded TensorFlow graph, ONNX Runtime and OpenVINO,
+which get their pictures from memory and write nothing, and with the machine's own
+limit: the best rate at which NumPy, TensorFlow or ONNX Runtime multiplies two float32
+matrices, over the operations of the base model (two for each multiply-add). Where the
+hardware multiplies half precision, the pass of a job that allows it runs too.
+Everything runs once a round, so that noise hits all alike, and medians count.
 
 Exits 1 when the pass is below 1.8 times `model.predict` or 0.75 of the limit.
 
@@ -67,6 +68,7 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     cores = determinism.count_cores()
     determinism.fix_randomness(threads=cores, deterministic=True)
     from shared.training_spec import build_training_spec  # noqa: PLC0415
+    from worker.training import mixed_precision  # noqa: PLC0415
     from worker.training.frozen_base import FrozenBase  # noqa: PLC0415
 
     spec = build_training_spec(
@@ -74,8 +76,14 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     )
     base = FrozenBase(spec)
     name, pack = open_pack(arguments, base, scratch)
-    run_pass, facts = prepare_pass(pack, base, spec, scratch)
+    run_pass, facts = prepare_pass(pack, base, spec, scratch / "caches", exact=True)
     contenders: dict[str, Callable[[], float]] = {"pass": run_pass}
+    if mixed_precision.find_precision():
+        run_mixed, mixed = prepare_pass(
+            pack, base, spec, scratch / "mixed", exact=False
+        )
+        contenders["mixed pass"] = run_mixed
+        facts["mixed_engine"] = mixed["engine"]
     contenders |= prepare_engines(pack, base, scratch, cores)
     multipliers = prepare_multipliers(cores)
     rates: dict[str, list[float]] = {name: [] for name in contenders | multipliers}
@@ -112,7 +120,9 @@ def summarise(
         "ratio_predict": images["pass"] / images["predict"],
         "ratio_folded": images["pass"] / images["folded"],
         "ratio_onnxruntime": images["pass"] / images["onnxruntime"],
+        "ratio_openvino": images["pass"] / images["openvino"],
         "fraction_of_limit": images["pass"] / limit,
+        "ratio_mixed": images.get("mixed pass", images["pass"]) / images["pass"],
         "rounds": rates,
     }
 
@@ -143,7 +153,7 @@ def open_pack(
 
 
 def prepare_pass(
-    pack: Any, base: Any, spec: Any, scratch: Path
+    pack: Any, base: Any, spec: Any, caches: Path, *, exact: bool
 ) -> tuple[Callable[[], float], dict[str, Any]]:
     """Returns the whole pass, ready to run again and again, and what it has chosen.
 
@@ -151,11 +161,10 @@ def prepare_pass(
     """
     from worker.training.features import open_or_compute_features  # noqa: PLC0415
 
-    caches = scratch / "caches"
     computed = pack.splits["train"].size * (spec.feature_views - 1) + len(pack.pixels)
 
     def open_features() -> Any:
-        return open_or_compute_features(pack, base, spec, caches)
+        return open_or_compute_features(pack, base, spec, caches, exact=exact)
 
     began = time.perf_counter()
     first = open_features()
@@ -229,7 +238,8 @@ def prepare_engines(
     return {
         "predict": predict,
         "folded": prepare(feature_engines.FOLDED, PREDICT_ROWS, cores),
-        "onnxruntime": prepare(feature_engines.ONNX, 4, 1),
+        "onnxruntime": prepare(feature_engines.ONNX, 1, 1),
+        "openvino": prepare(feature_engines.OPENVINO, 1, 1),
     }
 
 

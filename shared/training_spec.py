@@ -210,6 +210,12 @@ class TrainingSpec(_Frozen):
         description="First layer of the base that is trained in fine-tuning: its "
         "name, or a share of the depth from 0 (all) to 1 (none).",
     )
+    batch_norm: Literal["frozen", "trained"] = Field(
+        default="frozen",
+        description="BatchNormalization of the trained layers in fine-tuning: `frozen` "
+        "keeps the statistics of the pretrained base, `trained` learns the dataset's, "
+        "which needs passes of 16 images or more.",
+    )
     first_layer_rate: float = Field(
         default=1.0,
         gt=0,

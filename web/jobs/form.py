@@ -37,7 +37,7 @@ GROUPS = {
     ),
     "Training": (
         "frozen_epochs", "frozen_learning_rate", "fine_tune_epochs",
-        "fine_tune_learning_rate", "unfreeze_from", "first_layer_rate",
+        "fine_tune_learning_rate", "unfreeze_from", "batch_norm", "first_layer_rate",
         "weight_averaging", "optimizer",
         "learning_rate_schedule", "plateau_factor", "plateau_patience",
         "class_weights", "label_smoothing", "weights",

@@ -131,17 +131,18 @@ def join(base: keras.Model, head: keras.Model) -> keras.Model:
     return keras.Model(base.input, x, name="classifier")
 
 
-def set_trainable_from(base: keras.Model, unfreeze_from: str | float) -> int:
+def set_trainable_from(
+    base: keras.Model, unfreeze_from: str | float, *, norms: bool = False
+) -> int:
     """Makes the base trainable from one layer on, and frozen before it.
-
-    BatchNormalization stays frozen everywhere, which in Keras also means that it
-    normalises with its stored statistics: small fine-tuning batches would ruin them.
 
     Args:
         base: The base, alone or joined with its head; layers of the head stay
             trainable.
         unfreeze_from: Name of the first trained layer, or the share of the base's
             depth that stays frozen, from 0 (train all) to 1 (train none).
+        norms: Whether BatchNormalization is trained too. Frozen, in Keras, it also
+            normalises with its stored statistics.
 
     Returns:
         Number of layers that will be trained.
@@ -153,10 +154,9 @@ def set_trainable_from(base: keras.Model, unfreeze_from: str | float) -> int:
     first = find_first_trained(ours, unfreeze_from)
     base.trainable = True
     for place, layer in enumerate(ours):
-        is_norm = isinstance(layer, layers.BatchNormalization)
-        layer.trainable = place >= first and not is_norm
-        for inner in layer._flatten_layers(include_self=False):  # noqa: SLF001 - the only way into a nested block
-            if isinstance(inner, layers.BatchNormalization):
+        layer.trainable = place >= first
+        for inner in layer._flatten_layers():  # noqa: SLF001 - the only way into a nested block
+            if isinstance(inner, layers.BatchNormalization) and not norms:
                 inner.trainable = False
     return sum(bool(layer.trainable_weights) for layer in ours)
 

@@ -24,7 +24,7 @@ class _Gradients:
     loss: float
     accuracy: float
     by_variable: list[Tensor]
-    random_states: list[Tensor]
+    moved: list[Tensor]
 
 
 class JaxStep:
@@ -38,8 +38,8 @@ class JaxStep:
     def __init__(self, model: keras.Model, replicas: Replicas) -> None:
         self._model: Any = model
         self._distribution = replicas.strategy
-        self._random_states = train_step.list_random_states(model)
-        moving = {id(v) for v in (*model.trainable_variables, *self._random_states)}
+        self._moved = train_step.list_moved(model)
+        moving = {id(v) for v in (*model.trainable_variables, *self._moved)}
         self._still = [v for v in model.variables if id(v) not in moving]
         self._gradients: Any = jax.jit(self._add_passes, static_argnums=4)
         self._apply: Any = jax.jit(
@@ -57,7 +57,7 @@ class JaxStep:
         by_variable, loss, accuracy, states = self._gradients(
             _values(self._model.trainable_variables),
             _values(self._still),
-            _values(self._random_states),
+            _values(self._moved),
             tuple(self._lay_out(part, axis=1) for part in parts),
             images,
         )
@@ -66,14 +66,14 @@ class JaxStep:
         return _Gradients(float(loss), float(accuracy), by_variable, states)
 
     def apply(self, gradients: _Gradients) -> None:
-        """Updates the weights, the optimizer and the random states."""
+        """Updates the weights, the optimizer and what the passes moved."""
         trained, optimizer = self._model.trainable_variables, self._model.optimizer
         values, slots = self._apply(
             _values(optimizer.variables), gradients.by_variable, _values(trained)
         )
         _assign(trained, values)
         _assign(optimizer.variables, slots)
-        _assign(self._random_states, gradients.random_states)
+        _assign(self._moved, gradients.moved)
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
         """Returns the probabilities; the rows must be a multiple of the devices."""
@@ -98,7 +98,7 @@ class JaxStep:
             mapping = [
                 *zip(self._model.trainable_variables, values, strict=True),
                 *zip(self._still, still, strict=True),
-                *zip(self._random_states, states, strict=True),
+                *zip(self._moved, states, strict=True),
             ]
             loss, accuracy, moved = train_step.measure_pass(
                 self._model, mapping, part, images, replicas=1

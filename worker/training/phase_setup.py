@@ -15,6 +15,7 @@ import numpy as np
 
 from shared.training_spec import TrainingSpec
 from worker.training import (
+    batch_norm,
     build_model,
     determinism,
     head_start,
@@ -110,12 +111,13 @@ def build_fine_tune(
     """
     spec, pack = material.spec, material.pack
     replicas = find_replicas()
-    base, head, model = _build_joined(material, replicas)
+    norms = spec.batch_norm == "trained"
+    base, head, model = _build_joined(material, replicas, norms=norms)
     # In the middle of this phase the best may already be its own; the checkpoint's
     # arrays then replace every variable.
     if state.best is not None and state.best.phase == FROZEN:
         variables.write(head.weights, best.weights)
-    build_model.set_trainable_from(base, spec.unfreeze_from)
+    build_model.set_trainable_from(base, spec.unfreeze_from, norms=norms)
     train = PixelBatches(
         pack.pixels,
         augmentation=spec.augmentation,
@@ -156,7 +158,7 @@ def build_best(
 
 
 def _build_joined(
-    material: Material, replicas: Replicas
+    material: Material, replicas: Replicas, *, norms: bool = False
 ) -> tuple[keras.Model, keras.Model, keras.Model]:
     determinism.start_model(material.spec.seed)
     base = build_model.build_base(
@@ -165,6 +167,8 @@ def _build_joined(
         download_weights=material.download_weights,
         replicas=replicas,
     )
+    if norms:
+        base = batch_norm.let_learn(base, replicas)
     with replicas.scope():
         head = build_model.build_head(
             material.spec, base.output_shape[-1], len(material.pack.classes)

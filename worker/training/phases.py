@@ -164,9 +164,14 @@ class Trainer:
             f"{before} images at once did not fit the device's memory at step "
             f"{self._state.step + 1}. From here on, {step.images_per_pass} go through "
             "the network at a time; the weights are still updated once per "
-            "batch, so the result is the same but for rounding.",
+            f"batch, so the result is the same but for {self._differs_by()}.",
         )
         self._saved_at = -math.inf
+
+    def _differs_by(self) -> str:
+        if self._spec.batch_norm == "trained":
+            return "rounding and what BatchNormalization learns from fewer at a time"
+        return "rounding"
 
     def _batches(self, phase: Phase) -> Iterator[Batch]:
         first = self._state.batch

@@ -28,7 +28,7 @@ class _Gradients:
     loss: float
     accuracy: float
     by_variable: Any
-    random_states: list[Tensor]
+    moved: list[Tensor]
 
 
 class TensorFlowStep:
@@ -46,7 +46,7 @@ class TensorFlowStep:
         self._model = model
         self._count = replicas.count
         self._strategy = replicas.strategy or tf.distribute.get_strategy()
-        self._random_states = train_step.list_random_states(model)
+        self._moved = train_step.list_moved(model)
         of_one = tf.function(
             self._gradients_of_one, autograph=False, jit_compile=jit_compile or None
         )
@@ -77,15 +77,13 @@ class TensorFlowStep:
             self._sum(loss),
             self._sum(accuracy),
             by_variable,
-            [self._strategy.experimental_local_results(state)[0] for state in states],
+            [self._merge(state) for state in states],
         )
 
     def apply(self, gradients: _Gradients) -> None:
-        """Updates the weights, the optimizer and the random states."""
+        """Updates the weights, the optimizer and what the passes moved."""
         self._apply(gradients.by_variable)
-        for variable, value in zip(
-            self._random_states, gradients.random_states, strict=True
-        ):
+        for variable, value in zip(self._moved, gradients.moved, strict=True):
             variable.assign(value)
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
@@ -131,7 +129,7 @@ class TensorFlowStep:
     def _one_pass(
         self, part: tuple[Tensor, ...], states: list[Tensor], images: int
     ) -> tuple[Any, ...]:
-        values = list(zip(self._random_states, states, strict=True))
+        values = list(zip(self._moved, states, strict=True))
         trained = [variable.value for variable in self._model.trainable_variables]
         with tf.GradientTape() as tape:
             loss, accuracy, moved = train_step.measure_pass(
@@ -145,10 +143,13 @@ class TensorFlowStep:
     def _first_states(self) -> list[Tensor]:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         states = []
-        for variable in self._random_states:
-            seed, draws = tf.unstack(tf.convert_to_tensor(variable.value))
-            apart = tf.cast(replica, seed.dtype) * _REPLICA_SEED_STRIDE
-            states.append(tf.stack([seed + apart, draws]))
+        for variable in self._moved:
+            value = tf.convert_to_tensor(variable.value)
+            if not value.dtype.is_floating:
+                seed, draws = tf.unstack(value)
+                apart = tf.cast(replica, seed.dtype) * _REPLICA_SEED_STRIDE
+                value = tf.stack([seed + apart, draws])
+            states.append(value)
         return states
 
     def _apply_on_one(self, by_variable: Any) -> None:
@@ -164,6 +165,13 @@ class TensorFlowStep:
         return self._strategy.experimental_distribute_values_from_function(
             lambda context: tf.constant(shares[context.replica_id_in_sync_group])
         )
+
+    def _merge(self, state: Any) -> Tensor:
+        """Statistics are the mean of all replicas', random states the first one's."""
+        results = self._strategy.experimental_local_results(state)
+        if not results[0].dtype.is_floating:
+            return results[0]
+        return tf.add_n(list(results)) / len(results)
 
     def _sum(self, value: Any) -> float:
         results = self._strategy.experimental_local_results(value)

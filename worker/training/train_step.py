@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 
-from worker.training import failures
+from worker.training import batch_norm, failures
 from worker.training.batches import Batch
 from worker.training.replicas import Replicas
 
@@ -56,7 +56,7 @@ class Backend(Protocol):
         ...
 
     def apply(self, gradients: Any) -> None:
-        """Updates the weights, the optimizer and the random states."""
+        """Updates the weights, the optimizer and what the passes moved."""
         ...
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
@@ -156,9 +156,12 @@ class TrainStep:
         rows = math.ceil(images / passes / count) * count
         counted = np.ones(images, np.float32)
         weights = given[0] if given else counted
+        missing = passes * rows - images
+        # Images of the batch itself: BatchNormalization may look at all of a pass.
+        filled = np.concatenate([inputs, inputs[:missing]]) if missing else inputs
+        others = (_pad(part, missing) for part in (labels, weights, counted))
         return tuple(
-            _pad(part, passes * rows - images).reshape(passes, rows, *part.shape[1:])
-            for part in (inputs, labels, weights, counted)
+            part.reshape(passes, rows, *part.shape[1:]) for part in (filled, *others)
         )
 
     def _build_backend(self) -> Backend:
@@ -175,13 +178,14 @@ class TrainStep:
 
 
 def list_random_states(model: keras.Model) -> list[Any]:
-    """Lists the variables that a pass moves on: the seed generators' states.
-
-    BatchNormalization stays in inference mode, so no other variable of ours changes
-    outside the update.
-    """
+    """Lists the states of the model's seed generators, which a pass moves on."""
     weights = {id(variable) for variable in model.weights}
     return [v for v in model.variables if id(v) not in weights]
+
+
+def list_moved(model: keras.Model) -> list[Any]:
+    """Lists what a pass moves on besides the update: random states, then statistics."""
+    return [*list_random_states(model), *batch_norm.list_statistics(model)]
 
 
 def measure_pass(
@@ -202,11 +206,11 @@ def measure_pass(
         replicas: Devices that run the pass, each on rows of its own.
 
     Returns:
-        The pass's share of the batch's mean loss, its share of the accuracy, and the
-        random states after it.
+        The pass's share of the batch's mean loss, its share of the accuracy, and what
+        `list_moved` names after it.
     """
     inputs, labels, weights, counted = part
-    states = list_random_states(model)
+    states = list_moved(model)
     with keras.StatelessScope(values, collect_losses=True) as scope:
         said = model(_ops.cast(inputs, "float32"), training=True)
         # A mean over the pass's rows; rows that were filled in weigh nothing.

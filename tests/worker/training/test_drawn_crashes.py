@@ -69,6 +69,8 @@ TRAININGS = {
         "plateau_patience": 1,
         "monitor": "val_accuracy",
         "checkpoint_every": {"steps": 2},
+        "batch_norm": "trained",
+        "weight_averaging": 0.9,
     },
 }
 MOMENTS = ("time", "write", "checkpoint", "metrics")

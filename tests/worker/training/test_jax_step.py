@@ -15,7 +15,8 @@ from tests.worker.training.engine_process import ROOT
 
 pytestmark = pytest.mark.timeout(300)
 
-# Ten images a step; four steps with one pass and with three, then one step twice.
+# Ten images a step; four steps with one pass and with three, four with statistics that
+# are learned, then one step twice.
 CODE = """
 import json, sys
 from worker.training import determinism
@@ -33,11 +34,13 @@ inputs = random.normal(size=(10, 5)).astype(np.float32)
 labels = np.eye(3, dtype=np.float32)[random.integers(3, size=10)]
 weights = random.uniform(0.5, 2, 10).astype(np.float32)
 
-def build(images_per_pass, dropout):
+def build(images_per_pass, dropout, norm=False):
     determinism.start_model(0)
     with replicas.scope():
         features = keras.Input((5,), name="features")
         x = keras.layers.Dense(8, activation="relu", name="hidden")(features)
+        if norm:
+            x = keras.layers.BatchNormalization(momentum=0.9, name="norm")(x)
         x = keras.layers.Dropout(dropout, seed=1, name="drop")(x)
         x = keras.layers.Dense(3, activation="softmax", name="probabilities")(x)
         model = keras.Model(features, x)
@@ -49,10 +52,11 @@ def build(images_per_pass, dropout):
     return TrainStep(model, images_per_pass=images_per_pass, replicas=replicas)
 
 told = {"devices": replicas.count, "weights": [], "losses": []}
-for images_per_pass in (10, 4):
-    step = build(images_per_pass, 0.0)
+# With BatchNormalization, which sees filled-in rows too, passes are full.
+for images_per_pass, images, norm in ((10, 10, False), (4, 10, False), (4, 8, True)):
+    step = build(images_per_pass, 0.0, norm)
     for _ in range(4):
-        logs = step.train((inputs, labels, weights))
+        logs = step.train((inputs[:images], labels[:images], weights[:images]))
     told["losses"].append(logs["loss"])
     values = variables.read(step.model.weights)
     told["weights"].append([v.value.ravel().tolist() for v in values])

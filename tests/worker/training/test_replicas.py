@@ -138,3 +138,18 @@ def test_dropout_on_several_devices_repeats_itself_to_the_bit(folder):
     told = train(folder, devices=2, head={"units": [8], "dropout": 0.5})
 
     assert told["exact"]
+
+
+def test_statistics_learned_on_several_devices_repeat_themselves_to_the_bit(
+    folder, one
+):
+    told = train(folder, devices=2, batch_norm="trained")
+
+    assert told["exact"]
+    moved = [
+        name
+        for name, array in one["arrays"].items()
+        if "moving_" in told["paths"][list(one["arrays"]).index(name)]
+        and not np.array_equal(array, told["arrays"][name])
+    ]
+    assert moved, "BatchNormalization has learned"

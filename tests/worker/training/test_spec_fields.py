@@ -19,6 +19,7 @@ from shared.training_spec import (
 from tests.worker.training.engine_process import ROOT, write_spec
 from tests.worker.training.pictures import write_pictures
 from worker.training import (
+    batch_norm,
     build_model,
     determinism,
     materials,
@@ -202,6 +203,10 @@ def published_layers(lab, spec):
     return [layer.name for layer in model.layers]
 
 
+def trained_norms(lab, spec):
+    return len(batch_norm.list_statistics(lab.fine_tune(spec).model))
+
+
 def follow_curve(_lab, spec):
     """The epoch whose weights would be published, and where the phase would end."""
     state = TrainingState()
@@ -278,6 +283,7 @@ EFFECTS = {
         1,
         0.1,
     ),
+    "batch_norm": (trained_norms, "frozen", "trained"),
     "weight_averaging": (judged_weights, 0, 0.9),
     "test_time_augmentation": (published_layers, False, True),
     "optimizer": (

@@ -110,6 +110,7 @@ class FusedBatchNormalization(layers.BatchNormalization):
             is_training=True,
         )
         kept = self.momentum
-        self.moving_mean.assign(self.moving_mean * kept + mean * (1 - kept))
-        self.moving_variance.assign(self.moving_variance * kept + variance * (1 - kept))
+        statistics: Any = [(self.moving_mean, mean), (self.moving_variance, variance)]
+        for running, of_batch in statistics:
+            running.assign(running * kept + of_batch * (1 - kept))
         return outputs

@@ -42,9 +42,8 @@ class JaxStep:
         moving = {id(v) for v in (*model.trainable_variables, *self._moved)}
         self._still = [v for v in model.variables if id(v) not in moving]
         self._gradients: Any = jax.jit(self._add_passes, static_argnums=4)
-        self._apply: Any = jax.jit(
-            model.optimizer.stateless_apply, donate_argnums=(0, 2)
-        )
+        self._apply: Any = jax.jit(self._update, donate_argnums=(0, 2))
+        self._observe: Any = jax.jit(self._see)
         self._predict: Any = jax.jit(self._say)
 
     def gradients(self, parts: tuple[np.ndarray, ...], images: int) -> _Gradients:
@@ -74,6 +73,13 @@ class JaxStep:
         _assign(trained, values)
         _assign(optimizer.variables, slots)
         _assign(self._moved, gradients.moved)
+
+    def observe(self, inputs: np.ndarray) -> None:
+        """Moves what a training pass moves; the rows must be a multiple as below."""
+        values = self._observe(
+            _values(self._model.variables), self._lay_out(inputs, axis=0)
+        )
+        _assign(self._moved, jax.block_until_ready(values))
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
         """Returns the probabilities; the rows must be a multiple of the devices."""
@@ -122,6 +128,13 @@ class JaxStep:
 
         rest = tuple(part[1:] for part in parts)
         return jax.lax.scan(add, total, rest)[0]
+
+    def _update(self, slots: Any, gradients: Any, trained: Any) -> Any:
+        return self._model.optimizer.stateless_apply(slots, gradients, trained)
+
+    def _see(self, values: list[Tensor], inputs: Tensor) -> list[Tensor]:
+        mapping = list(zip(self._model.variables, values, strict=True))
+        return train_step.observe_pass(self._model, mapping, inputs)
 
     def _say(self, values: list[Tensor], inputs: Tensor) -> Tensor:
         mapping = list(zip(self._model.variables, values, strict=True))

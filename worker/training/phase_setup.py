@@ -18,6 +18,7 @@ from worker.training import (
     batch_norm,
     build_model,
     determinism,
+    fine_tune_start,
     head_start,
     mirrored_views,
     optimizers,
@@ -131,6 +132,13 @@ def build_fine_tune(
         _compile(model, spec, spec.fine_tune_learning_rate, steps)
     images_per_pass = min(spec.batch_size, train.images_per_step)
     step = TrainStep(model, images_per_pass=images_per_pass, replicas=replicas)
+    start = (
+        fine_tune_start.prepare_start(
+            spec, pack, base, head, step=step, replicas=replicas
+        )
+        if norms
+        else lambda: None
+    )
     return Phase(
         name=FINE_TUNE,
         next_name=EVALUATE,
@@ -141,6 +149,7 @@ def build_fine_tune(
         epochs=spec.fine_tune_epochs,
         first_epoch=spec.frozen_epochs,
         makers=material.makers,
+        start=start,
     )
 
 

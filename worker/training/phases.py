@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import keras
 
@@ -30,6 +31,8 @@ from worker.training.variables import Arrays
 # A long epoch is saved in between too: a crash never costs more than this.
 _LONGEST_UNSAVED_SECONDS = 600.0
 
+Result = TypeVar("Result")
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -46,6 +49,8 @@ class Phase:
         first_epoch: Number of its first epoch in random draws, so that no phase sees
             another's order again.
         makers: Threads that make batches ahead; 0 makes them in line.
+        start: Prepares the model before the first step. An attempt that goes on within
+            the phase finds what it did in the checkpoint.
     """
 
     name: str
@@ -57,6 +62,7 @@ class Phase:
     epochs: int
     first_epoch: int
     makers: int
+    start: Callable[[], None] = lambda: None
 
 
 class Diverged(Exception):  # noqa: N818 - control flow: an earlier epoch may do
@@ -110,6 +116,8 @@ class Trainer:
         phase.step.halve_to(self._state.facts.get("halvings", 0))
         if arrays and not self._state.at_phase_start:
             variables.write_all(phase.model, arrays)
+        else:
+            self._in_memory(phase, phase.start)
         with self._stops.saved_first(), self._checkpoints:
             try:
                 while self._state.phase == phase.name:
@@ -121,7 +129,7 @@ class Trainer:
         events.stage("model")
         phase.train.start_epoch(phase.first_epoch + self._state.epoch)
         for batch in self._batches(phase):
-            logs = self._train_batch(phase, batch)
+            logs = self._in_memory(phase, lambda b=batch: phase.step.train(b))
             events.stage("first step")
             if not math.isfinite(logs["loss"]):
                 raise Diverged
@@ -134,12 +142,13 @@ class Trainer:
         else:
             self._end_epoch(phase)
 
-    def _train_batch(self, phase: Phase, batch: Batch) -> dict[str, float]:
+    def _in_memory(self, phase: Phase, run: Callable[[], Result]) -> Result:
+        """Runs `run`, in smaller passes for as long as it does not fit the memory."""
         while True:
             # The exception holds what the failed pass had computed: it must be gone
             # before the next try, and so does not leave this block.
             with contextlib.suppress(DeviceMemoryTooSmall):
-                return phase.step.train(batch)
+                return run()
             self._halve_passes(phase)
 
     def _halve_passes(self, phase: Phase) -> None:

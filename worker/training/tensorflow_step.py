@@ -58,6 +58,10 @@ class TensorFlowStep:
             lambda by_variable: self._strategy.run(self._apply_on_one, (by_variable,)),
             autograph=False,
         )
+        self._observe: Any = tf.function(
+            lambda inputs: self._strategy.run(self._observe_on_one, (inputs,)),
+            autograph=False,
+        )
         self._predict: Any = tf.function(
             lambda inputs: self._strategy.run(self._predict_on_one, (inputs,)),
             autograph=False,
@@ -83,8 +87,12 @@ class TensorFlowStep:
     def apply(self, gradients: _Gradients) -> None:
         """Updates the weights, the optimizer and what the passes moved."""
         self._apply(gradients.by_variable)
-        for variable, value in zip(self._moved, gradients.moved, strict=True):
-            variable.assign(value)
+        self._move(gradients.moved)
+
+    def observe(self, inputs: np.ndarray) -> None:
+        """Moves what a training pass moves; the rows must be a multiple as below."""
+        states = self._observe(self._share(inputs, axis=0))
+        self._move([self._merge(state) for state in states])
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
         """Returns the probabilities; the rows must be a multiple of the replicas."""
@@ -155,8 +163,16 @@ class TensorFlowStep:
     def _apply_on_one(self, by_variable: Any) -> None:
         self._model.optimizer.apply(by_variable, self._model.trainable_variables)
 
+    def _observe_on_one(self, inputs: Tensor) -> list[Tensor]:
+        values = list(zip(self._moved, self._first_states(), strict=True))
+        return train_step.observe_pass(self._model, values, inputs)
+
     def _predict_on_one(self, inputs: Tensor) -> Tensor:
         return self._model(tf.cast(inputs, tf.float32), training=False)
+
+    def _move(self, values: list[Tensor]) -> None:
+        for variable, value in zip(self._moved, values, strict=True):
+            variable.assign(value)
 
     def _share(self, part: np.ndarray, *, axis: int) -> Any:
         if self._count == 1:

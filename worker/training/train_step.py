@@ -9,8 +9,10 @@ The gradients are computed without touching any variable. A pass that runs out o
 therefore leaves the model as it was, and the same batch can be tried in smaller passes.
 """
 
+import contextlib
 import gc
 import math
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import keras
@@ -57,6 +59,10 @@ class Backend(Protocol):
 
     def apply(self, gradients: Any) -> None:
         """Updates the weights, the optimizer and what the passes moved."""
+        ...
+
+    def observe(self, inputs: np.ndarray) -> None:
+        """Moves what a training pass moves, and learns nothing."""
         ...
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
@@ -121,15 +127,25 @@ class TrainStep:
                 weights (n,).
         """
         images = len(batch[0])
-        try:
+        with _telling_memory():
             parts = self._split(batch)
             gradients = self._backend.gradients(parts, images)
-        except Exception as error:
-            if not failures.is_memory(error):
-                raise
-            raise DeviceMemoryTooSmall from error
         self._backend.apply(gradients)
         return {"loss": gradients.loss, "accuracy": gradients.accuracy}
+
+    def observe(self, inputs: np.ndarray) -> None:
+        """Lets BatchNormalization learn the statistics of one pass, and nothing else.
+
+        Raises:
+            DeviceMemoryTooSmall: When the pass does not fit; the model is unchanged.
+
+        Shapes:
+            inputs: (n, ...).
+        """
+        missing = -len(inputs) % self._replicas.count
+        whole = np.concatenate([inputs, inputs[:missing]]) if missing else inputs
+        with _telling_memory():
+            self._backend.observe(whole)
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
         """Returns the model's probabilities for `inputs`.
@@ -166,15 +182,28 @@ class TrainStep:
 
     def _build_backend(self) -> Backend:
         gc.collect()  # a failed pass leaves cycles that hold its tensors
-        if keras.backend.backend() == "jax":
-            from worker.training.jax_step import JaxStep  # noqa: PLC0415 - needs JAX
+        return build_backend(self.model, self._replicas, jit_compile=self._jit_compile)
 
-            return JaxStep(self.model, self._replicas)
-        from worker.training.tensorflow_step import (  # noqa: PLC0415 - needs TensorFlow
-            TensorFlowStep,
-        )
 
-        return TensorFlowStep(self.model, self._replicas, jit_compile=self._jit_compile)
+def build_backend(
+    model: keras.Model, replicas: Replicas, *, jit_compile: bool = False
+) -> Backend:
+    """Returns what trains `model`, if it is compiled, and asks it.
+
+    Args:
+        model: Built in the replicas' scope.
+        replicas: The devices that share each pass.
+        jit_compile: Whether XLA compiles the gradients (TensorFlow).
+    """
+    if keras.backend.backend() == "jax":
+        from worker.training.jax_step import JaxStep  # noqa: PLC0415 - needs JAX
+
+        return JaxStep(model, replicas)
+    from worker.training.tensorflow_step import (  # noqa: PLC0415 - needs TensorFlow
+        TensorFlowStep,
+    )
+
+    return TensorFlowStep(model, replicas, jit_compile=jit_compile)
 
 
 def list_random_states(model: keras.Model) -> list[Any]:
@@ -186,6 +215,24 @@ def list_random_states(model: keras.Model) -> list[Any]:
 def list_moved(model: keras.Model) -> list[Any]:
     """Lists what a pass moves on besides the update: random states, then statistics."""
     return [*list_random_states(model), *batch_norm.list_statistics(model)]
+
+
+def observe_pass(
+    model: Any, values: list[tuple[Any, Tensor]], inputs: Tensor
+) -> list[Tensor]:
+    """Runs one training pass without a loss and changes no variable.
+
+    Args:
+        model: The model.
+        values: Variables of the model with the values to use for them.
+        inputs: The pass's rows.
+
+    Returns:
+        What `list_moved` names after it.
+    """
+    with keras.StatelessScope(values) as scope:
+        model(_ops.cast(inputs, "float32"), training=True)
+        return [scope.get_current_value(state) for state in list_moved(model)]
 
 
 def measure_pass(
@@ -222,6 +269,16 @@ def measure_pass(
     right = _ops.argmax(said, axis=1) == _ops.argmax(labels, axis=1)
     hits = _ops.sum(_ops.cast(right, "float32") * counted)
     return loss, hits / images, moved
+
+
+@contextlib.contextmanager
+def _telling_memory() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if not failures.is_memory(error):
+            raise
+        raise DeviceMemoryTooSmall from error
 
 
 def _pad(part: np.ndarray, missing: int) -> np.ndarray:

@@ -91,6 +91,54 @@ def test_gradients_alone_move_no_statistics():
     assert all(np.array_equal(value, after[path]) for path, value in before.items())
 
 
+def test_what_is_observed_moves_the_statistics_alone():
+    step = build_step(batch_norm.let_learn(build_base(), Replicas()), 16)
+    before = read_weights(step.model)
+
+    for _ in range(60):
+        step.observe(draw_batch()[0])
+
+    after = read_weights(step.model)
+    changed = {p for p, value in before.items() if not np.array_equal(value, after[p])}
+    assert changed == {"norm/moving_mean", "norm/moving_variance"}
+    seen = keras.Model(
+        step.model.input, step.model.get_layer("conv").output
+    ).predict_on_batch(draw_batch()[0])
+    np.testing.assert_allclose(
+        after["norm/moving_mean"], seen.mean(axis=(0, 1, 2)), rtol=0.01, atol=0.01
+    )
+
+
+def test_the_phase_starts_at_the_datasets_statistics_and_can_start_again(tmp_path):
+    """A trainer that dies before its first checkpoint starts the phase once more."""
+    changes = {"batch_norm": "trained", "head_start": "logistic", "unfreeze_from": 0}
+    spec = build_training_spec(overrides=SPEC | changes)
+    material = phase_setup.Material(spec, build_pack(tmp_path), [], 1)
+    state = TrainingState()
+
+    def build():
+        return phase_setup.build_fine_tune(
+            material, state, BestWeights(spec, state, [])
+        )
+
+    phase = build()
+    before = read_weights(phase.model)
+    phase.start()
+    once = read_weights(phase.model)
+    phase.start()
+    again, anew = read_weights(phase.model), build()
+    anew.start()
+
+    moved = [path for path in once if not np.array_equal(before[path], once[path])]
+    others = {path for path in moved if "moving_" not in path}
+    assert "probabilities/kernel" in others
+    assert others <= {"probabilities/kernel", "probabilities/bias"}
+    assert len(moved) > len(others)
+    for path, value in read_weights(anew.model).items():
+        assert np.array_equal(value, once[path]), path
+        assert np.array_equal(again[path], once[path]), path
+
+
 def test_rows_that_fill_up_a_pass_are_pictures_of_the_batch():
     """Black rows would darken the statistics of every odd batch."""
     step = build_step(batch_norm.let_learn(build_base(), Replicas()), 16)

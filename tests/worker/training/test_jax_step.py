@@ -55,6 +55,8 @@ told = {"devices": replicas.count, "weights": [], "losses": []}
 # With BatchNormalization, which sees filled-in rows too, passes are full.
 for images_per_pass, images, norm in ((10, 10, False), (4, 10, False), (4, 8, True)):
     step = build(images_per_pass, 0.0, norm)
+    if norm:
+        step.observe(inputs[:images])
     for _ in range(4):
         logs = step.train((inputs[:images], labels[:images], weights[:images]))
     told["losses"].append(logs["loss"])

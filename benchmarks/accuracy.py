@@ -37,7 +37,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import cells, pictures
-from shared.training_spec import PRESETS, build_training_spec, parse_assignments
+from shared.presets import PRESETS, build_training_spec
+from shared.training_spec import parse_assignments
 
 ROOT = Path(__file__).resolve().parent.parent
 ELPV, TRASHNET = "elpv", "trashnet"

@@ -67,7 +67,7 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     determinism.prepare_environment()
     cores = determinism.count_cores()
     determinism.fix_randomness(threads=cores, deterministic=True)
-    from shared.training_spec import build_training_spec  # noqa: PLC0415
+    from shared.presets import build_training_spec  # noqa: PLC0415
     from worker.training import mixed_precision  # noqa: PLC0415
     from worker.training.frozen_base import FrozenBase  # noqa: PLC0415
 

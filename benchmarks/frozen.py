@@ -47,7 +47,8 @@ from typing import Any
 from benchmarks import cells
 from benchmarks.pictures import drop_from_memory, open_pictures
 from shared.base_models import get_base_model, resolve_image_size_px
-from shared.training_spec import build_training_spec, parse_assignments
+from shared.presets import build_training_spec
+from shared.training_spec import parse_assignments
 from worker.ingest.split import Keyed, SplitShares, assign_splits
 from worker.training.labelled_images import LabelledImages, read_dataset
 

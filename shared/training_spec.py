@@ -322,46 +322,6 @@ class TrainingSpec(_Frozen):
         return self
 
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {},
-    "balanced": {
-        "feature_views": 3,
-        "fine_tune_epochs": 5,
-        "early_stopping_patience": 5,
-    },
-    "best": {
-        "feature_views": 4,
-        "fine_tune_epochs": 15,
-        "unfreeze_from": 0.3,
-        "fine_tune_learning_rate": 3e-5,
-        "early_stopping_patience": 6,
-    },
-}
-DEFAULT_PRESET = "fast"
-
-
-def build_training_spec(
-    preset: str | None = None, overrides: dict[str, Any] | None = None
-) -> TrainingSpec:
-    """Makes the validated spec of `preset` with `overrides` on top.
-
-    Args:
-        preset: A name in `PRESETS`. Defaults to `fast`.
-        overrides: Fields that differ from the preset; nested objects (`head`,
-            `augmentation`) are merged key by key.
-
-    Raises:
-        UserError: Naming every unknown or invalid field, its range and what came.
-    """
-    name = preset or DEFAULT_PRESET
-    if name not in PRESETS:
-        raise UserError(
-            f"`preset` must be one of {', '.join(PRESETS)}. Received: preset={name!r}.",
-            field="preset",
-        )
-    return parse_training_spec(_merge(PRESETS[name], overrides or {}))
-
-
 def parse_training_spec(fields: Any) -> TrainingSpec:
     """Validates the mapping `fields`; raises `UserError` naming every bad field."""
     try:
@@ -402,16 +362,6 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
                 )
         target[leaf] = value
     return overrides
-
-
-def _merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in overrides.items():
-        if isinstance(value, dict) and isinstance(merged.get(key), dict):
-            merged[key] = _merge(merged[key], value)
-        else:
-            merged[key] = value
-    return merged
 
 
 def _user_error(error: ValidationError) -> UserError:

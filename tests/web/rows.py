@@ -20,7 +20,7 @@ from shared import (
     worker_store,
 )
 from shared.attempt_progress_store import MetricPoint
-from shared.training_spec import build_training_spec
+from shared.presets import build_training_spec
 
 PASSWORD = "a long enough phrase"
 LEASE_MS = 3_600_000

@@ -3,7 +3,8 @@
 from typing import Any
 
 from shared import base_models
-from shared.training_spec import PRESETS, TrainingSpec
+from shared.presets import PRESETS
+from shared.training_spec import TrainingSpec
 from web.api.blueprint import blueprint
 from web.api.schemas import AvailabilityOut, BaseModelOut, CatalogOut
 from web.installation import get_database

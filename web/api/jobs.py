@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 
 from shared import dataset_store, job_read_store
 from shared.errors import NotFoundError, UserError
+from shared.presets import DEFAULT_PRESET, build_training_spec
 from shared.tables import Attempt, Checkpoint, Job, Note
-from shared.training_spec import DEFAULT_PRESET, build_training_spec
 from web.api.blueprint import IdempotencyHeader, blueprint, current_account
 from web.api.problems import ARCHIVE, describe_body, refuse_invalid_request
 from web.api.schemas import (

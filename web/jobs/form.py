@@ -8,12 +8,8 @@ from werkzeug.datastructures import MultiDict
 
 from shared import base_models
 from shared.errors import UserError
-from shared.training_spec import (
-    DEFAULT_PRESET,
-    PRESETS,
-    TrainingSpec,
-    build_training_spec,
-)
+from shared.presets import DEFAULT_PRESET, PRESETS, build_training_spec
+from shared.training_spec import TrainingSpec
 from web.jobs.submit import Recipe, make_recipes
 from web.row_numbers import read_numbers
 from web.workers.base_models import Told, find_availability

@@ -10,7 +10,7 @@ from keras.src.applications import imagenet_utils
 from keras.src.utils import file_utils
 
 from shared.base_models import BASE_MODELS, get_base_model
-from shared.training_spec import build_training_spec
+from shared.presets import build_training_spec
 from worker.training import build_model
 
 KERAS_MEMBERS = [

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from shared.training_spec import build_training_spec
+from shared.presets import build_training_spec
 from worker.training.best_weights import BestWeights
 from worker.training.training_state import TrainingState
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.training_spec import build_training_spec
+from shared.presets import build_training_spec
 from worker.training import checkpoint
 from worker.training.checkpoint import (
     PERIODIC,

@@ -7,7 +7,7 @@ import pytest
 
 from shared.base_models import get_base_model
 from shared.errors import UserError
-from shared.training_spec import build_training_spec
+from shared.presets import build_training_spec
 from worker.training import build_model
 from worker.training.efficientnet_lite import assign_torch_weights
 from worker.training.pretrained_weights import find_imagenet_weights

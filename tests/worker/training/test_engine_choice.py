@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from shared.training_spec import build_training_spec
+from shared.presets import build_training_spec
 from tests.worker.training.pictures import build_pack
 from worker.training import (
     determinism,

@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from shared.training_spec import build_training_spec
+from shared.presets import build_training_spec
 from tests.worker.training.pictures import build_pack
 from worker.training import evaluate, model_card
 

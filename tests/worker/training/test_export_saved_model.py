@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from shared.artifacts import sha256_file
-from shared.training_spec import build_training_spec
+from shared.presets import build_training_spec
 from tests.worker.training.pictures import build_pack
 from worker.training import build_model, export_saved_model, golden_images
 from worker.training.export_saved_model import ExportMismatch

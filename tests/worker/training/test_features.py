@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.training_spec import build_training_spec
+from shared.presets import build_training_spec
 from tests.worker.training.pictures import build_pack
 from worker.training import (
     engine_choice,
@@ -34,7 +34,7 @@ COMPUTE = """
 import json, sys, hashlib
 from pathlib import Path
 from tests.worker.training.pictures import build_pack
-from shared.training_spec import build_training_spec
+from shared.presets import build_training_spec
 from worker.training.frozen_base import FrozenBase
 from worker.training.features import open_or_compute_features
 
@@ -273,7 +273,7 @@ def test_the_plain_engine_holds_few_layers_outputs_at_a_time():
     code = """
 import resource
 import numpy as np
-from shared.training_spec import build_training_spec
+from shared.presets import build_training_spec
 from worker.training import feature_engines
 from worker.training.frozen_base import FrozenBase
 base = FrozenBase(build_training_spec(overrides={"weights": None}))

@@ -12,7 +12,7 @@ import pytest
 from keras.src.legacy.saving import legacy_h5_format
 
 from shared.base_models import get_base_model
-from shared.training_spec import build_training_spec
+from shared.presets import build_training_spec
 from tests.worker.training.engine_process import Engine, run_to_end, write_spec
 from tests.worker.training.pictures import write_pictures
 from worker.training import build_model

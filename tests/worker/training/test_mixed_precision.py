@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shared.training_spec import build_training_spec
+from shared.presets import build_training_spec
 from tests.worker.training.pictures import build_pack
 from worker.training import feature_engines, mixed_precision
 from worker.training.frozen_base import FrozenBase

@@ -11,8 +11,8 @@ import pytest
 
 from shared.base_models import get_base_model
 from shared.errors import UserError
+from shared.presets import build_training_spec
 from shared.settings import find_weights_cache
-from shared.training_spec import build_training_spec
 from worker.training import build_model, pretrained_weights
 
 WEIGHTS = Path(__file__).parents[4] / "shared" / "data" / "weights"

@@ -1,0 +1,58 @@
+"""A preset gives way to what the user changes, and only to that."""
+
+import pytest
+
+from shared import presets
+from shared.errors import UserError
+from shared.presets import PRESETS, build_training_spec
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_every_preset_is_a_valid_spec(name):
+    spec = build_training_spec(name)
+
+    for field, value in PRESETS[name].items():
+        assert getattr(spec, field) == value
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_hidden_layers_may_be_added_to_every_preset(name):
+    spec = build_training_spec(name, {"head": {"units": [64]}})
+
+    assert (spec.head.units, spec.head_start) == ([64], "random")
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_mirroring_may_be_switched_off_in_every_preset(name):
+    still = build_training_spec(name, {"augmentation": {"horizontal_flip": False}})
+    upside_down = build_training_spec(
+        name, {"augmentation": {"horizontal_flip": False, "vertical_flip": True}}
+    )
+
+    assert not still.test_time_augmentation
+    assert upside_down.test_time_augmentation == PRESETS[name].get(
+        "test_time_augmentation", False
+    )
+
+
+def test_two_changes_that_exclude_each_other_are_refused():
+    changes = {"head": {"units": [64]}, "head_start": "logistic"}
+
+    with pytest.raises(UserError, match="head_start"):
+        build_training_spec("fast", changes)
+
+
+def test_nested_changes_leave_their_neighbours_as_the_preset_has_them(monkeypatch):
+    own = {"augmentation": {"rotation": 5, "zoom": 0.2}}
+    monkeypatch.setitem(presets.PRESETS, "own", own)
+
+    spec = build_training_spec("own", {"augmentation": {"zoom": 0.3}})
+
+    assert (spec.augmentation.rotation, spec.augmentation.zoom) == (5, 0.3)
+
+
+def test_an_unknown_preset_is_refused_by_name():
+    with pytest.raises(UserError, match="fast, balanced, best") as caught:
+        build_training_spec("quick")
+
+    assert caught.value.field == "preset"

@@ -41,6 +41,17 @@ def take_over_stdout() -> None:
     os.dup2(2, 1)
 
 
+def hand_down() -> dict[str, str]:
+    """Lets the program that replaces this one speak on the same stream.
+
+    Returns:
+        What its environment must hold.
+    """
+    fd = 1 if _output_fd is None else _output_fd
+    os.set_inheritable(fd, True)
+    return {"TRAINYARD_EVENTS_FD": str(fd)}
+
+
 def emit(event: str, **fields: Any) -> None:
     """Writes one line, whole and at once; numbers that are not finite become null.
 

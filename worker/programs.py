@@ -1,5 +1,6 @@
 """Which program does a job of each kind, and in which environment."""
 
+import os
 import sys
 from collections.abc import Mapping
 
@@ -24,6 +25,7 @@ def build_environment(slot: Slot) -> dict[str, str]:
     """Returns the whole environment of a child that runs on `slot`."""
     return environment_without_credentials(
         CUDA_VISIBLE_DEVICES=slot.visible_devices,
-        KERAS_BACKEND="tensorflow",  # SavedModels are written under no other
+        # What the worker was started with; JAX trains, and TensorFlow publishes.
+        KERAS_BACKEND=os.environ.get("KERAS_BACKEND", "tensorflow"),
         TF_FORCE_GPU_ALLOW_GROWTH="true",
     )

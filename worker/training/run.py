@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
     spec_path, workdir = map(Path, arguments)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        train(load_request(spec_path, workdir), stops, started=started)
+        is_published = train(load_request(spec_path, workdir), stops, started=started)
     except Stopped:
         return STOPPED_EXIT_CODE
     except Exception as error:  # noqa: BLE001 - every failure gets its exit code
@@ -56,25 +56,39 @@ def main(arguments: list[str]) -> int:
             permanent=failure.permanent,
         )
         return failure.exit_code
+    if not is_published:
+        from worker.training import backend_change  # noqa: PLC0415 - imports Keras
+
+        backend_change.go_on_under_tensorflow(spec_path, workdir)
     return 0
 
 
-def train(request: Request, stops: StopRequests, *, started: float) -> None:
+def train(request: Request, stops: StopRequests, *, started: float) -> bool:
     """The story of one training, from the dataset to the published result.
 
     Args:
         request: What was asked for.
         stops: What signals ask for meanwhile.
         started: When the process began, on the monotonic clock.
+
+    Returns:
+        Whether the result is published; if not, its training is done and saved, and
+        TensorFlow must do the rest.
     """
     # Importing the frameworks takes seconds: signals are obeyed before that.
-    from worker.training import materials, phase_setup, publish  # noqa: PLC0415
+    from worker.training import (  # noqa: PLC0415
+        backend_change,
+        materials,
+        phase_setup,
+        publish,
+    )
     from worker.training.phases import Trainer  # noqa: PLC0415
 
     events.stage("imports")
+    backend_change.check_backend()
     events.phase("prepare")
     if publish.find_published(request):
-        return
+        return True
     stored = checkpoint.find_newest(request)
     state = stored.state if stored else _new_state(request)
     stopwatch = Stopwatch(state.seconds, "prepare", started=started)
@@ -107,10 +121,13 @@ def train(request: Request, stops: StopRequests, *, started: float) -> None:
         stopwatch.switch(FINE_TUNE)
         events.phase(FINE_TUNE)
         trainer.train(phase_setup.build_fine_tune(material, state, best), arrays)
+    if not backend_change.can_publish():
+        return False
     stopwatch.switch(EVALUATE)
     publish.tell_which_phase_won(request.training, state)
     model = phase_setup.build_best(material, state, best)
     publish.publish(request, material, model, state, stopwatch)
+    return True
 
 
 def _new_state(request: Request) -> TrainingState:

@@ -17,7 +17,7 @@ LONGEST_SECONDS = 240
 class Engine:
     """One attempt in a working folder."""
 
-    def __init__(self, spec: Path, workdir: Path):
+    def __init__(self, spec: Path, workdir: Path, **environment: str):
         workdir.mkdir(parents=True, exist_ok=True)
         self.workdir = workdir
         self.events = []
@@ -26,6 +26,7 @@ class Engine:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "worker.training.run", str(spec), str(workdir)],
             cwd=ROOT,
+            env=os.environ | environment,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
@@ -66,17 +67,17 @@ class Engine:
         return (self.workdir / "stderr.log").read_text()[-3000:]
 
 
-def run_killed_at(spec, workdir, is_due, number=signal.SIGKILL):
+def run_killed_at(spec, workdir, is_due, number=signal.SIGKILL, **environment):
     """Runs an attempt until `is_due`, kills it there and returns it, ended."""
-    engine = Engine(spec, workdir)
+    engine = Engine(spec, workdir, **environment)
     engine.watch(is_due)
     engine.kill(number)
     engine.code = engine.finish()
     return engine
 
 
-def run_to_end(spec, workdir):
-    engine = Engine(spec, workdir)
+def run_to_end(spec, workdir, **environment):
+    engine = Engine(spec, workdir, **environment)
     assert engine.finish() == 0, engine.errors()
     return engine
 

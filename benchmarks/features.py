@@ -239,7 +239,7 @@ def prepare_engines(
         "predict": predict,
         "folded": prepare(feature_engines.FOLDED, PREDICT_ROWS, cores),
         "onnxruntime": prepare(feature_engines.ONNX, 1, 1),
-        "openvino": prepare(feature_engines.OPENVINO, 1, 1),
+        "openvino": prepare(feature_engines.OPENVINO, 4, 1),
     }
 
 

@@ -109,7 +109,9 @@ class Engine:
             result: (rows, feature_size) float32.
         """
         missing = self.origin.batch_rows - len(pixels)
-        whole = np.pad(pixels, ((0, missing), (0, 0), (0, 0), (0, 0)))
+        whole = pixels
+        if missing:
+            whole = np.pad(pixels, ((0, missing), (0, 0), (0, 0), (0, 0)))
         if self._turn is None:
             return self._run(whole)[: len(pixels)]
         with self._turn:

@@ -7,6 +7,7 @@ would: it evaluates, exports and proves the model with the very weights.
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -52,4 +53,8 @@ def go_on_under_tensorflow(spec: Path, workdir: Path) -> NoReturn:
     command = [sys.executable, "-m", "worker.training.run", str(spec), str(workdir)]
     sys.stdout.flush()
     sys.stderr.flush()
+    # Handlers do not outlive this program, and by default these two would end the next
+    # one before it has its own; a stop may.
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     os.execve(sys.executable, command, environment)  # noqa: S606 - our own program

@@ -10,7 +10,6 @@ and a GPU's memory belongs to whoever trains.
 """
 
 import importlib
-import sys
 
 from worker.orders import Orders
 from worker.training import determinism, run
@@ -40,4 +39,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run.leave(main())

@@ -54,7 +54,11 @@ def run_in_standby(settings, spec, workdir):
         lock.release()
 
 
-def test_gives_the_same_weights_and_predictions_to_the_bit(tmp_path):
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_gives_the_same_weights_and_predictions_to_the_bit(
+    tmp_path, backend, monkeypatch
+):
+    monkeypatch.setenv("KERAS_BACKEND", backend)
     write_pictures(tmp_path / "pictures", each=15, side=32)
     spec = write_spec(tmp_path / "SPEC.json", tmp_path / "pictures", TRAINING)
     straight = run_to_end(spec, tmp_path / "straight")

@@ -1,6 +1,6 @@
 """The presets: training specs with a name, and what a user changes in one.
 
-What each setting bought, and on which pictures, is told in `docs/recipes.md`.
+`docs/recipes.md` tells how settings are compared; these are not chosen by it yet.
 """
 
 from typing import Any

@@ -139,9 +139,10 @@ def _new_state(request: Request) -> TrainingState:
 def leave(code: int) -> NoReturn:
     """Ends the process without the frameworks' farewell.
 
-    All that matters is on the disk by now. Destructors of a framework's libraries can
-    meet threads that still run, and then abort: a finished training would be reported
-    as one that crashed (seen once in some hundred runs, at the very exit).
+    All that matters is on the disk by now. Once, a run that had nothing left to do was
+    aborted at its end (`terminate called without an active exception`), which reports a
+    finished training as crashed. It could not be repeated; the likely cause is a
+    library's destructor that met a thread still running.
     """
     sys.stdout.flush()
     sys.stderr.flush()

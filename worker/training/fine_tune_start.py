@@ -3,9 +3,9 @@
 The head of the frozen phase was made for features under ImageNet's statistics. The
 first training pass normalises with its own pictures' instead, and what fitted then
 says nonsense. So the statistics are learned first and nothing else with them, and a
-head that starts at the regression is fitted again, to the features as they are now. On
-1,968 solar cells the first epoch's loss was 8.2 without and 0.43 with it, one run each; the
-second also had a lower rate (3e-4, not 5e-4) and vertical flips.
+head that starts at the regression is fitted again, to the features as they are now.
+On 1,968 solar cells the first epoch's loss was 8.2 without and 0.43 with it, one run
+each; the second also had a lower rate (3e-4, not 5e-4) and vertical flips.
 """
 
 from collections.abc import Callable, Iterator

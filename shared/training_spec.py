@@ -142,6 +142,12 @@ class TrainingSpec(_Frozen):
         default=Fit.STRETCH,
         description="How other shapes become a square: stretch, crop (centre) or pad.",
     )
+    feature_maps: Literal["last", "blocks"] = Field(
+        default="last",
+        description="What the head sees of the base: `last`, the mean of its last map; "
+        "or `blocks`, mean and deviation of its blocks' maps too, which tell textures "
+        "and small marks.",
+    )
     head: Head = Field(default=Head(), description="The user's own dense layers.")
     head_start: Literal["random", "logistic"] = Field(
         default="random",

@@ -24,7 +24,7 @@ GROUPS = {
     "Pictures": (
         "image_size_px", "fit", "batch_size", "gradient_accumulation_steps",
     ),
-    "Head": ("head.units", "head.dropout", "head_start"),
+    "Head": ("feature_maps", "head.units", "head.dropout", "head_start"),
     "Augmentation": (
         "augmentation.horizontal_flip", "augmentation.vertical_flip",
         "augmentation.rotation", "augmentation.zoom", "augmentation.shift",

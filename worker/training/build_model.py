@@ -14,6 +14,7 @@ from keras import layers
 from shared.base_models import BaseModel, get_base_model, resolve_image_size_px
 from shared.errors import UserError
 from shared.training_spec import TrainingSpec
+from worker.training.block_features import add_block_features
 from worker.training.efficientnet_lite import efficientnet_lite
 from worker.training.pretrained_weights import load_base_weights
 from worker.training.replicas import Replicas
@@ -73,7 +74,7 @@ def build_base(
     # After the session is cleared, which forgets the policy too.
     keras.config.set_dtype_policy(precision)
     with (replicas or Replicas()).scope():
-        model = _build_network(base_model, size)
+        model = _build_network(base_model, size, spec.feature_maps)
     if spec.weights is not None:
         load_base_weights(
             model,
@@ -198,11 +199,13 @@ class ReverseChannels(layers.Layer):
         return input_shape
 
 
-def _build_network(base_model: BaseModel, size: int) -> keras.Model:
+def _build_network(base_model: BaseModel, size: int, feature_maps: str) -> keras.Model:
     image = keras.Input((size, size, 3), dtype="float32", name=IMAGE_LAYER)
     features = _apply_network(base_model, _preprocess(base_model, image))
     if len(features.shape) > 2:  # noqa: PLR2004 - a map is pooled, a vector is not
         features = layers.GlobalAveragePooling2D(name=FEATURES_LAYER)(features)
+    if feature_maps == "blocks":
+        features = add_block_features(image, features)
     return keras.Model(image, features, name="base")
 
 

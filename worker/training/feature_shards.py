@@ -50,7 +50,6 @@ class FeatureShards:
         total_rows: Rows of the finished array.
         rows: The rows that are computed, rising; the others stay zero and take no
             space on disk.
-        feature_size: Length of one row.
         origin: What computes them, as JSON values; kept with the finished array.
     """
 
@@ -60,14 +59,12 @@ class FeatureShards:
         *,
         total_rows: int,
         rows: np.ndarray,
-        feature_size: int,
         origin: dict[str, Any],
     ) -> None:
         self._folder = folder
         self._origin = origin
         self._total_rows = total_rows
         self._rows = rows
-        self._feature_size = feature_size
         self._shards = -(-len(rows) // SHARD_ROWS)
         self._verified: set[int] = set()
 
@@ -156,16 +153,9 @@ class FeatureShards:
         """Joins the shards to the finished array; None when one was lost meanwhile."""
         part = self._folder / f"features.{uuid.uuid4().hex}.part"
         try:
-            array = np.memmap(part, _DTYPE, "w+", shape=self._shape)
-            budget = PageBudget([array])
-            for shard in range(self._shards):
-                data = self._find_shard(shard)
-                if data is None:
-                    self._verified.discard(shard)
-                    return None
-                array[self.rows_of(shard)] = data
-                budget.spend(1, data.nbytes)
-            array.flush()
+            array = self._write_array(part)
+            if array is None:
+                return None
             digest = self._digest(array)
             fsync_file(part)
             part.replace(self._folder / "features.f32")
@@ -185,9 +175,23 @@ class FeatureShards:
         shutil.rmtree(self._shard_folder, ignore_errors=True)
         return joined
 
-    @property
-    def _shape(self) -> tuple[int, int]:
-        return self._total_rows, self._feature_size
+    def _write_array(self, part: Path) -> np.ndarray | None:
+        """Writes every shard's rows to their place; None when a shard was lost."""
+        array = budget = None
+        for shard in range(self._shards):
+            data = self._find_shard(shard)
+            if data is None:
+                self._verified.discard(shard)
+                return None
+            if array is None or budget is None:
+                shape = self._total_rows, data.shape[1]
+                array = np.memmap(part, _DTYPE, "w+", shape=shape)
+                budget = PageBudget([array])
+            array[self.rows_of(shard)] = data
+            budget.spend(1, data.nbytes)
+        if array is not None:
+            array.flush()
+        return array
 
     @property
     def _shard_folder(self) -> Path:
@@ -200,10 +204,15 @@ class FeatureShards:
         if holder is None:
             return None
         path = self._folder / "features.f32"
-        expected = self._total_rows * self._feature_size * _DTYPE.itemsize
-        if path.stat().st_size != expected:
-            raise ValueError("the file has another size")
-        array: Any = HeldArray(path, _DTYPE, "r", shape=self._shape)
+        # How long a row is, the network knows and the file tells: nobody builds the one
+        # to read the other.
+        feature_size, rest = divmod(
+            path.stat().st_size, self._total_rows * _DTYPE.itemsize
+        )
+        if rest or not feature_size:
+            raise ValueError("the file does not hold as many rows")
+        shape = self._total_rows, feature_size
+        array: Any = HeldArray(path, _DTYPE, "r", shape=shape)
         array.holder = holder
         return array
 
@@ -233,7 +242,8 @@ class FeatureShards:
                 continue
             named = path.stem.partition("-")[2]
             if hashlib.sha256(data).hexdigest() == named:
-                return np.frombuffer(data, _DTYPE).reshape(-1, self._feature_size)
+                rows = len(self.rows_of(shard))
+                return np.frombuffer(data, _DTYPE).reshape(rows, -1)
             path.unlink(missing_ok=True)
         return None
 

@@ -141,7 +141,6 @@ class _View:
         self.features = features
         self._pack = pack
         self._spec = spec
-        self._feature_size = base.feature_size
         plain = number == 0
         self._rows = (
             np.arange(len(pack.pixels)) if plain else np.sort(pack.splits["train"])
@@ -179,7 +178,6 @@ class _View:
             self.features / self.key(origin),
             total_rows=len(self._pack.pixels),
             rows=self._rows,
-            feature_size=self._feature_size,
             origin=origin.to_json(),
         )
 

@@ -17,7 +17,7 @@ from worker.training import build_model
 from worker.training.pretrained_weights import find_base_weights
 
 # Raise it with any change to how a base is built or its weights are read.
-_VERSION = 1
+_VERSION = 2
 _PLAIN_PRECISION = "float32"
 
 
@@ -44,11 +44,6 @@ class FrozenBase:
         self._networks: dict[str, keras.Model] = {}
 
     @property
-    def feature_size(self) -> int:
-        """Length of one feature vector."""
-        return self._described.feature_size
-
-    @property
     def image_size_px(self) -> int:
         """Side of the square that it is fed, pixels."""
         return resolve_image_size_px(self._spec.base_model, self._spec.image_size_px)
@@ -71,6 +66,7 @@ class FrozenBase:
         return {
             "version": _VERSION,
             "base_model": self._spec.base_model,
+            "feature_maps": self._spec.feature_maps,
             "image_size_px": self.image_size_px,
             "weights": self._describe_weights(),
         }

@@ -4,6 +4,7 @@ A softmax layer on fixed features is a convex problem: L-BFGS finds its minimum 
 seconds, where gradient steps from random weights need epochs to come near.
 """
 
+import copy
 import warnings
 
 import keras
@@ -14,12 +15,13 @@ from threadpoolctl import threadpool_limits
 
 from worker.training.build_model import PROBABILITIES_LAYER
 
-# The regression keeps its rows in memory in float64: 200 MB at 1,280 features.
-_MOST_ROWS = 20_000
+# The regression keeps its rows in memory in float64: 25,000 at 1,280 features.
+_MOST_BYTES = 256 << 20
 _MOST_ITERATIONS = 200
 # Inverse strengths of the penalty on weights of standardised features, from far too
 # strong to far too weak for some thousand rows; validation decides.
 _STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
+_MOST_WORSE = 2  # strengths in a row that were no better: those beyond are not tried
 _SMALLEST_DEVIATION = 1e-3  # a feature that never changes stays without weight
 
 
@@ -38,7 +40,7 @@ def start_at_regression(
         head: Ends in a softmax on the features themselves.
         features: The plain view.
         labels: Class numbers.
-        train: Rows to fit; of more than 20,000 as many are drawn.
+        train: Rows to fit; of more than the memory allows as many are drawn.
         held_out: Rows whose mean log-loss chooses the penalty.
         seed: The run's seed.
 
@@ -46,9 +48,11 @@ def start_at_regression(
         features: (rows, feature_size) float32.
         labels: (rows,) integers.
     """
-    if len(train) > _MOST_ROWS:
+    most_rows = _MOST_BYTES // (8 * features.shape[1])
+    if len(train) > most_rows:
         random = np.random.default_rng(seed)
-        train = np.sort(random.choice(train, _MOST_ROWS, replace=False))
+        train = np.sort(random.choice(train, most_rows, replace=False))
+    held_out = held_out[:most_rows]
     x, y = np.asarray(features[train], np.float64), labels[train]
     mean, deviation = x.mean(axis=0), x.std(axis=0)
     scale = np.where(deviation > _SMALLEST_DEVIATION, deviation, np.inf)
@@ -69,23 +73,28 @@ def start_at_regression(
 def _standardised(
     features: np.ndarray, rows: np.ndarray, mean: np.ndarray, scale: np.ndarray
 ) -> np.ndarray:
-    rows = rows[:_MOST_ROWS]
     return (np.asarray(features[rows], np.float64) - mean) / scale
 
 
 def _fit(
     x: np.ndarray, y: np.ndarray, held_out: np.ndarray, truths: np.ndarray
 ) -> LogisticRegression:
+    # Each strength starts where the one before, a stronger penalty, has ended.
+    fit = LogisticRegression(max_iter=_MOST_ITERATIONS, warm_start=True)
+    best, least, worse = fit, np.inf, 0
     # One thread: how BLAS splits its sums must not depend on the machine's load.
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # near enough for a start
-        fits = [
-            LogisticRegression(C=strength, max_iter=_MOST_ITERATIONS).fit(x, y)
-            for strength in _STRENGTHS
-        ]
-        truths = truths[: len(held_out)]
-        losses = [_log_loss(fit, held_out, truths) for fit in fits]
-    return fits[int(np.argmin(losses))]
+        for strength in _STRENGTHS:
+            fit.set_params(C=strength).fit(x, y)
+            loss = _log_loss(fit, held_out, truths)
+            if loss < least:
+                best, least, worse = copy.deepcopy(fit), loss, 0
+            else:
+                worse += 1
+            if worse == _MOST_WORSE:
+                break
+    return best
 
 
 def _log_loss(fit: LogisticRegression, x: np.ndarray, truths: np.ndarray) -> float:

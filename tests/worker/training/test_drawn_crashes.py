@@ -70,6 +70,7 @@ TRAININGS = {
         "monitor": "val_accuracy",
         "checkpoint_every": {"steps": 2},
         "batch_norm": "trained",
+        "feature_maps": "blocks",
         "weight_averaging": 0.9,
     },
 }

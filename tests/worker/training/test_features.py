@@ -151,6 +151,21 @@ def test_another_augmentation_gives_other_views_but_the_same_plain_one(tmp_path,
     assert len(list((tmp_path / "caches" / "features").iterdir())) == 3
 
 
+def test_features_of_all_blocks_are_kept_beside_those_of_the_last_map(tmp_path, spec):
+    pack, caches = build_pack(tmp_path), tmp_path / "caches"
+    wide = build_training_spec(overrides=SPEC | {"feature_maps": "blocks"})
+    last = open_or_compute_features(pack, FrozenBase(spec), spec, caches).views[0]
+
+    blocks = open_or_compute_features(pack, FrozenBase(wide), wide, caches)
+    again = open_or_compute_features(pack, FrozenBase(wide), wide, caches)
+
+    assert (blocks.found, again.found) == (0, 2)
+    assert blocks.views[0].shape[1] > last.shape[1]
+    assert np.array_equal(again.views[0], blocks.views[0])
+    # The plain ones are the last of them, to the rounding of two engines.
+    assert np.allclose(blocks.views[0][:, -last.shape[1] :], last, atol=1e-3)
+
+
 def test_a_damaged_array_is_computed_again(tmp_path, spec):
     pack, base = build_pack(tmp_path), FrozenBase(spec)
     first = open_or_compute_features(pack, base, spec, tmp_path / "caches")
@@ -254,7 +269,9 @@ def test_a_pass_continues_when_the_holder_of_a_shard_hangs(
 
 
 @pytest.mark.parametrize("name", feature_engines.ENGINES)
-def test_every_engine_computes_what_the_plain_model_does(tmp_path, spec, name):
+@pytest.mark.parametrize("feature_maps", ["last", "blocks"])
+def test_every_engine_computes_what_the_plain_model_does(tmp_path, feature_maps, name):
+    spec = build_training_spec(overrides=SPEC | {"feature_maps": feature_maps})
     pack, base = build_pack(tmp_path), FrozenBase(spec)
     origin = feature_engines.build_origin(name, batch_rows=5, threads=1)
 

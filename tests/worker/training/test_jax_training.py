@@ -28,6 +28,7 @@ TRAINING = {
     "fine_tune_learning_rate": 1e-3,
     "unfreeze_from": 0.5,
     "batch_norm": "trained",
+    "feature_maps": "blocks",
     "early_stopping_patience": None,
     "checkpoint_every": {"steps": 4},
 }

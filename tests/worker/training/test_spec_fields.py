@@ -250,6 +250,11 @@ EFFECTS = {
         {"units": [5], "dropout": 0.3},
     ),
     "augmentation": (first_pictures, STILL, STILL | {"rotation": 90}),
+    "feature_maps": (
+        lambda lab, spec: lab.base(spec).output_shape[-1],
+        "last",
+        "blocks",
+    ),
     "head_start": (first_weights, "random", "logistic"),
     "mixup": (first_pictures, 0, 0.4),
     "cutmix": (first_pictures, 0, 1.0),

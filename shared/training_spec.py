@@ -152,7 +152,8 @@ class TrainingSpec(_Frozen):
     head_start: Literal["random", "logistic"] = Field(
         default="random",
         description="What the head's weights begin with: random numbers or, for a "
-        "head without hidden layers, the logistic regression on the features.",
+        "head without hidden layers, the logistic regression on the features of all "
+        "views; then better without `head.dropout`.",
     )
     augmentation: Augmentation = Field(
         default=Augmentation(), description="Random changes to training pictures."

@@ -5,14 +5,14 @@ import pytest
 from shared import presets
 from shared.errors import UserError
 from shared.presets import PRESETS, build_training_spec
+from shared.training_spec import TrainingSpec
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_every_preset_is_a_valid_spec(name):
-    spec = build_training_spec(name)
+    spec = build_training_spec(name).model_dump(mode="json")
 
-    for field, value in PRESETS[name].items():
-        assert getattr(spec, field) == value
+    assert presets._merge(spec, PRESETS[name]) == spec
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
@@ -20,6 +20,18 @@ def test_hidden_layers_may_be_added_to_every_preset(name):
     spec = build_training_spec(name, {"head": {"units": [64]}})
 
     assert (spec.head.units, spec.head_start) == ([64], "random")
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+@pytest.mark.parametrize(
+    "changes", [{"head": {"units": [64]}}, {"head_start": "random"}]
+)
+def test_a_random_head_is_trained_as_by_default_in_every_preset(name, changes):
+    spec, plain = build_training_spec(name, changes), TrainingSpec()
+
+    assert spec.frozen_epochs == plain.frozen_epochs
+    assert spec.frozen_learning_rate == plain.frozen_learning_rate
+    assert spec.head.dropout == plain.head.dropout
 
 
 @pytest.mark.parametrize("name", list(PRESETS))

@@ -17,8 +17,8 @@ from web.workers.base_models import Told, find_availability
 DEFAULT_BASE_MODEL = TrainingSpec().base_model
 PRESET_WORDS = {
     "fast": "Trains the head alone. Minutes.",
-    "balanced": "Head on augmented views, then fine-tunes the last layers briefly.",
-    "best": "More views, fine-tunes deeper and longer. Takes the longest.",
+    "balanced": "Fits the head, then fine-tunes the whole base for a few epochs.",
+    "best": "As balanced, with three times the epochs. Takes the longest.",
 }
 GROUPS = {
     "Pictures": (

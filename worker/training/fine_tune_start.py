@@ -76,7 +76,7 @@ def _fit(  # noqa: PLR0917 - the order in which they are used
     )
     head_start.start_at_regression(
         head,
-        features[: len(rows)],
+        [features[: len(rows)]],
         pack.labels[rows],
         train=np.arange(len(train)),
         held_out=np.arange(len(train), len(rows)),

@@ -6,6 +6,7 @@ seconds, where gradient steps from random weights need epochs to come near.
 
 import copy
 import warnings
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -27,7 +28,7 @@ _SMALLEST_DEVIATION = 1e-3  # a feature that never changes stays without weight
 
 def start_at_regression(
     head: keras.Model,
-    features: np.ndarray,
+    views: Sequence[np.ndarray],
     labels: np.ndarray,
     *,
     train: np.ndarray,
@@ -38,22 +39,26 @@ def start_at_regression(
 
     Args:
         head: Ends in a softmax on the features themselves.
-        features: The plain view.
+        views: Features of the pictures as they are and of augmented copies.
         labels: Class numbers.
-        train: Rows to fit; of more than the memory allows as many are drawn.
-        held_out: Rows whose mean log-loss chooses the penalty.
+        train: Rows to fit, in every view; of more than the memory allows as many are
+            drawn.
+        held_out: Rows whose mean log-loss, in the first view, chooses the penalty.
         seed: The run's seed.
 
     Shapes:
-        features: (rows, feature_size) float32.
+        views: one (rows, feature_size) float32 each.
         labels: (rows,) integers.
     """
+    features = views[0]
     most_rows = _MOST_BYTES // (8 * features.shape[1])
-    if len(train) > most_rows:
+    if len(train) * len(views) > most_rows:
         random = np.random.default_rng(seed)
-        train = np.sort(random.choice(train, most_rows, replace=False))
+        most = max(1, min(len(train), most_rows // len(views)))
+        train = np.sort(random.choice(train, most, replace=False))
     held_out = held_out[:most_rows]
-    x, y = np.asarray(features[train], np.float64), labels[train]
+    x = np.concatenate([np.asarray(view[train], np.float64) for view in views])
+    y = np.tile(labels[train], len(views))
     mean, deviation = x.mean(axis=0), x.std(axis=0)
     scale = np.where(deviation > _SMALLEST_DEVIATION, deviation, np.inf)
     best = _fit(

@@ -73,7 +73,7 @@ def build_frozen(material: Material, views: list[np.ndarray]) -> Phase:
     if spec.head_start == "logistic":
         head_start.start_at_regression(
             head,
-            views[0],
+            views,
             pack.labels,
             train=pack.splits["train"],
             held_out=pack.splits["val"],

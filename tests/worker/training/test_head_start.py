@@ -24,7 +24,7 @@ def started(classes, labels=None, features=None):
     head = build_model.build_head(parse_training_spec({}), features.shape[1], classes)
     rows = np.arange(len(labels))
     start_at_regression(
-        head, features, labels, train=rows[:160], held_out=rows[160:], seed=0
+        head, [features], labels, train=rows[:160], held_out=rows[160:], seed=0
     )
     return head, features, labels
 
@@ -52,6 +52,28 @@ def test_a_feature_that_never_changes_gets_no_weight():
     head, *_ = started(3, features=features)
 
     assert not head.get_weights()[0][4].any()
+
+
+def test_augmented_views_are_learned_too():
+    plain, labels = clouds(2)
+    augmented = np.zeros_like(plain)
+    augmented[:, 6:] = plain[:, :6]  # says the same in features that the plain lacks
+    plain[:, 6:] = 0
+    head = build_model.build_head(parse_training_spec({}), plain.shape[1], 2)
+    rows = np.arange(len(labels))
+
+    start_at_regression(
+        head,
+        [plain, augmented],
+        labels,
+        train=rows[:160],
+        held_out=rows[160:],
+        seed=0,
+    )
+
+    for view in (plain, augmented):
+        guesses = head.predict_on_batch(view[160:])
+        assert np.mean(guesses.argmax(axis=1) == labels[160:]) > 0.85
 
 
 def test_a_class_without_training_rows_is_no_error():

@@ -153,7 +153,7 @@ class TrainingSpec(_Frozen):
         default="random",
         description="What the head's weights begin with: random numbers or, for a "
         "head without hidden layers, the logistic regression on the features of all "
-        "views; then better without `head.dropout`.",
+        "views, which it then standardises.",
     )
     augmentation: Augmentation = Field(
         default=Augmentation(), description="Random changes to training pictures."

@@ -25,6 +25,7 @@ Tensor = Any
 IMAGE_LAYER = "image"
 FEATURES_LAYER = "features"
 PROBABILITIES_LAYER = "probabilities"
+STANDARDIZE_LAYER = "head_standardize"
 
 # Source: `keras.applications.imagenet_utils`, modes `caffe` and `torch`.
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
@@ -102,6 +103,8 @@ def build_head(spec: TrainingSpec, feature_size: int, classes: int) -> keras.Mod
     """
     features = keras.Input((feature_size,), dtype="float32", name="head_features")
     x = features
+    if spec.head_start == "logistic":
+        x = _standardize(x)
     initializer: Any
     for place, units in enumerate(spec.head.units):
         x = _drop(x, spec, place)
@@ -262,6 +265,19 @@ def _repair_normalization(model: keras.Model, base_model: BaseModel) -> None:
             variance = [deviation**2 for deviation in _IMAGENET_DEVIATION]
             layer.adapt_variance.assign(variance)
             layer.finalize_state()
+
+
+def _standardize(x: Tensor) -> Tensor:
+    """Subtracts a mean and divides by a deviation, which training never changes.
+
+    The regression learns from standardised features. Folded into its weights, dropout
+    would set features of any mean to 0, and one learning rate would have to fit weights
+    that differ by orders of magnitude.
+    """
+    layer = layers.BatchNormalization(
+        epsilon=0, center=False, scale=False, trainable=False, name=STANDARDIZE_LAYER
+    )
+    return layer(x)
 
 
 def _drop(x: Tensor, spec: TrainingSpec, place: int) -> Tensor:

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from worker.training.build_model import PROBABILITIES_LAYER
+from worker.training.build_model import PROBABILITIES_LAYER, STANDARDIZE_LAYER
 
 # The regression keeps its rows in memory in float64: 25,000 at 1,280 features.
 _MOST_BYTES = 256 << 20
@@ -60,19 +60,20 @@ def start_at_regression(
     x = np.concatenate([np.asarray(view[train], np.float64) for view in views])
     y = np.tile(labels[train], len(views))
     mean, deviation = x.mean(axis=0), x.std(axis=0)
-    scale = np.where(deviation > _SMALLEST_DEVIATION, deviation, np.inf)
+    # What never changes becomes 0 here, and so stays without weight.
+    scale = np.where(deviation > _SMALLEST_DEVIATION, deviation, 1)
     best = _fit(
         (x - mean) / scale,
         y,
         _standardised(features, held_out, mean, scale),
         labels[held_out],
     )
-    weights, biases = _as_softmax(best)
-    weights = weights / scale[:, None]
-    biases = biases - mean @ weights
     layer = head.get_layer(PROBABILITIES_LAYER)
+    weights, biases = _as_softmax(best)
     kernel, bias = _for_all_classes(weights, biases, best.classes_, layer.units)
     layer.set_weights([kernel.astype(np.float32), bias.astype(np.float32)])
+    standardize = head.get_layer(STANDARDIZE_LAYER)
+    standardize.set_weights([mean.astype(np.float32), (scale**2).astype(np.float32)])
 
 
 def _standardised(

@@ -21,7 +21,9 @@ def started(classes, labels=None, features=None):
     drawn, numbers = clouds(classes)
     features = drawn if features is None else features
     labels = numbers if labels is None else labels
-    head = build_model.build_head(parse_training_spec({}), features.shape[1], classes)
+    head = build_model.build_head(
+        parse_training_spec({"head_start": "logistic"}), features.shape[1], classes
+    )
     rows = np.arange(len(labels))
     start_at_regression(
         head, [features], labels, train=rows[:160], held_out=rows[160:], seed=0
@@ -51,7 +53,18 @@ def test_a_feature_that_never_changes_gets_no_weight():
 
     head, *_ = started(3, features=features)
 
-    assert not head.get_weights()[0][4].any()
+    kernel, _ = head.get_layer("probabilities").get_weights()
+    assert not kernel[4].any()
+
+
+def test_dropout_leaves_it_most_of_what_it_knows():
+    features, labels = clouds(2)
+
+    head, *_ = started(2, features=features / 100 + 50)
+
+    guesses = head(features / 100 + 50, training=True)
+    right = np.asarray(guesses).argmax(axis=1) == labels
+    assert right.mean() > 0.8
 
 
 def test_augmented_views_are_learned_too():
@@ -59,7 +72,9 @@ def test_augmented_views_are_learned_too():
     augmented = np.zeros_like(plain)
     augmented[:, 6:] = plain[:, :6]  # says the same in features that the plain lacks
     plain[:, 6:] = 0
-    head = build_model.build_head(parse_training_spec({}), plain.shape[1], 2)
+    head = build_model.build_head(
+        parse_training_spec({"head_start": "logistic"}), plain.shape[1], 2
+    )
     rows = np.arange(len(labels))
 
     start_at_regression(

@@ -15,9 +15,9 @@ _REGRESSION = {
     "frozen_epochs": 1,
     "frozen_learning_rate": 1e-6,
 }
-# Small steps of the whole base, from there. Fine-tuning sees augmented pictures alone: a
-# head that knows the plain ones only begins with a mistake that spoils the base (solar
-# cells, first epoch: 0.50 validation loss, and 0.37 after two augmented views).
+# Small steps of the whole base, from there. Fine-tuning sees augmented pictures alone;
+# a head that knows only the plain ones begins with errors that spoil the base (solar
+# cells, after one epoch: 0.50 validation loss, and 0.37 with two augmented views).
 _FINE_TUNED = {
     "feature_maps": "blocks",
     "feature_views": 3,

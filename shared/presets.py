@@ -62,9 +62,13 @@ def build_training_spec(
 def _make_room(preset: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Returns `preset` without what the user's own changes exclude."""
     kept = dict(preset)
-    # The regression has no hidden layers; a random head needs epochs to learn in.
-    if _of(changes, "head", "units") or changes.get("head_start") == "random":
+    # The regression has no hidden layers and begins the frozen phase; a random head
+    # needs epochs to learn in.
+    is_random = _of(changes, "head", "units") or changes.get("head_start") == "random"
+    if is_random or changes.get("frozen_epochs") == 0:
         kept = {name: kept[name] for name in kept if name not in _REGRESSION}
+    elif "frozen_epochs" in changes:
+        kept.pop("frozen_learning_rate", None)  # epochs are wanted that teach something
     flips = _of(changes, "augmentation", "vertical_flip")
     if _of(changes, "augmentation", "horizontal_flip") is False and not flips:
         kept.pop("test_time_augmentation", None)  # no mirror image is left

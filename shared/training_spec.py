@@ -313,6 +313,11 @@ class TrainingSpec(_Frozen):
                 "`head_start` must be 'random' for a head with hidden layers. "
                 f"Received: head.units={self.head.units}."
             )
+        if self.head_start == "logistic" and not self.frozen_epochs:
+            raise ValueError(
+                "`head_start` must be 'random' where `frozen_epochs` is 0: the "
+                "regression begins the frozen phase. Received: frozen_epochs=0."
+            )
         flips = self.augmentation.horizontal_flip or self.augmentation.vertical_flip
         if self.test_time_augmentation and not flips:
             raise ValueError(

@@ -47,6 +47,15 @@ def test_mirroring_may_be_switched_off_in_every_preset(name):
     )
 
 
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_the_frozen_phase_may_be_left_out_or_lengthened_in_every_preset(name):
+    without = build_training_spec(name, {"frozen_epochs": 0, "fine_tune_epochs": 2})
+    longer = build_training_spec(name, {"frozen_epochs": 7})
+
+    assert without.head_start == "random"
+    assert longer.frozen_learning_rate == TrainingSpec().frozen_learning_rate
+
+
 def test_two_changes_that_exclude_each_other_are_refused():
     changes = {"head": {"units": [64]}, "head_start": "logistic"}
 

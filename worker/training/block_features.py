@@ -17,7 +17,10 @@ from keras import layers, ops
 # A symbolic tensor: Keras annotates neither its layers' arguments nor their results.
 Tensor = Any
 
-_MERGES = (layers.Add, layers.Concatenate)
+# What their layers' names begin with.
+BLOCK_FEATURES = "block_features"
+
+_FEWEST_BRANCHES = 2
 # Fewer merges than this and a network is a plain chain: VGG, the first MobileNet.
 _FEWEST_MERGES = 3
 # Maps at half the image's side and above hold edges; theirs took longest to pool.
@@ -31,21 +34,18 @@ _SMALLEST_VARIANCE = 1e-6
 _MAP_AXES = 4  # batch, height, width, channels
 
 
-def add_block_features(image: Tensor, features: Tensor) -> Tensor:
-    """Returns `features` behind the statistics of the maps that lead to it.
+def add_block_features(network: keras.Model) -> Tensor:
+    """Returns the features of `network` behind the statistics of its blocks' maps.
 
     Args:
-        image: Where the network begins.
-        features: What it pools from its last map.
+        network: From pixels to features.
 
     Shapes:
-        image: (batch, size, size, 3) float32.
-        features: (batch, n) float32.
-        result: (batch, m) float32 with n < m.
+        result: (batch, m) float32; m is what it was where no map qualifies.
     """
-    maps = choose_maps(keras.Model(image, features))
+    maps = choose_maps(network)
     if not maps:
-        return features
+        return network.output
     pooled: list[Any] = []
     for place, map_ in enumerate(maps):
         for kind, pool in (
@@ -53,27 +53,45 @@ def add_block_features(image: Tensor, features: Tensor) -> Tensor:
             ("deviation", GlobalDeviationPooling2D),
         ):
             # Sums over thousands of pixels: float32 whatever the network computes in.
-            name = f"block_features_{place}_{kind}"
+            name = f"{BLOCK_FEATURES}_{place}_{kind}"
             pooled.append(pool(dtype="float32", name=name)(map_))
-    join = layers.Concatenate(dtype="float32", name="block_features")
-    return join([*pooled, features])
+    join = layers.Concatenate(dtype="float32", name=BLOCK_FEATURES)
+    return join([*pooled, network.output])
 
 
 def choose_maps(network: keras.Model) -> list[Tensor]:
     """Returns the outputs of the blocks of `network`, input side first.
 
-    A block ends where branches are added or concatenated; a network without branches
-    has one where the resolution changes. Of many, some are chosen at equal distances.
+    A block ends where branches of one size meet; in a network without branches, before
+    the resolution changes. Of many, some are chosen at equal distances.
     """
     outer = network.input_shape[1] * _LARGEST_SHARE_OF_SIDE
-    every = [layer for layer in network.layers if len(layer.output.shape) == _MAP_AXES]
+    every = [
+        operation
+        for operation in network.operations
+        if len(operation.output.shape) == _MAP_AXES
+        and not isinstance(operation, layers.ZeroPadding2D)
+    ]
     # What is pooled last is among the features already; one pixel has no deviation.
-    inner = [layer for layer in every[:-1] if 1 < layer.output.shape[1] <= outer]
-    ends = [layer.output for layer in inner if isinstance(layer, _MERGES)]
+    inner = [
+        operation for operation in every[:-1] if 1 < operation.output.shape[1] <= outer
+    ]
+    ends = [operation.output for operation in inner if _joins_branches(operation)]
     if len(ends) < _FEWEST_MERGES:
-        last_of_side = {layer.output.shape[1]: layer.output for layer in inner}
+        last_of_side = {
+            operation.output.shape[1]: operation.output for operation in inner
+        }
+        last_of_side.pop(every[-1].output.shape[1], None)
         ends = list(last_of_side.values())
     return _thin_out(ends)
+
+
+def _joins_branches(operation: Any) -> bool:
+    """Whether maps of one size come together, as no gate of squeeze-excite's does."""
+    inputs = operation.input
+    if not isinstance(inputs, list) or len(inputs) < _FEWEST_BRANCHES:
+        return False
+    return len({tensor.shape[1:-1] for tensor in inputs}) == 1
 
 
 def _thin_out(maps: list[Tensor]) -> list[Tensor]:

@@ -14,7 +14,7 @@ from keras import layers
 from shared.base_models import BaseModel, get_base_model, resolve_image_size_px
 from shared.errors import UserError
 from shared.training_spec import TrainingSpec
-from worker.training.block_features import add_block_features
+from worker.training.block_features import BLOCK_FEATURES, add_block_features
 from worker.training.efficientnet_lite import efficientnet_lite
 from worker.training.pretrained_weights import load_base_weights
 from worker.training.replicas import Replicas
@@ -75,7 +75,7 @@ def build_base(
     # After the session is cleared, which forgets the policy too.
     keras.config.set_dtype_policy(precision)
     with (replicas or Replicas()).scope():
-        model = _build_network(base_model, size, spec.feature_maps)
+        model = _build_network(base_model, size)
     if spec.weights is not None:
         load_base_weights(
             model,
@@ -85,6 +85,11 @@ def build_base(
             download=download_weights,
         )
     _repair_normalization(model, base_model)
+    if spec.feature_maps == "blocks":
+        # Last: a weights file of Keras 2 is read by the layers' order, and more of them
+        # change it.
+        features = add_block_features(model)
+        model = keras.Model(model.input, features, name="base")
     model.trainable = False
     return model
 
@@ -154,9 +159,12 @@ def set_trainable_from(
     Raises:
         UserError: When no layer has that name; lists close ones.
     """
-    ours = [layer for layer in base.layers if not is_of_head(layer)]
-    first = find_first_trained(ours, unfreeze_from)
+    ours = list_depth(base)
+    first = find_first_trained(base, unfreeze_from)
     base.trainable = True
+    for layer in base.layers:
+        if layer.name == STANDARDIZE_LAYER:
+            layer.trainable = False
     for place, layer in enumerate(ours):
         layer.trainable = place >= first
         for inner in layer._flatten_layers():  # noqa: SLF001 - the only way into a nested block
@@ -165,16 +173,30 @@ def set_trainable_from(
     return sum(bool(layer.trainable_weights) for layer in ours)
 
 
-def find_first_trained(ours: list[keras.Layer], unfreeze_from: str | float) -> int:
-    """Returns the place of the first layer of the base that is trained.
+def list_depth(base: keras.Model) -> list[keras.Layer]:
+    """Lists the layers of the base itself, input side first.
 
     Args:
-        ours: The base's layers, input side first.
+        base: The base, alone or joined with its head.
+    """
+    return [
+        layer
+        for layer in base.layers
+        if not is_of_head(layer) and not layer.name.startswith(BLOCK_FEATURES)
+    ]
+
+
+def find_first_trained(base: keras.Model, unfreeze_from: str | float) -> int:
+    """Returns the place of the first layer that is trained in `list_depth(base)`.
+
+    Args:
+        base: The base, alone or joined with its head.
         unfreeze_from: As in `set_trainable_from`.
 
     Raises:
         UserError: When no layer has that name; lists close ones.
     """
+    ours = list_depth(base)
     if not isinstance(unfreeze_from, str):
         return round(unfreeze_from * len(ours))
     names = [layer.name for layer in ours]
@@ -202,13 +224,11 @@ class ReverseChannels(layers.Layer):
         return input_shape
 
 
-def _build_network(base_model: BaseModel, size: int, feature_maps: str) -> keras.Model:
+def _build_network(base_model: BaseModel, size: int) -> keras.Model:
     image = keras.Input((size, size, 3), dtype="float32", name=IMAGE_LAYER)
     features = _apply_network(base_model, _preprocess(base_model, image))
     if len(features.shape) > 2:  # noqa: PLR2004 - a map is pooled, a vector is not
         features = layers.GlobalAveragePooling2D(name=FEATURES_LAYER)(features)
-    if feature_maps == "blocks":
-        features = add_block_features(image, features)
     return keras.Model(image, features, name="base")
 
 

@@ -92,7 +92,9 @@ class FeatureShards:
             done = json.loads((self._folder / "DONE.json").read_text())
             if self._digest(array) == done["sha256"]:
                 return array
-        except (OSError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            pass
+        except OSError:
             return None
         shutil.rmtree(self._folder, ignore_errors=True)
         return None

@@ -16,7 +16,8 @@ from threadpoolctl import threadpool_limits
 
 from worker.training.build_model import PROBABILITIES_LAYER, STANDARDIZE_LAYER
 
-# The regression keeps its rows in memory in float64: 25,000 at 1,280 features.
+# The regression keeps its rows in memory in float64: 25,000 at 1,280 features. As much
+# again goes to the held-out rows and to what it computes.
 _MOST_BYTES = 256 << 20
 _MOST_ITERATIONS = 200
 # Inverse strengths of the penalty on weights of standardised features, from far too
@@ -34,6 +35,7 @@ def start_at_regression(
     train: np.ndarray,
     held_out: np.ndarray,
     seed: int,
+    class_weights: np.ndarray | None = None,
 ) -> None:
     """Gives the softmax layer of `head` the weights of the regression.
 
@@ -45,6 +47,7 @@ def start_at_regression(
             drawn.
         held_out: Rows whose mean log-loss, in the first view, chooses the penalty.
         seed: The run's seed.
+        class_weights: What a picture of each class counts. Defaults to 1.
 
     Shapes:
         views: one (rows, feature_size) float32 each.
@@ -54,19 +57,21 @@ def start_at_regression(
     most_rows = _MOST_BYTES // (8 * features.shape[1])
     if len(train) * len(views) > most_rows:
         random = np.random.default_rng(seed)
-        most = max(1, min(len(train), most_rows // len(views)))
-        train = np.sort(random.choice(train, most, replace=False))
+        train = _draw(train, labels, most_rows // len(views), random)
     held_out = held_out[:most_rows]
     x = np.concatenate([np.asarray(view[train], np.float64) for view in views])
     y = np.tile(labels[train], len(views))
     mean, deviation = x.mean(axis=0), x.std(axis=0)
     # What never changes becomes 0 here, and so stays without weight.
     scale = np.where(deviation > _SMALLEST_DEVIATION, deviation, 1)
+    x -= mean
+    x /= scale
     best = _fit(
-        (x - mean) / scale,
+        x,
         y,
         _standardised(features, held_out, mean, scale),
         labels[held_out],
+        None if class_weights is None else class_weights[y],
     )
     layer = head.get_layer(PROBABILITIES_LAYER)
     weights, biases = _as_softmax(best)
@@ -79,11 +84,31 @@ def start_at_regression(
 def _standardised(
     features: np.ndarray, rows: np.ndarray, mean: np.ndarray, scale: np.ndarray
 ) -> np.ndarray:
-    return (np.asarray(features[rows], np.float64) - mean) / scale
+    x = np.asarray(features[rows], np.float64)
+    x -= mean
+    x /= scale
+    return x
+
+
+def _draw(
+    rows: np.ndarray, labels: np.ndarray, most: int, random: np.random.Generator
+) -> np.ndarray:
+    """Returns about `most` of `rows`, of every class its share and one at least."""
+    share = min(1.0, most / len(rows))
+    drawn = [
+        random.choice(of_class, max(1, round(share * len(of_class))), replace=False)
+        for number in np.unique(labels[rows])
+        for of_class in [rows[labels[rows] == number]]
+    ]
+    return np.sort(np.concatenate(drawn))
 
 
 def _fit(
-    x: np.ndarray, y: np.ndarray, held_out: np.ndarray, truths: np.ndarray
+    x: np.ndarray,
+    y: np.ndarray,
+    held_out: np.ndarray,
+    truths: np.ndarray,
+    weights: np.ndarray | None,
 ) -> LogisticRegression:
     # Each strength starts where the one before, a stronger penalty, has ended.
     fit = LogisticRegression(max_iter=_MOST_ITERATIONS, warm_start=True)
@@ -92,7 +117,7 @@ def _fit(
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # near enough for a start
         for strength in _STRENGTHS:
-            fit.set_params(C=strength).fit(x, y)
+            fit.set_params(C=strength).fit(x, y, sample_weight=weights)
             loss = _log_loss(fit, held_out, truths)
             if loss < least:
                 best, least, worse = copy.deepcopy(fit), loss, 0

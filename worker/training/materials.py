@@ -114,7 +114,7 @@ def open_views(
     )
     if spec.fine_tune_epochs and isinstance(spec.unfreeze_from, str):
         # A wrong name is said now, not when the frozen phase has been paid for.
-        build_model.find_first_trained(base.build().layers, spec.unfreeze_from)
+        build_model.find_first_trained(base.build(), spec.unfreeze_from)
     known = state.facts.get("features")
     computed = features.open_or_compute_features(
         material.pack,

@@ -78,6 +78,7 @@ def build_frozen(material: Material, views: list[np.ndarray]) -> Phase:
             train=pack.splits["train"],
             held_out=pack.splits["val"],
             seed=spec.seed,
+            class_weights=_class_weights(material),
         )
     train = FeatureBatches(views, **_training_split(material))
     held_out = FeatureBatches(
@@ -187,19 +188,22 @@ def _build_joined(
 
 def _training_split(material: Material) -> dict[str, Any]:
     spec, pack = material.spec, material.pack
-    rows = pack.splits["train"]
-    weights = None
-    if spec.class_weights == "balanced":
-        weights = class_weights(pack.labels[rows], len(pack.classes))
     return {
         "labels": pack.labels,
-        "rows": rows,
+        "rows": pack.splits["train"],
         "classes": len(pack.classes),
         "batch_size": spec.batch_size * spec.gradient_accumulation_steps,
         "seed": spec.seed,
         "shuffle": True,
-        "class_weights": weights,
+        "class_weights": _class_weights(material),
     }
+
+
+def _class_weights(material: Material) -> np.ndarray | None:
+    pack = material.pack
+    if material.spec.class_weights == "none":
+        return None
+    return class_weights(pack.labels[pack.splits["train"]], len(pack.classes))
 
 
 def _held_out_split(material: Material, batch_size: int) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """A head may see what every block of the base gave."""
 
+import h5py
 import keras
 import numpy as np
 import pytest
+from keras.src.legacy.saving import legacy_h5_format
 
 from shared.base_models import get_base_model
 from shared.presets import build_training_spec
+from shared.training_spec import parse_training_spec
 from tests.worker.training.test_build_model import MEMBERS
 from worker.training import block_features, build_model
 
@@ -61,14 +64,34 @@ def test_every_family_has_blocks_to_look_at(name):
     assert np.ptp(features, axis=0).any()
 
 
+def test_a_file_of_keras_2_is_read_in_the_order_of_the_plain_network(tmp_path):
+    """InceptionV3's layers are ordered otherwise once its blocks are pooled too."""
+    plain = build("InceptionV3", "last")
+    with h5py.File(tmp_path / "old.h5", "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, plain)
+    spec = parse_training_spec(
+        {
+            "base_model": "InceptionV3",
+            "weights": str(tmp_path / "old.h5"),
+            "image_size_px": plain.input_shape[1],
+            "feature_maps": "blocks",
+        }
+    )
+
+    base = build_model.build_base(spec, [tmp_path])
+
+    pictures = draw_pictures(base)
+    wanted = plain.predict_on_batch(pictures)
+    got = base.predict_on_batch(pictures)[:, -wanted.shape[1] :]
+    assert np.allclose(got, wanted, atol=1e-4)
+
+
 def test_a_chain_without_branches_gives_the_last_map_of_every_side():
     base = build("VGG16", image_size_px=64)
 
-    maps = block_features.choose_maps(
-        keras.Model(base.input, base.get_layer("block5_pool").output)
-    )
+    maps = [layer.input.shape[1] for layer in base.layers if "_mean" in layer.name]
 
-    assert [map_.shape[1] for map_ in maps] == [16, 8, 4]
+    assert maps == [16, 8, 4]
 
 
 def test_an_even_map_has_a_finite_slope():

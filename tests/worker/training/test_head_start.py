@@ -6,7 +6,7 @@ import pytest
 from shared.errors import UserError
 from shared.training_spec import parse_training_spec
 from worker.training import build_model
-from worker.training.head_start import start_at_regression
+from worker.training.head_start import _draw, start_at_regression
 
 
 def clouds(classes, rows=240, width=12):
@@ -100,6 +100,43 @@ def test_a_class_without_training_rows_is_no_error():
     guesses = head.predict_on_batch(features)
     assert np.isfinite(guesses).all()
     assert (guesses.argmax(axis=1) != 2).all()
+
+
+def test_of_many_rows_every_class_is_drawn():
+    rows = np.arange(100, 1100)
+    labels = np.zeros(2000, int)
+    labels[105:107] = 1
+
+    drawn = _draw(rows, labels, 50, np.random.default_rng(0))
+
+    assert abs(len(drawn) - 50) <= 1
+    assert len(np.unique(drawn)) == len(drawn)
+    assert set(drawn) <= set(rows)
+    assert labels[drawn].sum() == 1
+
+
+def test_a_rare_class_may_count_more():
+    features, labels = clouds(2)
+    labels = np.where(np.arange(len(labels)) % 10 == 0, 1, 0)  # says nothing of them
+    plain, *_ = started(2, labels=labels, features=features)
+    head = build_model.build_head(
+        parse_training_spec({"head_start": "logistic"}), features.shape[1], 2
+    )
+    rows = np.arange(len(labels))
+
+    start_at_regression(
+        head,
+        [features],
+        labels,
+        train=rows[:160],
+        held_out=rows[160:],
+        seed=0,
+        class_weights=np.array([0.55, 5.0]),
+    )
+
+    before, after = (h.predict_on_batch(features)[:, 1].mean() for h in (plain, head))
+    assert before < 0.2
+    assert after > 2 * before
 
 
 def test_a_head_with_hidden_layers_cannot_start_there():

@@ -23,7 +23,7 @@ BLOCK_FEATURES = "block_features"
 _FEWEST_BRANCHES = 2
 # Fewer merges than this and a network is a plain chain: VGG, the first MobileNet.
 _FEWEST_MERGES = 3
-# Maps at half the image's side and above hold edges; theirs took longest to pool.
+# Maps at half the image's side and above hold little but edges.
 _LARGEST_SHARE_OF_SIDE = 1 / 4
 # What EfficientNet-Lite has. Features of deeper networks would fill disks: ResNet152
 # has fifty blocks with up to 2,048 channels.

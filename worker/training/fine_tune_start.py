@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from shared.training_spec import TrainingSpec
-from worker.training import batch_norm, batches, head_start, train_step, variables
+from worker.training import batch_norm, head_start, train_step, variables
 from worker.training.pack import Pack
 from worker.training.replicas import Replicas
 from worker.training.train_step import TrainStep
@@ -33,6 +33,7 @@ def prepare_start(
     *,
     step: TrainStep,
     replicas: Replicas,
+    class_weights: np.ndarray | None = None,
 ) -> Callable[[], None]:
     """Returns what to do where the phase starts; it may be done again from anew.
 
@@ -43,6 +44,7 @@ def prepare_start(
         head: Shares its variables with the model of `step`.
         step: Trains base and head together.
         replicas: The devices that share each pass.
+        class_weights: What a picture of each class counts. Defaults to 1.
     """
     statistics = batch_norm.list_statistics(base)
     before = variables.read(statistics)
@@ -57,7 +59,8 @@ def prepare_start(
         if spec.head_start == "logistic":
             size = step.images_per_pass
             backend = train_step.build_backend(base, replicas)
-            _fit(spec, pack, head, np.sort(train[:_MOST_FITTED]), size, backend)
+            fitted = np.sort(train[:_MOST_FITTED])
+            _fit(spec, pack, head, fitted, size, backend, class_weights)
 
     return start
 
@@ -69,6 +72,7 @@ def _fit(  # noqa: PLR0917 - the order in which they are used
     train: np.ndarray,
     size: int,
     backend: train_step.Backend,
+    class_weights: np.ndarray | None,
 ) -> None:
     held_out = pack.splits["val"][:_MOST_FITTED]
     rows = np.concatenate([train, held_out])
@@ -82,11 +86,7 @@ def _fit(  # noqa: PLR0917 - the order in which they are used
         train=np.arange(len(train)),
         held_out=np.arange(len(train), len(rows)),
         seed=spec.seed,
-        class_weights=(
-            batches.class_weights(pack.labels[pack.splits["train"]], len(pack.classes))
-            if spec.class_weights == "balanced"
-            else None
-        ),
+        class_weights=class_weights,
     )
 
 

@@ -135,7 +135,13 @@ def build_fine_tune(
     step = TrainStep(model, images_per_pass=images_per_pass, replicas=replicas)
     start = (
         fine_tune_start.prepare_start(
-            spec, pack, base, head, step=step, replicas=replicas
+            spec,
+            pack,
+            base,
+            head,
+            step=step,
+            replicas=replicas,
+            class_weights=_class_weights(material),
         )
         if norms
         else lambda: None

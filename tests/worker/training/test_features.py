@@ -180,6 +180,20 @@ def test_a_damaged_array_is_computed_again(tmp_path, spec):
     assert np.array_equal(again.views[0], expected)
 
 
+def test_an_array_that_lost_its_end_is_computed_again(tmp_path, spec):
+    pack, caches = build_pack(tmp_path), tmp_path / "caches"
+    first = open_or_compute_features(pack, FrozenBase(spec), spec, caches)
+    wanted = np.array(first.views[0])
+    del first.views[:]
+    for path in (caches / "features").rglob("features.f32"):
+        os.truncate(path, path.stat().st_size - 5)
+
+    again = open_or_compute_features(pack, FrozenBase(spec), spec, caches)
+
+    assert again.found == 0
+    assert np.array_equal(again.views[0], wanted)
+
+
 def test_a_stop_keeps_the_finished_shards(tmp_path, spec, small_shards):
     pack, base = build_pack(tmp_path, each=48), FrozenBase(spec)
     done = []

@@ -27,6 +27,7 @@ _FINE_TUNED = {
     "fine_tune_learning_rate": 3e-5,
     "weight_averaging": 0.98,
     "test_time_augmentation": True,
+    "augmentation": {"measured": True},
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -70,6 +71,9 @@ def _make_room(preset: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any
         kept = {name: kept[name] for name in kept if name not in _REGRESSION}
     elif "frozen_epochs" in changes:
         kept.pop("frozen_learning_rate", None)  # epochs are wanted that teach something
+    if "augmentation" in changes or changes.get("frozen_epochs") == 0:
+        # The user knows the pictures; or no frozen base is there to judge.
+        kept = _merge(kept, {"augmentation": {"measured": False}})
     flips = _of(changes, "augmentation", "vertical_flip")
     if _of(changes, "augmentation", "horizontal_flip") is False and not flips:
         kept.pop("test_time_augmentation", None)  # no mirror image is left

@@ -76,6 +76,12 @@ class Augmentation(_Frozen):
         le=0.9,
         description="Largest change of brightness either way, as a share.",
     )
+    measured: bool = Field(
+        default=False,
+        description="Make only those changes, flips among them, under which the frozen "
+        "base still tells the classes apart: measured on the validation split before "
+        "the training.",
+    )
 
 
 class Optimizer(StrEnum):
@@ -318,8 +324,14 @@ class TrainingSpec(_Frozen):
                 "`head_start` must be 'random' where `frozen_epochs` is 0: the "
                 "regression begins the frozen phase. Received: frozen_epochs=0."
             )
-        flips = self.augmentation.horizontal_flip or self.augmentation.vertical_flip
-        if self.test_time_augmentation and not flips:
+        if self.augmentation.measured and not self.frozen_epochs:
+            raise ValueError(
+                "`augmentation.measured` needs a frozen phase: it is the frozen base "
+                "that judges. Received: frozen_epochs=0."
+            )
+        augmentation = self.augmentation
+        flips = augmentation.horizontal_flip or augmentation.vertical_flip
+        if self.test_time_augmentation and not (flips or augmentation.measured):
             raise ValueError(
                 "`test_time_augmentation` needs `augmentation.horizontal_flip` or "
                 "`augmentation.vertical_flip`: it averages over mirror images."

@@ -36,7 +36,7 @@ import sys
 import time
 from pathlib import Path
 
-from worker.memory_kills import count_memory_kills
+from worker.machine_memory import count_memory_kills
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from tests.worker.processes import ROOT, is_running, seconds_until_gone, wait_until
-from worker import memory_kills
+from worker import machine_memory
 from worker.guardian import describe
 
 # Each child writes its own process id, and those of what it started, into the file
@@ -326,12 +326,12 @@ def test_memory_kills_are_read_from_either_generation(
 ):
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).write_text(text)
-    monkeypatch.setattr(memory_kills, "CONTROL_GROUPS", tmp_path)
+    monkeypatch.setattr(machine_memory, "CONTROL_GROUPS", tmp_path)
 
-    assert memory_kills.count_memory_kills() == 3
+    assert machine_memory.count_memory_kills() == 3
 
 
 def test_memory_kills_are_zero_where_nothing_can_be_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory_kills, "CONTROL_GROUPS", tmp_path)
+    monkeypatch.setattr(machine_memory, "CONTROL_GROUPS", tmp_path)
 
-    assert memory_kills.count_memory_kills() == 0
+    assert machine_memory.count_memory_kills() == 0

@@ -207,13 +207,13 @@ class Chooser:
         pixels = np.asarray(self._pack.pixels[:_PARITY_ROWS])
         candidates = self._candidates()
         # The reference, whatever becomes of it in the race.
-        expected = _compute(self.build(self._find_plain()), pixels)
+        expected = self.build(self._find_plain()).compute(pixels)
         admitted: list[tuple[Engine, float]] = []
         for origin in candidates:
             engine = self._try(origin)
             if engine is None:
                 continue
-            got = _compute(engine, pixels)
+            got = engine.compute(pixels)
             difference = feature_engines.measure_difference(got, expected)
             # The plain model is right by definition, even where weights that are no
             # numbers make every comparison fail.
@@ -274,13 +274,6 @@ def describe_choice(measured: list[Measured]) -> str:
         for name, row in best.items()
     )
     return f"Measured which engine runs this base model fastest here: {figures}."
-
-
-def _compute(engine: Engine, pixels: np.ndarray) -> np.ndarray:
-    size = engine.origin.batch_rows
-    return np.concatenate(
-        [engine(pixels[at : at + size]) for at in range(0, len(pixels), size)]
-    )
 
 
 def _race(engines: list[Engine], pixels: np.ndarray) -> list[float]:

@@ -12,6 +12,7 @@ Which one is chosen, and how, is told in `engine_choice.py`.
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -116,6 +117,18 @@ class Engine:
             return self._run(whole)[: len(pixels)]
         with self._turn:
             return self._run(whole)[: len(pixels)]
+
+    def compute(self, pixels: np.ndarray) -> np.ndarray:
+        """Returns the features of any number of pictures.
+
+        Shapes:
+            pixels: (rows, size, size, 3) uint8.
+            result: (rows, feature_size) float32.
+        """
+        size = self.origin.batch_rows
+        pieces = [pixels[at : at + size] for at in range(0, len(pixels), size)]
+        with ThreadPoolExecutor(self.lanes) as pool:
+            return np.concatenate(list(pool.map(self, pieces)))
 
 
 def list_engines(base: FrozenBase) -> list[str]:

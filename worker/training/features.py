@@ -119,6 +119,24 @@ def open_or_compute_features(  # noqa: PLR0917 - the order in which they are use
     )
 
 
+def open_engine(
+    pack: Pack, base: FrozenBase, origin: Origin, *, engines: Path, cores: int
+) -> Engine:
+    """Returns what computes more features like those of `origin`.
+
+    Args:
+        pack: The pixels.
+        base: The frozen base.
+        origin: What computed the features that are there.
+        engines: Folder of this machine's choices and of converted base models.
+        cores: Threads that this job may use.
+    """
+    chooser = engine_choice.Chooser(
+        base, pack, folder=engines, cores=cores, exact=origin.precision == FLOAT32
+    )
+    return chooser.build(chooser.adapt(origin))
+
+
 @dataclass(frozen=True)
 class _Entry:
     key: str

@@ -1,6 +1,7 @@
 """Gets everything ready that training is made from: pixels, features, facts."""
 
 import platform
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -11,7 +12,14 @@ from shared.base_models import resolve_image_size_px
 from shared.errors import UserError
 from shared.training_spec import TrainingSpec
 from worker import events
-from worker.training import build_model, determinism, features, pack
+from worker.training import (
+    augmentation_choice,
+    build_model,
+    determinism,
+    features,
+    pack,
+)
+from worker.training.augmentation_choice import Choice
 from worker.training.background_writer import BackgroundWriter
 from worker.training.checkpoint import CheckpointWriter
 from worker.training.engine_choice import describe_choice
@@ -108,7 +116,7 @@ def open_views(
     The first checkpoint carries what computed them, and a later attempt asks for the
     same and measures nothing, because two engines differ in the last bits.
     """
-    spec = request.training
+    spec = material.spec
     base = FrozenBase(
         spec, request.weights_dirs, download_weights=request.download_weights
     )
@@ -116,7 +124,76 @@ def open_views(
         # A wrong name is said now, not when the frozen phase has been paid for.
         build_model.find_first_trained(base.build(), spec.unfreeze_from)
     known = state.facts.get("features")
-    computed = features.open_or_compute_features(
+    first: Features | None = None
+    if spec.augmentation.measured:
+        plain = spec.model_copy(update={"feature_views": 1})
+        first = _open(request, material, base, plain, state, stops)
+        _choose_augmentation(request, material, base, first, state)
+        spec = settle(material, state).spec
+    computed = _open(request, material, base, spec, state, stops)
+    _tell_features(material, computed, known, first or computed)
+    state.facts["origins"] = [origin.to_json() for origin in computed.origins]
+    state.facts["features"] = computed.digest
+    return computed.views
+
+
+def settle(material: Material, state: TrainingState) -> Material:
+    """Returns `material` with the augmentation that was measured, if it was.
+
+    A later attempt repeats it and measures nothing.
+    """
+    fields = state.facts.get("augmentation")
+    if not fields:
+        return material
+    chosen = Choice.from_json(fields).augmentation
+    spec = material.spec.model_copy(update={"augmentation": chosen})
+    return replace(material, spec=spec)
+
+
+def _choose_augmentation(
+    request: Request,
+    material: Material,
+    base: FrozenBase,
+    plain: Features,
+    state: TrainingState,
+) -> None:
+    """Writes into the state which changes do no harm; see `augmentation_choice`."""
+    if state.facts.get("augmentation"):
+        return
+    spec, pack = material.spec, material.pack
+    name = augmentation_choice.name_file(
+        pack, base.identity, spec.augmentation, seed=spec.seed
+    )
+    choice = augmentation_choice.find_stored(request.engines / name)
+    if choice is None:
+        engine = features.open_engine(
+            pack,
+            base,
+            plain.origins[0],
+            engines=request.engines,
+            cores=state.facts["threads"],
+        )
+        choice = augmentation_choice.choose(
+            pack,
+            plain.views[0],
+            spec.augmentation,
+            compute=engine.compute,
+            seed=spec.seed,
+        )
+        augmentation_choice.store(request.engines / name, choice)
+    state.facts["augmentation"] = choice.to_json()
+    events.note("info", choice.describe())
+
+
+def _open(  # noqa: PLR0917 - the order in which they are used
+    request: Request,
+    material: Material,
+    base: FrozenBase,
+    spec: TrainingSpec,
+    state: TrainingState,
+    stops: StopRequests,
+) -> Features:
+    return features.open_or_compute_features(
         material.pack,
         base,
         spec,
@@ -128,40 +205,47 @@ def open_views(
         cores=state.facts.get("threads"),
         exact=state.facts.get("deterministic", True),
     )
-    _tell_features(material, computed, known)
-    state.facts["origins"] = [origin.to_json() for origin in computed.origins]
-    state.facts["features"] = computed.digest
-    return computed.views
 
 
 def _read_origins(state: TrainingState, spec: TrainingSpec) -> list[Origin] | None:
     found = [Origin.from_json(fields) for fields in state.facts.get("origins", [])]
-    known = [origin for origin in found if origin is not None]
+    known = [origin for origin in found if origin is not None][: spec.feature_views]
     return known if len(known) == spec.feature_views else None
 
 
-def _tell_features(material: Material, computed: Features, known: str | None) -> None:
-    """Says where the features came from, and what chose the engine if anything did."""
+def _tell_features(
+    material: Material, computed: Features, known: str | None, first: Features
+) -> None:
+    """Says where the features came from, and what chose the engine if anything did.
+
+    Args:
+        material: The dataset.
+        computed: All views.
+        known: Digest of the features that this training began with.
+        first: What was computed before the rest: view 0, or all views at once.
+    """
     if known not in (None, computed.digest):
         events.note(
             "warning",
             "This machine computes features differently from the one that began this "
             "training; the result is as good, but not the same to the bit.",
         )
-    if known is None and computed.found:
+    # Views that this very attempt computed a moment ago were not found.
+    own = 0 if first is computed else len(first.views) - first.found
+    there = computed.found - own
+    if known is None and there:
         pictures, views = len(material.pack.pixels), len(computed.views)
-        found = (
-            f"{views}" if computed.found == views else f"{computed.found} of {views}"
-        )
+        found = f"{views}" if there == views else f"{there} of {views}"
         plural = "s" if views > 1 else ""
-        starts = ": training starts at once" if computed.found == views else ""
+        starts = ": training starts at once" if there == views else ""
         events.note(
             "info",
             f"Found the features of {pictures:,} pictures x {found} view{plural}, "
             f"computed before{starts}.",
         )
-    if computed.measured:
-        events.note("info", describe_choice(computed.measured))
+    measured = first.measured or computed.measured
+    if measured:
+        events.note("info", describe_choice(measured))
 
 
 def build_writer(request: Request) -> BackgroundWriter:

@@ -35,10 +35,13 @@ def average_over_mirrors(model: keras.Model, augmentation: Augmentation) -> kera
         input: (batch, side, side, 3) float32.
         output: (batch, classes) float32 probabilities.
     """
+    views = list_mirrors(augmentation)
+    if len(views) == 1:
+        return model  # measured, and no mirror image does
     image = keras.Input(model.input_shape[1:], dtype="float32", name="picture")
     answers: list[Any] = [
         model(keras.ops.flip(image, axis=list(view)) if view else image)
-        for view in list_mirrors(augmentation)
+        for view in views
     ]
     mean = keras.layers.Average(name="mean_over_mirrors")(answers)
     return keras.Model(image, mean, name="mirrored_classifier")

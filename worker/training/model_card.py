@@ -9,7 +9,7 @@ from typing import Any
 
 from shared.artifacts import write_atomically
 from shared.base_models import get_base_model, resolve_image_size_px
-from shared.training_spec import TrainingSpec
+from shared.training_spec import Augmentation, TrainingSpec
 
 _UNSURE_IMAGES = 30
 
@@ -124,6 +124,7 @@ def _describe_training(
         f"parameters) with {weights}"
         + (f", licence {base.family.licence}." if spec.weights == "imagenet" else "."),
         f"- Pictures: {size} x {size} pixels, fit `{spec.fit}`.",
+        f"- Random changes to training pictures: {_list_changes(spec.augmentation)}.",
         (
             f"- Head: hidden layers {spec.head.units or 'none'}, dropout "
             f"{spec.head.dropout}."
@@ -143,6 +144,15 @@ def _describe_training(
         times = ", ".join(f"{name} {spent:.0f} s" for name, spent in seconds.items())
         lines.append(f"- Time: {times}.")
     return "\n".join(lines)
+
+
+def _list_changes(augmentation: Augmentation) -> str:
+    made = [
+        kind.replace("_", " ") + ("" if bound is True else f" up to {bound:g}")
+        for kind, bound in augmentation.model_dump(exclude={"measured"}).items()
+        if bound
+    ]
+    return ", ".join(made) or "none"
 
 
 def _describe_loading(evaluation: dict[str, Any]) -> str:

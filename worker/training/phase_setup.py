@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from shared.training_spec import TrainingSpec
+from worker import machine_memory
 from worker.training import (
     batch_norm,
     build_model,
@@ -22,6 +23,7 @@ from worker.training import (
     head_start,
     mirrored_views,
     optimizers,
+    pass_memory,
     variables,
 )
 from worker.training.batches import (
@@ -33,7 +35,7 @@ from worker.training.batches import (
 from worker.training.best_weights import BestWeights
 from worker.training.pack import Pack
 from worker.training.phases import Phase
-from worker.training.replicas import Replicas, find_replicas
+from worker.training.replicas import Replicas, find_replicas, has_accelerator
 from worker.training.train_step import TrainStep
 from worker.training.training_state import EVALUATE, FINE_TUNE, FROZEN, TrainingState
 
@@ -157,6 +159,27 @@ def build_fine_tune(
         first_epoch=spec.frozen_epochs,
         makers=material.makers,
         start=start,
+        least_halvings=_plan_halvings(spec, base, images_per_pass),
+        may_compile=_may_compile(state),
+    )
+
+
+def _plan_halvings(spec: TrainingSpec, base: keras.Model, images_per_pass: int) -> int:
+    if has_accelerator():
+        return 0  # its memory answers for itself
+    return pass_memory.count_halvings(
+        base,
+        first_trained=build_model.find_first_trained(base, spec.unfreeze_from),
+        images_per_pass=images_per_pass,
+        limit_bytes=machine_memory.find_memory_limit(),
+    )
+
+
+def _may_compile(state: TrainingState) -> bool:
+    return (
+        keras.backend.backend() == "tensorflow"
+        and has_accelerator()
+        and not state.facts.get("deterministic")
     )
 
 

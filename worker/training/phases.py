@@ -18,7 +18,7 @@ import keras
 from shared.errors import UserError
 from shared.training_spec import TrainingSpec
 from worker import events
-from worker.training import checkpoint, variables
+from worker.training import checkpoint, jit_choice, variables
 from worker.training.averaging import averaged
 from worker.training.background_writer import BackgroundWriter
 from worker.training.batches import Batch, Batches, count_waiting, read_ahead
@@ -51,6 +51,8 @@ class Phase:
         makers: Threads that make batches ahead; 0 makes them in line.
         start: Prepares the model before the first step. An attempt that goes on within
             the phase finds what it did in the checkpoint.
+        least_halvings: How often a pass must be halved to fit the machine's memory.
+        may_compile: Whether XLA may compile the step, if that is faster.
     """
 
     name: str
@@ -63,6 +65,8 @@ class Phase:
     first_epoch: int
     makers: int
     start: Callable[[], None] = lambda: None
+    least_halvings: int = 0
+    may_compile: bool = False
 
 
 class Diverged(Exception):  # noqa: N818 - control flow: an earlier epoch may do
@@ -113,17 +117,49 @@ class Trainer:
             UserError: When the loss stopped being a number before the first epoch
                 had ended.
         """
-        phase.step.halve_to(self._state.facts.get("halvings", 0))
         if arrays and not self._state.at_phase_start:
-            variables.write_all(phase.model, arrays)
+            self._go_on(phase, arrays)
         else:
-            self._in_memory(phase, phase.start)
+            self._start(phase)
         with self._stops.saved_first(), self._checkpoints:
             try:
                 while self._state.phase == phase.name:
                     self._train_epoch(phase)
             except Diverged:
                 self._end_diverged(phase)
+
+    def _go_on(self, phase: Phase, arrays: Arrays) -> None:
+        facts = self._state.facts
+        phase.step.halve_to(facts.get("halvings", 0))
+        phase.step.compile_by_xla(wanted=facts.get("compiled_by_xla", False))
+        variables.write_all(phase.model, arrays)
+
+    def _start(self, phase: Phase) -> None:
+        facts = self._state.facts
+        if phase.least_halvings > facts.get("halvings", 0):
+            facts["halvings"] = phase.least_halvings
+            self._tell_smaller_passes(phase)
+        phase.step.halve_to(facts.get("halvings", 0))
+        self._in_memory(phase, phase.start)
+        facts["compiled_by_xla"] = phase.may_compile and self._in_memory(
+            phase, lambda: self._is_faster_compiled(phase)
+        )
+
+    def _is_faster_compiled(self, phase: Phase) -> bool:
+        phase.train.start_epoch(phase.first_epoch)
+        steps = len(phase.train) * phase.epochs
+        if not jit_choice.pays(phase.step, phase.train[0], steps=steps):
+            return False
+        events.note("info", "XLA compiles the training step: it was faster, measured.")
+        return True
+
+    def _tell_smaller_passes(self, phase: Phase) -> None:
+        events.note(
+            "info",
+            "This machine's memory is not enough for a whole batch at once, so images "
+            f"go through the network in {2**phase.least_halvings} parts of a batch; "
+            f"the result is the same but for {self._differs_by()}.",
+        )
 
     def _train_epoch(self, phase: Phase) -> None:
         events.stage("model")

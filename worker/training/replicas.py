@@ -30,6 +30,11 @@ class Replicas:
         return self.strategy.scope() if self.strategy else contextlib.nullcontext()
 
 
+def has_accelerator() -> bool:
+    """Whether this process trains in a device's memory, not in the machine's."""
+    return not keras.distribution.list_devices()[0].startswith("cpu")
+
+
 def find_replicas() -> Replicas:
     """Returns every accelerator that this process may use, or its one CPU.
 

@@ -101,6 +101,7 @@ def train(request: Request, stops: StopRequests, *, started: float) -> bool:
         stopwatch = Stopwatch(state.seconds, "prepare", started=started)
     materials.note_facts(request, material, state)
     checkpoint.tell_start(request, stored)
+    material = materials.settle(material, state)
     arrays = stored.arrays if stored else {}
     best = BestWeights(request.training, state, arrays.pop("best", []))
     writer = materials.build_writer(request)
@@ -114,6 +115,7 @@ def train(request: Request, stops: StopRequests, *, started: float) -> bool:
     )
     if state.phase == FROZEN:
         views = materials.open_views(request, material, state, stops)
+        material = materials.settle(material, state)
         events.stage("features")
         stopwatch.switch(FROZEN)
         events.phase(FROZEN)

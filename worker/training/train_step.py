@@ -78,23 +78,16 @@ class TrainStep:
         images_per_pass: Most images that go through the network at once, over all
             devices.
         replicas: The devices that share each pass.
-        jit_compile: Whether the gradients are compiled by XLA (TensorFlow; JAX always
-            is).
     """
 
     def __init__(
-        self,
-        model: keras.Model,
-        *,
-        images_per_pass: int,
-        replicas: Replicas,
-        jit_compile: bool = False,
+        self, model: keras.Model, *, images_per_pass: int, replicas: Replicas
     ) -> None:
         self.model = model
         self.halvings = 0
         self._full_pass = images_per_pass
         self._replicas = replicas
-        self._jit_compile = jit_compile
+        self._is_compiled = False
         with replicas.scope():
             model.optimizer.build(model.trainable_variables)
         self._backend = self._build_backend()
@@ -115,6 +108,22 @@ class TrainStep:
             return
         self.halvings = halvings
         self._backend = self._build_backend()  # lets go of what the old one compiled
+
+    def compile_by_xla(self, *, wanted: bool) -> None:
+        """Lets XLA compile the gradients, or not (TensorFlow; JAX always does)."""
+        if wanted == self._is_compiled:
+            return
+        self._is_compiled = wanted
+        self._backend = self._build_backend()
+
+    def rehearse(self, batch: Batch) -> None:
+        """Computes the gradients of `batch` and drops them.
+
+        Raises:
+            DeviceMemoryTooSmall: When a pass does not fit.
+        """
+        with _telling_memory():
+            self._backend.gradients(self._split(batch), len(batch[0]))
 
     def train(self, batch: Batch) -> dict[str, float]:
         """Updates the weights once from `batch` and returns its `loss` and `accuracy`.
@@ -182,7 +191,7 @@ class TrainStep:
 
     def _build_backend(self) -> Backend:
         gc.collect()  # a failed pass leaves cycles that hold its tensors
-        return build_backend(self.model, self._replicas, jit_compile=self._jit_compile)
+        return build_backend(self.model, self._replicas, jit_compile=self._is_compiled)
 
 
 def build_backend(

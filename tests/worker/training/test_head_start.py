@@ -6,7 +6,8 @@ import pytest
 from shared.errors import UserError
 from shared.training_spec import parse_training_spec
 from worker.training import build_model
-from worker.training.head_start import _draw, start_at_regression
+from worker.training.head_start import start_at_regression
+from worker.training.regression import _draw
 
 
 def clouds(classes, rows=240, width=12):

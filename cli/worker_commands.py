@@ -47,7 +47,13 @@ Names = Annotated[
 def run(
     context: typer.Context,
     gpu: Annotated[
-        int | None, typer.Option("--gpu", min=0, help="Serve this GPU alone.")
+        list[int] | None,
+        typer.Option(
+            "--gpu",
+            min=0,
+            help="Serve this GPU alone; given several times, one training at a time "
+            "shares them all.",
+        ),
     ] = None,
     cpu: Annotated[bool, typer.Option("--cpu", help="Train on the CPU.")] = False,
     ingest: Annotated[
@@ -65,12 +71,12 @@ def run(
     """
     if context.invoked_subcommand is not None:
         return
-    if sum([gpu is not None, cpu, ingest]) > 1:
+    if sum([bool(gpu), cpu, ingest]) > 1:
         raise UserError("Give one of `--gpu`, `--cpu` and `--ingest`.", field="gpu")
     settings = get_settings()
     up.prepare_folders(settings)
-    if gpu is not None:
-        slots = [f"gpu-{gpu}"]
+    if gpu:
+        slots = [",".join(f"gpu-{index}" for index in gpu)]
     elif cpu or ingest:
         slots = ["cpu" if cpu else "ingest"]
     else:

@@ -201,7 +201,7 @@ def start(
                 stderr=stderr,
                 cwd=folder,
                 env=_with_code(environment, events_write, orders_read),
-                pass_fds=[*theirs, lock.descriptor],
+                pass_fds=[*theirs, *lock.descriptors],
                 start_new_session=True,
             )
         lock.guardians.add(process.pid)

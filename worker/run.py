@@ -1,4 +1,4 @@
-"""One worker process: `python -m worker.run --slot cpu|gpu-N|ingest`.
+"""One worker process: `python -m worker.run --slot cpu|gpu-N[,gpu-M...]|ingest`.
 
 It owns one slot, registers itself, and does jobs one after the other until it is told
 to stop by SIGTERM, SIGINT or SIGQUIT; then the running job is saved and given back.
@@ -166,7 +166,10 @@ def _build_watch(settings: Settings) -> WeightsWatch:
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="worker.run", description=__doc__)
     parser.add_argument(
-        "--slot", required=True, help="cpu, ingest, gpu-<index> or gpu-<uuid>"
+        "--slot",
+        required=True,
+        help="cpu, ingest, gpu-<index> or gpu-<uuid>; several GPUs joined by commas "
+        "share one training",
     )
     parser.add_argument(
         "--queues",

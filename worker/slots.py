@@ -1,7 +1,8 @@
-"""The slot: one GPU, or the CPU, on which one job at a time runs.
+"""The slot: one GPU, several, or the CPU, on which one job at a time runs.
 
-A slot is held by an advisory lock on `<runtime>/slot-<name>.lock`. The locked file is
-inherited by the guardian and the trainer, so the lock is held as long as anything of
+A slot is held by an advisory lock on `<runtime>/slot-<name>.lock`, and one of several
+GPUs by the locks of all of them, so that no GPU is in two slots. The locked files are
+inherited by the guardian and the trainer, so a lock is held as long as anything of
 an attempt is alive, even when the worker was killed. Whoever finds it held by such an
 orphan ends the orphan and waits for the release; it never claims a job before.
 """
@@ -45,24 +46,32 @@ class Slot:
     """What one worker process owns.
 
     Args:
-        name: `cpu`, `gpu-<uuid>` or `ingest`; names the lock file.
+        name: `cpu`, `gpu-<uuid>`, `gpus-<index>-<index>...` or `ingest`.
         kinds: Kinds of jobs that run here.
-        gpu: The GPU, for slots that have one.
+        gpus: The GPUs, for slots that have any; a training shares its batches out.
     """
 
     name: str
     kinds: tuple[str, ...]
-    gpu: GPUDevice | None = None
+    gpus: tuple[GPUDevice, ...] = ()
 
     @property
     def visible_devices(self) -> str:
-        """Value of CUDA_VISIBLE_DEVICES for the child: its GPU, or none at all."""
-        return self.gpu.uuid if self.gpu else "-1"
+        """Value of CUDA_VISIBLE_DEVICES for the child: its GPUs, or none at all."""
+        return ",".join(gpu.uuid for gpu in self.gpus) or "-1"
 
     @property
     def gpu_mem_mb(self) -> int:
-        """Memory that a job may ask of this slot's GPU, MiB; 0 without a GPU."""
-        return self.gpu.memory_mb if self.gpu else 0
+        """Memory that a job may ask of each GPU of this slot, MiB; 0 without one.
+
+        The least of them: each holds a copy of the model and its share of a batch.
+        """
+        return min((gpu.memory_mb for gpu in self.gpus), default=0)
+
+    @property
+    def lock_names(self) -> list[str]:
+        """What must be held to own this slot, in the order in which all take it."""
+        return sorted(f"gpu-{gpu.uuid}" for gpu in self.gpus) or [self.name]
 
 
 class SlotBusyError(Exception):
@@ -89,17 +98,12 @@ def list_gpus(program: str = "nvidia-smi") -> list[GPUDevice]:
     return [_parse_gpu(line) for line in answer.stdout.splitlines() if line.strip()]
 
 
-def list_slot_names(gpus: list[GPUDevice]) -> list[str]:
-    """Lists the slots one machine offers: one per GPU, else the CPU, and one ingest."""
-    training = [f"gpu-{gpu.index}" for gpu in gpus] or ["cpu"]
-    return [*training, "ingest"]
-
-
 def get_slot(asked: str, gpus: list[GPUDevice]) -> Slot:
     """Builds the slot a user named.
 
     Args:
-        asked: `cpu`, `ingest`, `gpu-<index>` or `gpu-<uuid>`.
+        asked: `cpu`, `ingest`, `gpu-<index>` or `gpu-<uuid>`; GPUs that one training
+            shall share are joined by commas.
         gpus: As `list_gpus` found them.
 
     Raises:
@@ -109,19 +113,30 @@ def get_slot(asked: str, gpus: list[GPUDevice]) -> Slot:
         return Slot("cpu", ("train",))
     if asked == "ingest":
         return Slot("ingest", ("ingest",))
+    names = [name.strip() for name in asked.split(",")]
+    mine = tuple(_get_gpu(name, gpus) for name in names)
+    if len(set(mine)) < len(mine):
+        raise UserError(f"The slot {asked!r} names a GPU twice.", field="slot")
+    if len(mine) == 1:
+        return Slot(f"gpu-{mine[0].uuid}", ("train",), mine)
+    numbers = "-".join(str(gpu.index) for gpu in mine)
+    return Slot(f"gpus-{numbers}", ("train",), mine)
+
+
+def _get_gpu(asked: str, gpus: list[GPUDevice]) -> GPUDevice:
     for gpu in gpus:
         if asked in (f"gpu-{gpu.index}", f"gpu-{gpu.uuid}", gpu.uuid):
-            return Slot(f"gpu-{gpu.uuid}", ("train",), gpu)
+            return gpu
     known = ", ".join(["cpu", "ingest", *(f"gpu-{gpu.index}" for gpu in gpus)])
     raise UserError(f"There is no slot {asked!r} here. Known: {known}.", field="slot")
 
 
 class SlotLock:
-    """The held lock of one slot; `descriptor` goes to the guardian and the trainer.
+    """The held lock of one slot; `descriptors` go to the guardian and the trainer.
 
     Args:
-        path: Of the lock file.
-        descriptor: The locked file.
+        path: Of the first lock file, which names the processes.
+        descriptor: The first locked file.
         guardians: Process ids of the guardians started under this lock and not yet
             seen to end: of the trainer, and of one that stands by.
     """
@@ -130,6 +145,16 @@ class SlotLock:
         self.path = path
         self.descriptor = descriptor
         self.guardians: set[int] = set()
+        self._further: list[SlotLock] = []
+
+    @property
+    def descriptors(self) -> list[int]:
+        """Every locked file: one, or one for each GPU."""
+        return [self.descriptor, *(lock.descriptor for lock in self._further)]
+
+    def add(self, other: "SlotLock") -> None:
+        """Makes another held lock part of this one."""
+        self._further.append(other)
 
     def note_processes(self, **processes: int) -> None:
         """Writes process ids into the lock file, for whoever looks after a crash.
@@ -157,7 +182,8 @@ class SlotLock:
 
     def release(self) -> None:
         """Gives the slot back, unless something of the attempt is still alive."""
-        os.close(self.descriptor)
+        for descriptor in self.descriptors:
+            os.close(descriptor)
 
 
 def acquire(
@@ -185,7 +211,20 @@ def acquire(
         SlotBusyError: In case 2, or when orphans outlive SIGKILL.
     """
     runtime.mkdir(parents=True, exist_ok=True)
-    path = runtime / f"slot-{slot.name}.lock"
+    first, *others = (runtime / f"slot-{name}.lock" for name in slot.lock_names)
+    lock = _acquire_one(first, grace_seconds, should_stop)
+    try:
+        for path in others:
+            lock.add(_acquire_one(path, grace_seconds, should_stop))
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def _acquire_one(
+    path: Path, grace_seconds: float, should_stop: Callable[[], bool]
+) -> SlotLock:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     lock = SlotLock(path, descriptor)
     try:

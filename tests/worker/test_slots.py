@@ -22,10 +22,11 @@ GPUS = [GPUDevice(0, "GPU-aaa", 81559), GPUDevice(1, "GPU-bbb", 24564)]
 WORKER = """
 import pathlib, subprocess, sys, time
 from worker import slots
-lock = slots.acquire(pathlib.Path(sys.argv[1]), slots.Slot("cpu", ("train",)),
+gpus = [slots.GPUDevice(0, "GPU-aaa", 1), slots.GPUDevice(1, "GPU-bbb", 1)]
+lock = slots.acquire(pathlib.Path(sys.argv[1]), slots.get_slot(sys.argv[3], gpus),
                      grace_seconds=1)
 child = subprocess.Popen([sys.executable, "-c", sys.argv[2]],
-                         pass_fds=[lock.descriptor], start_new_session=True)
+                         pass_fds=lock.descriptors, start_new_session=True)
 print(child.pid, flush=True)
 time.sleep(600)
 """
@@ -47,9 +48,9 @@ STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(6
 def start_worker(tmp_path):
     started = []
 
-    def start(child):
+    def start(child, slot="cpu"):
         process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(tmp_path), child],
+            [sys.executable, "-c", WORKER, str(tmp_path), child, slot],
             stdout=subprocess.PIPE,
             cwd=ROOT,
         )
@@ -170,6 +171,7 @@ def test_held_slot_names_what_still_holds_it(tmp_path):
         ("ingest", "ingest", "-1", 0),
         ("gpu-1", "gpu-GPU-bbb", "GPU-bbb", 24564),
         ("gpu-GPU-aaa", "gpu-GPU-aaa", "GPU-aaa", 81559),
+        ("gpu-1, gpu-0", "gpus-1-0", "GPU-bbb,GPU-aaa", 24564),
     ],
 )
 def test_slot_is_found_by_name(asked, name, devices, memory_mb):
@@ -187,13 +189,44 @@ def test_unknown_slot_is_refused_with_what_there_is():
         slots.get_slot("gpu-7", GPUS)
 
 
-def test_machine_without_a_driver_offers_one_cpu_slot():
-    gpus = slots.list_gpus("no-such-program")
+def test_a_gpu_is_not_in_one_slot_twice():
+    with pytest.raises(UserError, match="twice"):
+        slots.get_slot("gpu-0,gpu-GPU-aaa", GPUS)
 
-    assert slots.list_slot_names(gpus) == ["cpu", "ingest"]
+
+def test_a_gpu_is_not_in_two_slots_at_once(tmp_path):
+    both, second = (slots.get_slot(name, GPUS) for name in ("gpu-1,gpu-0", "gpu-1"))
+    lock = slots.acquire(tmp_path, both, grace_seconds=1)
+
+    for other in (second, slots.get_slot("gpu-0", GPUS)):
+        with pytest.raises(slots.SlotBusyError):
+            slots.acquire(tmp_path, other, grace_seconds=1)
+    assert len(lock.descriptors) == 2
+    lock.release()
+    only = slots.acquire(tmp_path, second, grace_seconds=1)
+    with pytest.raises(slots.SlotBusyError):
+        slots.acquire(tmp_path, both, grace_seconds=1)
+    # What it had taken before it met the other it has given back.
+    slots.acquire(tmp_path, slots.get_slot("gpu-0", GPUS), grace_seconds=1).release()
+    only.release()
 
 
-def test_machine_with_gpus_offers_one_slot_each(tmp_path):
+def test_orphans_hold_every_gpu_of_their_slot(tmp_path, start_worker):
+    worker, orphan = start_worker(POLITE, "gpu-0,gpu-1")
+    worker.kill()
+    worker.wait()
+
+    lock = slots.acquire(tmp_path, slots.get_slot("gpu-1", GPUS), grace_seconds=2)
+
+    assert not is_running(orphan)
+    lock.release()
+
+
+def test_a_machine_without_a_driver_has_no_gpus():
+    assert slots.list_gpus("no-such-program") == []
+
+
+def test_gpus_are_those_that_the_driver_names(tmp_path):
     tool = tmp_path / "nvidia-smi"
     tool.write_text(
         textwrap.dedent("""\
@@ -204,7 +237,4 @@ def test_machine_with_gpus_offers_one_slot_each(tmp_path):
     )
     tool.chmod(0o755)
 
-    gpus = slots.list_gpus(str(tool))
-
-    assert gpus == GPUS
-    assert slots.list_slot_names(gpus) == ["gpu-0", "gpu-1", "ingest"]
+    assert slots.list_gpus(str(tool)) == GPUS

@@ -5,8 +5,8 @@ the base, the image size and the card. On CPUs it does not: a step of EfficientN
 (224 px, 32 pictures, two cores) took 32 s compiled and 1.7 s not, so there nobody asks.
 Nor in deterministic runs, which must not depend on what a clock said.
 
-The choice is a fact of the training: a later attempt repeats it, since compiled and
-uncompiled steps differ in the last bits.
+The choice is a fact of the training: a later attempt repeats it, since a compiled step
+rounds differently and drops other features from the same seed.
 """
 
 import statistics

@@ -141,9 +141,11 @@ class Trainer:
             self._tell_smaller_passes(phase)
         phase.step.halve_to(facts.get("halvings", 0))
         self._in_memory(phase, phase.start)
-        facts["compiled_by_xla"] = phase.may_compile and self._in_memory(
+        facts.pop("compiled_by_xla", None)
+        if phase.may_compile and self._in_memory(
             phase, lambda: self._is_faster_compiled(phase)
-        )
+        ):
+            facts["compiled_by_xla"] = True
 
     def _is_faster_compiled(self, phase: Phase) -> bool:
         phase.train.start_epoch(phase.first_epoch)

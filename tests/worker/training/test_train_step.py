@@ -1,6 +1,7 @@
 """A step's result does not depend on how many passes it takes, nor on failed ones."""
 
 import json
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -11,13 +12,20 @@ from shared.errors import UserError
 from shared.training_spec import parse_training_spec
 from tests.worker.training.engine_process import write_spec
 from tests.worker.training.pictures import build_pack
-from worker.training import checkpoint, determinism, materials, phases, variables
+from worker.training import (
+    checkpoint,
+    determinism,
+    jit_choice,
+    materials,
+    phases,
+    variables,
+)
 from worker.training.background_writer import BackgroundWriter
 from worker.training.batches import FeatureBatches
 from worker.training.best_weights import BestWeights
 from worker.training.phase_setup import Material
 from worker.training.replicas import Replicas
-from worker.training.request import load_request
+from worker.training.request import Candidate, load_request
 from worker.training.stop_requests import StopRequests
 from worker.training.train_step import DeviceMemoryTooSmall, TrainStep
 from worker.training.training_state import Stopwatch, TrainingState
@@ -43,11 +51,18 @@ class Hungry(keras.layers.Layer):
         return inputs + tf.reduce_sum(tf.zeros(tf.fill([2], self.side.value)))
 
 
-def build_step(images_per_pass=IMAGES, *, most=10**6, dropout=0.0, optimizer="adamw"):
+def build_step(
+    images_per_pass=IMAGES,
+    *,
+    most=10**6,
+    dropout=0.0,
+    optimizer="adamw",
+    extra=None,
+):
     determinism.start_model(0)
     features = keras.Input((FEATURES,), name="features")
     x = keras.layers.Dense(8, activation="relu", name="hidden")(features)
-    x = Hungry(most)(x)
+    x = (extra or Hungry(most))(x)
     x = keras.layers.Dropout(dropout, seed=1, name="drop")(x)
     x = keras.layers.Dense(CLASSES, activation="softmax", name="probabilities")(x)
     model = keras.Model(features, x)
@@ -152,7 +167,7 @@ class Lab:
         )
         self.folder = folder
 
-    def train(self, step, state):
+    def train(self, step, state, arrays=None, **options):
         rows = np.arange(24)
         random = np.random.default_rng(3)
         train = FeatureBatches(
@@ -174,6 +189,7 @@ class Lab:
             epochs=self.spec.frozen_epochs,
             first_epoch=0,
             makers=0,
+            **options,
         )
         phases.Trainer(
             self.spec,
@@ -182,7 +198,7 @@ class Lab:
             checkpoints=self.writer,
             stops=StopRequests(),
             stopwatch=Stopwatch({}, "frozen"),
-        ).train(phase, None)
+        ).train(phase, arrays)
         return values_of(step)
 
     def saved(self):
@@ -258,3 +274,32 @@ def test_each_kill_for_lack_of_memory_halves_the_passes_once(
 def test_one_image_that_does_not_fit_ends_the_training_with_a_sentence(tmp_path):
     with pytest.raises(UserError, match="even with one image at a time"):
         Lab(tmp_path).train(build_step(4, most=0), TrainingState())
+
+
+def test_passes_too_large_for_the_machine_are_halved_before_the_first(tmp_path, capfd):
+    state, step = TrainingState(), build_step(8)
+
+    Lab(tmp_path).train(step, state, least_halvings=2)
+
+    assert (step.images_per_pass, state.facts["halvings"]) == (2, 2)
+    assert "in 4 parts of a batch" in read_notes(capfd)[0]
+
+
+def test_a_faster_compiled_step_is_used_and_a_later_attempt_compiles_at_once(
+    tmp_path, capfd, monkeypatch
+):
+    monkeypatch.setattr(jit_choice, "_WORTH_ASKING_SECONDS", 0.0)
+    monkeypatch.setattr(jit_choice, "_GAIN", 0.0)  # however long it takes
+    state, lab = TrainingState(), Lab(tmp_path, checkpoint_every={"steps": 1})
+
+    lab.train(build_step(8, dropout=0.5), state, may_compile=True)
+
+    assert state.facts == {"compiled_by_xla": True}
+    assert any("XLA" in note for note in read_notes(capfd))
+    stored = checkpoint.list_checkpoints(tmp_path)[1]
+    request = load_request(write_spec(tmp_path / "SPEC.json", "-", {}), tmp_path)
+    later = checkpoint._load(Candidate(stored, None), replace(request, spec_sha=""))
+    step = build_step(8, dropout=0.5)
+    monkeypatch.setattr(jit_choice, "pays", None)  # nothing is measured again
+    lab.train(step, later.state, later.arrays, may_compile=True)
+    assert step._is_compiled

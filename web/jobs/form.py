@@ -26,10 +26,10 @@ GROUPS = {
     ),
     "Head": ("feature_maps", "head.units", "head.dropout", "head_start"),
     "Augmentation": (
-        "augmentation.horizontal_flip", "augmentation.vertical_flip",
-        "augmentation.rotation", "augmentation.zoom", "augmentation.shift",
-        "augmentation.brightness", "mixup", "cutmix", "feature_views",
-        "test_time_augmentation",
+        "augmentation.measured", "augmentation.horizontal_flip",
+        "augmentation.vertical_flip", "augmentation.rotation", "augmentation.zoom",
+        "augmentation.shift", "augmentation.brightness", "mixup", "cutmix",
+        "feature_views", "test_time_augmentation",
     ),
     "Training": (
         "frozen_epochs", "frozen_learning_rate", "fine_tune_epochs",

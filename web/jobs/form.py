@@ -43,6 +43,8 @@ GROUPS = {
         "save_best_only", "early_stopping_patience", "seed", "deterministic",
     ),
 }  # fmt: skip
+# Fields whose own name says too little.
+WORDS = {"augmentation.measured": "measured augmentation"}
 PREFIX = "set."
 
 
@@ -202,8 +204,9 @@ def _form_field(name: str, part: dict[str, Any]) -> FormField:
     numeric = kinds & {"integer", "number"} and "string" not in kinds
     return FormField(
         name=name,
-        words=name.rsplit(".", 1)[-1].replace("_", " ").replace(" px", " (px)"),
-        help=part.get("description", ""),
+        words=WORDS.get(name)
+        or name.rsplit(".", 1)[-1].replace("_", " ").replace(" px", " (px)"),
+        help=part.get("description", "").replace("`", ""),
         placeholder="" if default is None else json.dumps(default).strip('"'),
         inputmode="decimal" if numeric else "text",
         choices=choices,

@@ -56,6 +56,26 @@ def test_the_frozen_phase_may_be_left_out_or_lengthened_in_every_preset(name):
     assert longer.frozen_learning_rate == TrainingSpec().frozen_learning_rate
 
 
+@pytest.mark.parametrize(
+    ("changes", "side"),
+    [
+        ({}, 300),
+        ({"image_size_px": None}, None),
+        ({"image_size_px": 224}, 224),
+        ({"base_model": "EfficientNetLite1"}, 320),
+        ({"base_model": "EfficientNetB7"}, 800),
+    ],
+)
+def test_best_looks_at_larger_pictures_than_the_base_was_trained_on(changes, side):
+    assert build_training_spec("best", changes).image_size_px == side
+    assert build_training_spec("balanced").image_size_px is None
+
+
+def test_an_unknown_base_model_is_refused():
+    with pytest.raises(UserError, match="NoNet"):
+        build_training_spec("best", {"base_model": "NoNet"})
+
+
 def test_two_changes_that_exclude_each_other_are_refused():
     changes = {"head": {"units": [64]}, "head_start": "logistic"}
 

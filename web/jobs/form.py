@@ -18,7 +18,7 @@ DEFAULT_BASE_MODEL = TrainingSpec().base_model
 PRESET_WORDS = {
     "fast": "Trains the head alone. Minutes.",
     "balanced": "Fits the head, then fine-tunes the whole base for a few epochs.",
-    "best": "As balanced, with three times the epochs. Takes the longest.",
+    "best": "As balanced, on larger pictures and for longer. Takes the longest.",
 }
 GROUPS = {
     "Pictures": (

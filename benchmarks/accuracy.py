@@ -37,8 +37,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import cells, pictures
+from shared.assignments import parse_assignments
 from shared.presets import PRESETS, build_training_spec
-from shared.training_spec import parse_assignments
 
 ROOT = Path(__file__).resolve().parent.parent
 ELPV, TRASHNET = "elpv", "trashnet"

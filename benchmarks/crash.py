@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pictures import open_pictures
-from shared import training_spec
+from shared.assignments import parse_assignments
+from shared.presets import build_training_spec
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST_STALL = 0.02
@@ -165,8 +166,8 @@ def weigh(killed: Trainer, killed_at: float, following: Trainer, phase: str) -> 
 
 def measure(data: Path | None, assignments: list[str], kills: int, seed: int) -> dict:
     """Runs the whole campaign in a folder of its own and returns its figures."""
-    overrides = SETTINGS | training_spec.parse_assignments(assignments)
-    training = training_spec.build_training_spec(PRESET, overrides)
+    overrides = SETTINGS | parse_assignments(assignments)
+    training = build_training_spec(PRESET, overrides)
     with tempfile.TemporaryDirectory(prefix="crash-") as name:
         folder = Path(name)
         (folder / "pictures").mkdir()

@@ -46,9 +46,9 @@ from typing import Any
 
 from benchmarks import cells
 from benchmarks.pictures import drop_from_memory, open_pictures
+from shared.assignments import parse_assignments
 from shared.base_models import get_base_model, resolve_image_size_px
 from shared.presets import build_training_spec
-from shared.training_spec import parse_assignments
 from worker.ingest.split import Keyed, SplitShares, assign_splits
 from worker.training.labelled_images import LabelledImages, read_dataset
 

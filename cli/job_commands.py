@@ -45,8 +45,8 @@ def submit(
     """Submit one job for each dataset, preset and base model named."""
     from cli import watch
     from cli.api_client import connect
+    from shared.assignments import parse_assignments
     from shared.presets import DEFAULT_PRESET
-    from shared.training_spec import parse_assignments
 
     client = connect()
     overrides = parse_assignments(assignments or [])

@@ -4,7 +4,6 @@ Unknown keys are refused by name. Every field carries its meaning, unit and rang
 the API's documentation and the form's help are made from the same descriptions.
 """
 
-import json
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
@@ -309,7 +308,7 @@ class TrainingSpec(_Frozen):
     )
 
     @model_validator(mode="after")
-    def _trains_at_all(self) -> Self:
+    def _has_phases_for_what_it_asks(self) -> Self:
         if self.frozen_epochs + self.fine_tune_epochs < 1:
             raise ValueError(
                 "`frozen_epochs` and `fine_tune_epochs` must not both be 0."
@@ -352,40 +351,6 @@ def parse_training_spec(fields: Any) -> TrainingSpec:
         return TrainingSpec.model_validate(fields)
     except ValidationError as error:
         raise _user_error(error) from error
-
-
-def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """Turns `head.units=[256]`-like assignments of `--set` into nested overrides.
-
-    Values are JSON where they parse as JSON and plain text otherwise.
-
-    Raises:
-        UserError: For an assignment without `=`.
-    """
-    overrides: dict[str, Any] = {}
-    for assignment in assignments:
-        key, sign, text = assignment.partition("=")
-        if not sign or not key.strip():
-            raise UserError(
-                f"`--set` takes key=value, for example batch_size=16. "
-                f"Received: {assignment!r}.",
-                field="set",
-            )
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
-        *parents, leaf = key.strip().split(".")
-        target = overrides
-        for parent in parents:
-            target = target.setdefault(parent, {})
-            if not isinstance(target, dict):
-                raise UserError(
-                    f"`--set {assignment}`: `{parent}` was already given a value.",
-                    field="set",
-                )
-        target[leaf] = value
-    return overrides
 
 
 def _user_error(error: ValidationError) -> UserError:

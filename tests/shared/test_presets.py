@@ -66,9 +66,10 @@ def test_the_frozen_phase_may_be_left_out_or_lengthened_in_every_preset(name):
         ({"base_model": "EfficientNetB7"}, 800),
     ],
 )
-def test_best_looks_at_larger_pictures_than_the_base_was_trained_on(changes, side):
-    assert build_training_spec("best", changes).image_size_px == side
-    assert build_training_spec("balanced").image_size_px is None
+def test_all_but_fast_look_at_larger_pictures_than_the_base_knows(changes, side):
+    for name in ("balanced", "best"):
+        assert build_training_spec(name, changes).image_size_px == side
+    assert build_training_spec("fast").image_size_px is None
 
 
 def test_an_unknown_base_model_is_refused():

@@ -17,8 +17,8 @@ from web.workers.base_models import Told, find_availability
 DEFAULT_BASE_MODEL = TrainingSpec().base_model
 PRESET_WORDS = {
     "fast": "Trains the head alone. Minutes.",
-    "balanced": "Fits the head, then fine-tunes the whole base for a few epochs.",
-    "best": "As balanced, on larger pictures and for longer. Takes the longest.",
+    "balanced": "Larger pictures; fits the head, then fine-tunes the whole base.",
+    "best": "As balanced, for more than twice as long.",
 }
 GROUPS = {
     "Pictures": (

@@ -113,8 +113,7 @@ def build_fine_tune(
         state: Says whether the best weights are the frozen phase's.
         best: What the phase starts from, if they are.
     """
-    spec, pack = material.spec, material.pack
-    replicas = find_replicas()
+    spec, replicas = material.spec, find_replicas()
     norms = spec.batch_norm == "trained"
     base, head, model = _build_joined(material, replicas, norms=norms)
     # In the middle of this phase the best may already be its own; the checkpoint's
@@ -122,31 +121,20 @@ def build_fine_tune(
     if state.best is not None and state.best.phase == FROZEN:
         variables.write(head.weights, best.weights)
     build_model.set_trainable_from(base, spec.unfreeze_from, norms=norms)
-    train = PixelBatches(
-        pack.pixels,
-        augmentation=spec.augmentation,
-        mixup=spec.mixup,
-        cutmix=spec.cutmix,
-        **_training_split(material),
-    )
-    held_out = PixelBatches(pack.pixels, **_held_out_split(material, spec.batch_size))
+    train, held_out = _build_pixel_batches(material)
     steps = len(train) * spec.fine_tune_epochs
     with replicas.scope():
         _compile(model, spec, spec.fine_tune_learning_rate, steps)
     images_per_pass = min(spec.batch_size, train.images_per_step)
     step = TrainStep(model, images_per_pass=images_per_pass, replicas=replicas)
-    start = (
-        fine_tune_start.prepare_start(
-            spec,
-            pack,
-            base,
-            head,
-            step=step,
-            replicas=replicas,
-            class_weights=_class_weights(material),
-        )
-        if norms
-        else lambda: None
+    start = fine_tune_start.prepare_start(
+        spec,
+        material.pack,
+        base,
+        head,
+        step=step,
+        replicas=replicas,
+        class_weights=_class_weights(material),
     )
     return Phase(
         name=FINE_TUNE,
@@ -158,10 +146,27 @@ def build_fine_tune(
         epochs=spec.fine_tune_epochs,
         first_epoch=spec.frozen_epochs,
         makers=material.makers,
-        start=start,
+        start=start if norms else _nothing,
         least_halvings=_plan_halvings(spec, base, images_per_pass),
         may_compile=_may_compile(state),
     )
+
+
+def _nothing() -> None:
+    """What a phase starts with whose model is ready as it is built."""
+
+
+def _build_pixel_batches(material: Material) -> tuple[PixelBatches, PixelBatches]:
+    spec, pixels = material.spec, material.pack.pixels
+    train = PixelBatches(
+        pixels,
+        augmentation=spec.augmentation,
+        mixup=spec.mixup,
+        cutmix=spec.cutmix,
+        **_training_split(material),
+    )
+    held_out = PixelBatches(pixels, **_held_out_split(material, spec.batch_size))
+    return train, held_out
 
 
 def _plan_halvings(spec: TrainingSpec, base: keras.Model, images_per_pass: int) -> int:

@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from worker import events
 from worker.training import checkpoint, determinism, failures
@@ -28,6 +28,9 @@ from worker.training.training_state import (
     Stopwatch,
     TrainingState,
 )
+
+if TYPE_CHECKING:
+    from worker.training.phase_setup import Material
 
 _USAGE = "usage: python -m worker.training.run SPEC.json WORKDIR"
 
@@ -91,25 +94,13 @@ def train(request: Request, stops: StopRequests, *, started: float) -> bool:
     events.phase("prepare")
     if publish.find_published(request):
         return True
-    stored = checkpoint.find_newest(request)
-    state = stored.state if stored else _new_state(request)
-    stopwatch = Stopwatch(state.seconds, "prepare", started=started)
-    material = materials.prepare(request, state)
-    if stored and not materials.is_same_dataset(material, state):
-        checkpoint.set_aside_all(request)
-        stored, state = None, _new_state(request)
-        stopwatch = Stopwatch(state.seconds, "prepare", started=started)
-    materials.note_facts(request, material, state)
-    checkpoint.tell_start(request, stored)
-    material = materials.settle(material, state)
-    arrays = stored.arrays if stored else {}
+    material, state, arrays, stopwatch = _take_up(request, started)
     best = BestWeights(request.training, state, arrays.pop("best", []))
-    writer = materials.build_writer(request)
     trainer = Trainer(
         request.training,
         state,
         best=best,
-        checkpoints=writer,
+        checkpoints=materials.build_writer(request),
         stops=stops,
         stopwatch=stopwatch,
     )
@@ -132,6 +123,29 @@ def train(request: Request, stops: StopRequests, *, started: float) -> bool:
     model = phase_setup.build_best(material, state, best)
     publish.publish(request, material, model, state, stopwatch)
     return True
+
+
+def _take_up(
+    request: Request, started: float
+) -> tuple["Material", TrainingState, dict[str, Any], Stopwatch]:
+    """Returns the dataset and where to go on with it: at a checkpoint or at the start.
+
+    The arrays are the checkpoint's; without one there are none.
+    """
+    from worker.training import materials  # noqa: PLC0415 - imports the frameworks
+
+    stored = checkpoint.find_newest(request)
+    state = stored.state if stored else _new_state(request)
+    stopwatch = Stopwatch(state.seconds, "prepare", started=started)
+    material = materials.prepare(request, state)
+    if stored and not materials.is_same_dataset(material, state):
+        checkpoint.set_aside_all(request)
+        stored, state = None, _new_state(request)
+        stopwatch = Stopwatch(state.seconds, "prepare", started=started)
+    materials.note_facts(request, material, state)
+    checkpoint.tell_start(request, stored)
+    arrays = stored.arrays if stored else {}
+    return materials.settle(material, state), state, arrays, stopwatch
 
 
 def _new_state(request: Request) -> TrainingState:

@@ -53,6 +53,7 @@ TRAININGS = {
         "plateau_patience": 1,
         "monitor": "val_accuracy",
         "feature_views": 2,
+        "augmentation": {"measured": True},
         "head": {"units": [8], "dropout": 0.3},
     },
     "rmsprop, constant, both phases": BOTH

@@ -9,10 +9,11 @@ images do not. So each kind of change is judged by itself:
    says how much the features tell about the classes: the entropy of the classes less
    the mean log-loss on validation pictures.
 2. The same validation pictures are changed, and the same regression judges them.
-3. A kind of change that loses more than a tenth of what was known is not made.
+3. A kind of change that loses more than a fifth of what was known is not made.
 
-What was lost under the default bounds, EfficientNet-Lite0, 224 px: on the solar cells
-of elpv 100 % by turning and 85 % by zooming, on TrashNet 3 % each.
+What was lost under the default bounds, EfficientNet-Lite0, 224 px, all blocks, one split
+each: on the solar cells of elpv 351 % by turning, 171 % by zooming, 124 % by shifting,
+at most 7 % by mirroring and nothing by brightness; on TrashNet at most 2 % by any.
 """
 
 import dataclasses

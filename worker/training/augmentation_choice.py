@@ -11,7 +11,7 @@ images do not. So each kind of change is judged by itself:
 2. The same validation pictures are changed, and the same regression judges them.
 3. A kind of change that loses more than a fifth of what was known is not made.
 
-What was lost under the default bounds, EfficientNet-Lite0, 224 px, all blocks, one split
+What was lost under the default bounds, EfficientNet-Lite0, 224 px, all blocks, a split
 each: on the solar cells of elpv 351 % by turning, 171 % by zooming, 124 % by shifting,
 at most 7 % by mirroring and nothing by brightness; on TrashNet at most 2 % by any.
 """

@@ -111,7 +111,7 @@ def claim(
             answer got lost is found again and not made twice.
         worker_id: Its row among the workers; only an active one gets a job.
         host: Of the worker, for the user to see.
-        slot: `cpu`, `gpu-<uuid>` or `ingest`.
+        slot: `cpu`, `gpu-<uuid>`, `gpus-<index>-...` or `ingest`.
         kinds: Of jobs that this slot does.
         queues: Values of `jobs.queue` that this slot serves.
         gpu_mem_mb: Memory of its GPU, MiB; 0 without one.

@@ -90,7 +90,9 @@ def _make_room(preset: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any
     if "augmentation" in changes or changes.get("frozen_epochs") == 0:
         # The user knows the pictures; or no frozen base is there to judge.
         kept = _merge(kept, {"augmentation": {"measured": False}})
-    flips = _of(changes, "augmentation", "vertical_flip")
+    flips = _of(changes, "augmentation", "vertical_flip") or _of(
+        changes, "augmentation", "measured"
+    )
     if _of(changes, "augmentation", "horizontal_flip") is False and not flips:
         kept.pop("test_time_augmentation", None)  # no mirror image is left
     return kept

@@ -325,7 +325,7 @@ class Worker(Base):
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)  # host and slot
     host: Mapped[str]
-    slot: Mapped[str]  # cpu, gpu-<uuid>, ingest
+    slot: Mapped[str]  # cpu, gpu-<uuid>, gpus-<index>-..., ingest
     kinds: Mapped[list[Any]]
     queues: Mapped[list[Any]]
     gpu_mem_mb: Mapped[int] = mapped_column(default=0)

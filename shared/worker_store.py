@@ -39,7 +39,7 @@ def register(
         session: The writing session.
         name: Host and slot; one process at a time uses it.
         host: Name of the machine.
-        slot: `cpu`, `gpu-<uuid>` or `ingest`.
+        slot: `cpu`, `gpu-<uuid>`, `gpus-<index>-...` or `ingest`.
         kinds: Of jobs that it does.
         queues: Values of `jobs.queue` that it serves.
         gpu_mem_mb: Memory of its GPU, MiB; 0 without one.

@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 
 from shared.artifacts import write_atomically
-from shared.training_spec import Augmentation
+from shared.training_spec import Augmentation, TrainingSpec
+from worker import decode
 from worker.training import augment
 from worker.training.augment import Draws
 from worker.training.pack import Pack
@@ -37,8 +38,10 @@ _VERSION = 1
 
 _MOST_LOST = 0.2
 _MOST_PICTURES = 400
-# Fewer tell nothing: the changes asked for are made.
+# Fewer pictures, or features that tell less than this share of what there is to know,
+# say nothing about changes: those asked for are made.
 _FEWEST_PICTURES = 30
+_LEAST_TOLD = 0.05
 
 # The kinds that are judged, and those that are judged even where nobody asked for them.
 FLIPS = ("horizontal_flip", "vertical_flip")
@@ -69,7 +72,10 @@ class Choice:
     def from_json(cls, fields: dict[str, Any]) -> "Choice":
         """Reads what `to_json` wrote."""
         augmentation = Augmentation.model_validate(fields["augmentation"])
-        return cls(augmentation, dict(fields["lost"]))
+        lost = {str(kind): float(share) for kind, share in fields["lost"].items()}
+        if augmentation.measured or not set(lost) <= {*FLIPS, *WARPS}:
+            raise ValueError("This is no choice of augmentation.")
+        return cls(augmentation, lost)
 
     def describe(self) -> str:
         """Returns a sentence for the job's page."""
@@ -111,7 +117,7 @@ def choose(
     """
     rows = _draw_rows(pack, seed)
     as_given = Choice(given.model_copy(update={"measured": False}), {})
-    if len(rows) < _FEWEST_PICTURES:
+    if len(rows) < _FEWEST_PICTURES or not np.isfinite(features[rows]).all():
         return as_given
     regression = fit_regression(
         [features],
@@ -123,8 +129,9 @@ def choose(
     )
     labels = pack.labels[rows]
     plain = regression.measure_loss(features[rows], labels)
-    told = _measure_entropy(labels) - plain
-    if told <= 0:
+    entropy = _measure_entropy(labels)
+    told = entropy - plain
+    if told <= _LEAST_TOLD * entropy:
         return as_given
     lost = {
         kind: round((loss - plain) / told, 4)
@@ -137,7 +144,7 @@ def find_stored(path: Path) -> Choice | None:
     """Returns the choice kept in `path`; None where there is none that can be read."""
     try:
         return Choice.from_json(json.loads(path.read_text()))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -148,16 +155,28 @@ def store(path: Path, choice: Choice) -> None:
         part.write_text(json.dumps(choice.to_json()))
 
 
-def name_file(pack: Pack, base_identity: Any, given: Augmentation, *, seed: int) -> str:
-    """Returns the name of the file that keeps the choice."""
+def name_file(
+    pack: Pack, base_identity: Any, spec: TrainingSpec, *, precision: str
+) -> str:
+    """Returns the name of the file that keeps the choice.
+
+    Args:
+        pack: The pictures.
+        base_identity: What the base is.
+        spec: Names the bounds, the seed, and how pictures become squares.
+        precision: Of the features that judge.
+    """
     facts = {
         "version": _VERSION,
         "augment_version": augment.VERSION,
+        "decode_version": decode.DECODE_VERSION,
         "fingerprint": pack.fingerprint,
         "image_size_px": pack.image_size_px,
+        "fit": str(spec.fit),
         "base": base_identity,
-        "given": given.model_dump(mode="json"),
-        "seed": seed,
+        "given": spec.augmentation.model_dump(mode="json"),
+        "precision": precision,
+        "seed": spec.seed,
     }
     text = json.dumps(facts, sort_keys=True)
     return f"augmentation-{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"

@@ -162,7 +162,7 @@ def _choose_augmentation(
         return
     spec, pack = material.spec, material.pack
     name = augmentation_choice.name_file(
-        pack, base.identity, spec.augmentation, seed=spec.seed
+        pack, base.identity, spec, precision=plain.origins[0].precision
     )
     choice = augmentation_choice.find_stored(request.engines / name)
     if choice is None:

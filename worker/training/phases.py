@@ -131,14 +131,19 @@ class Trainer:
     def _go_on(self, phase: Phase, arrays: Arrays) -> None:
         facts = self._state.facts
         phase.step.halve_to(facts.get("halvings", 0))
-        phase.step.compile_by_xla(wanted=facts.get("compiled_by_xla", False))
+        # Elsewhere than on an accelerator a compiled step takes many times as long.
+        compiled = phase.may_compile and facts.get("compiled_by_xla", False)
+        phase.step.compile_by_xla(wanted=compiled)
         variables.write_all(phase.model, arrays)
 
     def _start(self, phase: Phase) -> None:
         facts = self._state.facts
-        if phase.least_halvings > facts.get("halvings", 0):
-            facts["halvings"] = phase.least_halvings
-            self._tell_smaller_passes(phase)
+        if phase.least_halvings:
+            # The plan is an estimate: whatever was killed all the same counts on top.
+            planned = phase.least_halvings + facts.get("memory_kills", 0)
+            facts["halvings"] = max(planned, facts.get("halvings", 0))
+            self._tell_smaller_passes(facts["halvings"])
+            self._saved_at = -math.inf
         phase.step.halve_to(facts.get("halvings", 0))
         self._in_memory(phase, phase.start)
         facts.pop("compiled_by_xla", None)
@@ -155,11 +160,11 @@ class Trainer:
         events.note("info", "XLA compiles the training step: it was faster, measured.")
         return True
 
-    def _tell_smaller_passes(self, phase: Phase) -> None:
+    def _tell_smaller_passes(self, halvings: int) -> None:
         events.note(
             "info",
             "This machine's memory is not enough for a whole batch at once, so images "
-            f"go through the network in {2**phase.least_halvings} parts of a batch; "
+            f"go through the network in {2**halvings} parts of a batch; "
             f"the result is the same but for {self._differs_by()}.",
         )
 

@@ -140,7 +140,9 @@ def _take_up(
     material = materials.prepare(request, state)
     if stored and not materials.is_same_dataset(material, state):
         checkpoint.set_aside_all(request)
+        settled = {name: state.facts[name] for name in ("threads", "deterministic")}
         stored, state = None, _new_state(request)
+        state.facts |= settled  # randomness is fixed once in a process
         stopwatch = Stopwatch(state.seconds, "prepare", started=started)
     materials.note_facts(request, material, state)
     checkpoint.tell_start(request, stored)

@@ -123,6 +123,23 @@ def test_a_choice_reads_back_as_it_was_kept(tmp_path, bars):
     assert Choice.from_json(choice.to_json()) == choice
     assert augmentation_choice.find_stored(path) is None
     assert augmentation_choice.find_stored(tmp_path / "none.json") is None
+    for wrong in ({"lost": {"smell": 0.1}}, {"lost": {"zoom": "?"}}, {"lost": [1]}):
+        path.write_text(json.dumps(choice.to_json() | wrong))
+        assert augmentation_choice.find_stored(path) is None
+
+
+def test_another_way_to_make_squares_is_measured_anew(bars):
+    pack = build_pack(bars, size=SIDE)
+    names = {
+        augmentation_choice.name_file(
+            pack, "base", parse_training_spec({"fit": fit}), precision=precision
+        )
+        for fit, precision in (
+            ("stretch", "float32"), ("pad", "float32"), ("pad", "mixed_bfloat16"),
+        )
+    }  # fmt: skip
+
+    assert len(names) == 3
 
 
 def notes_of(engine):

@@ -276,13 +276,19 @@ def test_one_image_that_does_not_fit_ends_the_training_with_a_sentence(tmp_path)
         Lab(tmp_path).train(build_step(4, most=0), TrainingState())
 
 
-def test_passes_too_large_for_the_machine_are_halved_before_the_first(tmp_path, capfd):
-    state, step = TrainingState(), build_step(8)
+@pytest.mark.parametrize("kills", [0, 1])
+def test_passes_too_large_for_the_machine_are_halved_before_the_first(
+    tmp_path, capfd, kills
+):
+    facts = {"halvings": 1, "memory_kills": kills}
+    state, step, lab = TrainingState(facts=facts), build_step(8), Lab(tmp_path)
 
-    Lab(tmp_path).train(step, state, least_halvings=2)
+    lab.train(step, state, least_halvings=2)
 
-    assert (step.images_per_pass, state.facts["halvings"]) == (2, 2)
-    assert "in 4 parts of a batch" in read_notes(capfd)[0]
+    halvings = 2 + kills  # what was killed all the same counts on top of the plan
+    assert (step.halvings, state.facts["halvings"]) == (halvings, halvings)
+    assert f"in {2**halvings} parts of a batch" in read_notes(capfd)[0]
+    assert lab.saved()[-1]["step"] == 1
 
 
 def test_a_faster_compiled_step_is_used_and_a_later_attempt_compiles_at_once(

@@ -326,7 +326,8 @@ class TrainingSpec(_Frozen):
         if self.augmentation.measured and not self.frozen_epochs:
             raise ValueError(
                 "`augmentation.measured` needs a frozen phase: it is the frozen base "
-                "that judges. Received: frozen_epochs=0."
+                "that judges. Give `frozen_epochs` 1 or more, or turn it off. "
+                "Received: frozen_epochs=0."
             )
         augmentation = self.augmentation
         flips = augmentation.horizontal_flip or augmentation.vertical_flip

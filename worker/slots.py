@@ -116,7 +116,9 @@ def get_slot(asked: str, gpus: list[GPUDevice]) -> Slot:
     names = [name.strip() for name in asked.split(",")]
     mine = tuple(_get_gpu(name, gpus) for name in names)
     if len(set(mine)) < len(mine):
-        raise UserError(f"The slot {asked!r} names a GPU twice.", field="slot")
+        raise UserError(
+            f"The slot {asked!r} names a GPU twice. Name each once.", field="slot"
+        )
     if len(mine) == 1:
         return Slot(f"gpu-{mine[0].uuid}", ("train",), mine)
     numbers = "-".join(str(gpu.index) for gpu in mine)

@@ -103,8 +103,7 @@ def note_facts(request: Request, material: Material, state: TrainingState) -> No
     events.note(
         "warning",
         "The machine ran out of memory in an earlier attempt, so images go through the "
-        f"network in {2**halvings} parts of a batch from here on; the result is the "
-        "same but for rounding.",
+        f"network in {2**halvings} parts of a batch or more from here on.",
     )
 
 

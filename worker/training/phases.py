@@ -221,9 +221,12 @@ class Trainer:
         self._saved_at = -math.inf
 
     def _differs_by(self) -> str:
+        differences = ["rounding"]
+        if self._spec.head.dropout:
+            differences.append("which features dropout drops")
         if self._spec.batch_norm == "trained":
-            return "rounding and what BatchNormalization learns from fewer at a time"
-        return "rounding"
+            differences.append("what BatchNormalization learns from fewer at a time")
+        return " and ".join(differences)
 
     def _batches(self, phase: Phase) -> Iterator[Batch]:
         first = self._state.batch

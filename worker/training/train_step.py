@@ -2,8 +2,9 @@
 
 A batch may be more than a device can hold at once. It then goes through the network in
 several passes, whose gradients are added before the one update that follows: the result
-is that of a single pass but for rounding. Checkpoints fall between steps, so how many
-passes a step takes changes nothing about where a run can be resumed.
+is that of a single pass but for rounding and for what dropout drops. Checkpoints fall
+between steps, so how many passes a step takes changes nothing about where a run can be
+resumed.
 
 The gradients are computed without touching any variable. A pass that runs out of memory
 therefore leaves the model as it was, and the same batch can be tried in smaller passes.

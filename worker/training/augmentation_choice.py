@@ -48,6 +48,7 @@ FLIPS = ("horizontal_flip", "vertical_flip")
 WARPS = ("rotation", "zoom", "shift", "brightness")
 
 Compute = Callable[[np.ndarray], np.ndarray]
+Report = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +103,7 @@ def choose(
     *,
     compute: Compute,
     seed: int,
+    report: Report = lambda _done, _total: None,
 ) -> Choice:
     """Returns the kinds of change in `given`, and flips, that do no harm.
 
@@ -111,6 +113,7 @@ def choose(
         given: The bounds to judge within.
         compute: Returns the features of pictures, as `features` were computed.
         seed: The run's seed.
+        report: Told how many changed pictures of how many are judged.
 
     Shapes:
         features: (rows, size) float32, as in the pack.
@@ -135,7 +138,7 @@ def choose(
         return as_given
     lost = {
         kind: round((loss - plain) / told, 4)
-        for kind, loss in _measure(pack, rows, given, regression, compute, seed)
+        for kind, loss in _measure(pack, rows, given, regression, compute, report, seed)
     }
     return Choice(_keep(given, lost), lost)
 
@@ -203,12 +206,15 @@ def _measure(  # noqa: PLR0917 - the order in which they are used
     given: Augmentation,
     regression: Regression,
     compute: Compute,
+    report: Report,
     seed: int,
 ) -> list[tuple[str, float]]:
     """Returns the mean log-loss on the pictures changed in one way at a time."""
     pixels, labels = np.asarray(pack.pixels[rows]), pack.labels[rows]
+    kinds = (*FLIPS, *(warp for warp in WARPS if getattr(given, warp)))
     losses = []
-    for kind in (*FLIPS, *(warp for warp in WARPS if getattr(given, warp))):
+    for number, kind in enumerate(kinds):
+        report(number * len(rows), len(kinds) * len(rows))
         draws = _draw_alone(kind, given, rows, seed)
         changed = augment.apply(pixels, draws)
         losses.append((kind, regression.measure_loss(compute(changed), labels)))

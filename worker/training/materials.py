@@ -178,6 +178,9 @@ def _choose_augmentation(
             spec.augmentation,
             compute=engine.compute,
             seed=spec.seed,
+            report=lambda done, total: events.progress(
+                "prepare", done, total, "changed images"
+            ),
         )
         augmentation_choice.store(request.engines / name, choice)
     state.facts["augmentation"] = choice.to_json()

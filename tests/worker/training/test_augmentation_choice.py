@@ -69,9 +69,9 @@ def bars(tmp_path_factory):
     return root
 
 
-def choose_for(pack, given=EVERYTHING, compute=straightness):
+def choose_for(pack, given=EVERYTHING, compute=straightness, **options):
     features = compute(np.asarray(pack.pixels[:]))
-    return choose(pack, features, given, compute=compute, seed=0)
+    return choose(pack, features, given, compute=compute, seed=0, **options)
 
 
 def test_a_change_that_hides_the_classes_is_left_out_and_the_others_stay(bars):
@@ -83,6 +83,15 @@ def test_a_change_that_hides_the_classes_is_left_out_and_the_others_stay(bars):
     assert choice.lost["rotation"] > 0.5
     assert max(choice.lost[kind] for kind in augmentation_choice.FLIPS) < 0.1
     assert "Left out: rotation" in choice.describe()
+
+
+def test_how_far_the_measurement_is_can_be_followed(bars):
+    pack, told = build_pack(bars, size=SIDE), []
+
+    choose_for(pack, report=lambda done, total: told.append((done, total)))
+
+    judged = len(pack.splits["val"])
+    assert told == [(judged * kind, judged * 6) for kind in range(6)]
 
 
 def test_a_change_that_nobody_asked_for_is_not_made(bars):

@@ -1,0 +1,177 @@
+"""How an attempt ends, and what becomes of its job (the job protocol)."""
+
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from shared import audit_store
+from shared.database import read_clock
+from shared.errors import LostLease
+from shared.job_status import JobStatus, is_terminal
+from shared.retry_policy import LOSSES, Counters, Ending, Limits, Verdict, decide_end
+from shared.retry_policy import (
+    backoff_ms as policy_backoff_ms,
+)
+from shared.settings import get_settings
+from shared.tables import Attempt, Job
+
+ERROR_TAIL_CHARS = 64 * 1024
+
+
+def end(
+    session: Session,
+    job_id: int,
+    fence: int,
+    *,
+    outcome: str,
+    charge: bool,
+    permanent: bool = False,
+    user_failure: bool = False,
+    reason: str | None = None,
+    failure_code: str | None = None,
+    exit_code: int | None = None,
+    signal: int | None = None,
+    oom: bool = False,
+    error_tail: str | None = None,
+    backoff_ms: int | None = None,
+    limits: Limits | None = None,
+    actor: str | None = None,
+) -> str:
+    """Ends an attempt for any reason but success; decides what becomes of the job.
+
+    Args:
+        session: The writing session.
+        job_id: The job.
+        fence: The attempt.
+        outcome: See `retry_policy.Ending`.
+        charge: Whether the job's budget pays, unless the attempt made progress.
+        permanent: Trying again cannot help: the job fails.
+        user_failure: It was an exception of the training code.
+        reason: A sentence for the user.
+        failure_code: A word for programs.
+        exit_code: Of the child process.
+        signal: That ended it.
+        oom: The kernel killed it for memory.
+        error_tail: The last of its output; 64 KiB are kept.
+        backoff_ms: Wait before the next attempt. Defaults to the policy's.
+        limits: The budgets. Default to the settings'.
+        actor: For the audit. Defaults to the attempt's worker.
+
+    Returns:
+        The job's new state, or its present one when this ending is on record already.
+
+    Raises:
+        LostLease: When the attempt no longer owns the job.
+    """
+    job = _lock_running(session, job_id, fence)
+    if job is None:
+        return _find_ended(session, job_id, fence, outcome)
+    attempt = session.get_one(Attempt, (job_id, fence), populate_existing=True)
+    limits = limits or Limits.from_settings(get_settings())
+    ending = Ending(outcome, charge, permanent, user_failure)
+    progressed = _has_progressed(job)
+    spent = Counters(job.noprog, job.lost, job.failures, job.attempts, progressed)
+    verdict = decide_end(job.desired, ending, spent, limits)
+    if backoff_ms is None:
+        backoff_ms = policy_backoff_ms(ending, verdict, limits)
+    why = _explain(session, job, verdict, outcome, reason)
+    now = read_clock(session)
+    _close_job(
+        session,
+        job,
+        verdict,
+        reason=why,
+        failure_code=failure_code or outcome,
+        now=now,
+        not_before=now + backoff_ms,
+        running_ms=job.running_ms + max(0, now - attempt.started_at),
+    )
+    attempt.ended_at, attempt.outcome = now, outcome
+    attempt.charged, attempt.progressed = charge and not permanent, progressed
+    attempt.exit_code, attempt.signal, attempt.oom = exit_code, signal, oom
+    attempt.error_tail = error_tail[-ERROR_TAIL_CHARS:] if error_tail else None
+    session.flush()
+    audit_store.record(
+        session,
+        actor or f"worker:{attempt.worker_id}",
+        "attempt_ended",
+        "job",
+        job_id,
+        {"outcome": outcome, "state": str(verdict.state), "reason": why},
+        fence=fence,
+    )
+    return verdict.state
+
+
+def _lock_running(session: Session, job_id: int, fence: int) -> Job | None:
+    """Returns the job as it is now, which nobody else changes until the commit."""
+    return session.scalars(
+        select(Job)
+        .where(Job.id == job_id, Job.fence == fence, Job.state == JobStatus.RUNNING)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+
+
+def _has_progressed(job: Job) -> bool:
+    return (
+        job.last_step > job.attempt_start_step
+        or job.durable > job.attempt_start_durable
+    )
+
+
+def _explain(
+    session: Session, job: Job, verdict: Verdict, outcome: str, reason: str | None
+) -> str | None:
+    """Returns the sentence for the user: what happened, and why that was the end."""
+    parts = [reason, verdict.why_failed]
+    if verdict.why_failed and outcome in LOSSES:
+        hosts = session.scalars(
+            select(Attempt.host)
+            .where(Attempt.job_id == job.id)
+            .order_by(Attempt.fence.desc())
+            .limit(verdict.lost)
+        )
+        parts.append(f"They ran on: {', '.join(sorted(set(hosts)))}.")
+    return " ".join(part for part in parts if part) or None
+
+
+def _close_job(session: Session, job: Job, verdict: Verdict, **facts: Any) -> None:
+    now, not_before = facts.pop("now"), facts.pop("not_before")
+    terminal = is_terminal(verdict.state)
+    session.execute(
+        update(Job)
+        .where(
+            Job.id == job.id,
+            Job.fence == job.fence,
+            Job.state == JobStatus.RUNNING,
+            Job.desired == job.desired,
+        )
+        .values(
+            state=verdict.state,
+            noprog=verdict.noprog,
+            lost=verdict.lost,
+            failures=verdict.failures,
+            lease_until=None,
+            worker_id=None,
+            not_before=0 if terminal else not_before,
+            ended_at=now if terminal else None,
+            eta_seconds=None,
+            updated_at=now,
+            **facts,
+        )
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _find_ended(session: Session, job_id: int, fence: int, outcome: str) -> str:
+    """Returns the job's state when this very ending is on record already."""
+    row = session.execute(
+        select(Job.state, Attempt.outcome)
+        .join(Attempt, Attempt.job_id == Job.id)
+        .where(Job.id == job_id, Attempt.fence == fence)
+    ).one_or_none()
+    if row is None or row.outcome != outcome:
+        raise LostLease(f"job {job_id}, attempt {fence}")
+    return row.state

@@ -1,6 +1,6 @@
 """What becomes of a job when an attempt of it ends: pure rules, no database.
 
-`attempt_store.end` reads the row under its lock, asks `decide_end`, and carries the
+`attempt_end_store.end` reads the row under its lock, asks `decide_end`, and carries the
 answer out as one conditional UPDATE. The budgets count attempts *in a row without
 durable progress*: fifty preemptions of a job that goes forward cost nothing, and a job
 that kills every attempt stops after three.

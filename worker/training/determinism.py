@@ -8,6 +8,8 @@ checkpoint, and a later attempt uses the recorded one.
 
 import os
 
+ONEDNN_VARIABLE = "TF_ENABLE_ONEDNN_OPTS"
+
 # Read by the frameworks when they are imported; what the parent has set stays.
 _ENVIRONMENT = {
     "KERAS_BACKEND": "tensorflow",
@@ -19,7 +21,7 @@ _ENVIRONMENT = {
     # for neural networks. An older one gains too (two cores with AVX2 alone, whole
     # networks: steps of EfficientNet-Lite0 at 224 px 15 % faster; at 160 px MobileNetV2
     # 36 %, ResNet50 50 %, DenseNet121 56 %).
-    "TF_ENABLE_ONEDNN_OPTS": "1",
+    ONEDNN_VARIABLE: "1",
 }
 
 

@@ -165,7 +165,10 @@ class Chooser:
             "cores": self._cores,
             "threads": feature_engines.count_threads(),
             "processor": feature_engines.name_processor(),
-            "framework": feature_engines.name_framework(OPENVINO),
+            "frameworks": [
+                feature_engines.name_framework(engine)
+                for engine in feature_engines.ENGINES
+            ],
             "mixed": self._mixed,
         }
         text = json.dumps(facts, sort_keys=True)

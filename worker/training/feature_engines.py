@@ -10,6 +10,7 @@ OpenVINO 305 images/s, ONNX Runtime 285, folded 160, `predict` 93.
 Which one is chosen, and how, is told in `engine_choice.py`.
 """
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ import keras
 import numpy as np
 
 from worker.training import onnx_model, openvino_model
+from worker.training.determinism import ONEDNN_VARIABLE
 from worker.training.frozen_base import FrozenBase
 
 OPENVINO = "openvino"
@@ -54,7 +56,7 @@ class Origin:
             of summation by shape, and a row's features must not depend on how many
             came with it.
         threads: Compute threads within one call; 0 where the framework decides.
-        framework: Names and versions of what runs it.
+        framework: Names and versions of what runs it, and whose kernels.
         processor: Names of the processors: other kernels on another type round
             differently.
     """
@@ -211,11 +213,14 @@ def count_threads() -> int:
 
 
 def name_framework(engine: str) -> str:
-    """Returns the names and versions of what runs `engine`."""
+    """Returns the names and versions of what runs `engine`, and whose kernels.
+
+    TensorFlow's own kernels and those of oneDNN differ in the last bits.
+    """
     backend = keras.backend.backend()
     names = f"keras {keras.__version__}, {backend} {__import__(backend).__version__}"
     if engine not in {OPENVINO, ONNX}:
-        return names
+        return f"{names}, oneDNN {os.environ.get(ONEDNN_VARIABLE, 'by default')}"
     names = f"{names}, {onnx_model.name_versions()}"
     return f"{names}, {openvino_model.name_version()}" if engine == OPENVINO else names
 

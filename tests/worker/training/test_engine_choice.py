@@ -96,6 +96,21 @@ def test_the_fastest_of_those_that_agree_is_chosen_and_never_measured_again(
     assert again.measured == []
 
 
+def test_other_kernels_are_another_origin_and_measured_again(chooser, monkeypatch):
+    def origin(engine):
+        return feature_engines.build_origin(engine, batch_rows=4, threads=2)
+
+    monkeypatch.setenv(determinism.ONEDNN_VARIABLE, "1")
+    key = chooser._key()
+    before = {engine: origin(engine) for engine in feature_engines.ENGINES}
+    monkeypatch.setenv(determinism.ONEDNN_VARIABLE, "0")
+    after = {engine: origin(engine) for engine in feature_engines.ENGINES}
+
+    changed = {engine for engine in before if before[engine] != after[engine]}
+    assert changed == {feature_engines.FOLDED, feature_engines.PLAIN}
+    assert chooser._key() != key
+
+
 def test_few_pictures_are_not_worth_a_race(chooser):
     few = chooser.choose(engine_choice.WORTH_MEASURING - 1)
 

@@ -15,26 +15,31 @@ import argparse
 import hashlib
 import io
 import json
+import math
 import os
 import random
-import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-import httpx
-import numpy as np
 import psutil
-from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks.live_platform import (
+    ENDED,
+    Platform,
+    add_dataset,
+    attempt_logs,
+    forget_caches,
+    read_events,
+    wait_for,
+)
+from benchmarks.pictures import STRIPES_PER_CLASS, make_stripes_archive
+
 PHASES = ("prepare", "frozen", "fine_tune", "evaluate", "export")
 SPEC = {
     "preset": "fast",
@@ -51,8 +56,7 @@ SPEC = {
     },
 }
 CHECKPOINT_STEPS = 3
-IMAGES_PER_CLASS = 60
-STEPS_PER_EPOCH = 6  # 84 training pictures in batches of 16
+STEPS_PER_EPOCH = math.ceil(2 * STRIPES_PER_CLASS * 0.7 / 16)  # the spec's batches
 # First step and steps of the phases that train.
 STEPS = {
     "frozen": (0, 12 * STEPS_PER_EPOCH),
@@ -65,7 +69,6 @@ DEADLINE_SECONDS = 600
 # How long after its beginning a phase that counts no steps is killed, at most.
 LONGEST_DELAY_SECONDS = {"prepare": 1.5, "evaluate": 0.4, "export": 1.5}
 FIVE = "five in a row"
-ENDED = ("succeeded", "failed", "cancelled")
 
 
 @dataclass
@@ -88,84 +91,6 @@ class Plan:
         return len(self.died_in)
 
 
-class Platform:
-    """A real `trainyard up` in a folder of its own.
-
-    Args:
-        folder: Its data folder.
-        settings: Further environment variables.
-    """
-
-    def __init__(self, folder: Path, **settings: str) -> None:
-        self.folder = folder
-        self.env = os.environ | {
-            "TRAINYARD_DATA_DIR": str(folder),
-            "TRAINYARD_RETRY_BACKOFF_SECONDS": "0",
-            **settings,
-        }
-        port = 20000 + os.getpid() % 20000
-        self.url = f"http://127.0.0.1:{port}"
-        log = (folder / "up.log").open("ab")
-        self.process = subprocess.Popen(
-            [ROOT / "trainyard", "up", "--port", str(port)],
-            env=self.env,
-            stdout=log,
-            stderr=log,
-        )
-        token_path = folder / "local_token"
-        try:
-            wait_for(lambda: token_path.exists() and self._ready(), 180, "the platform")
-        except BaseException:
-            self.stop()
-            raise
-        token = token_path.read_text().strip()
-        self.http = httpx.Client(
-            base_url=self.url + "/api/v1",
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=30,
-        )
-
-    def _ready(self) -> bool:
-        try:
-            return httpx.get(self.url + "/readyz", timeout=5).status_code == 200  # noqa: PLR2004
-        except httpx.HTTPError:
-            return False
-
-    def stop(self) -> None:
-        """Ends every process of the platform."""
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(timeout=60)
-
-    def job(self, job_id: int) -> dict:
-        """The job as the API shows it."""
-        return self.http.get(f"/jobs/{job_id}").raise_for_status().json()
-
-
-def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
-    """Polls `condition` until it holds; raises `TimeoutError` naming `what`."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f"{what} was not ready after {seconds:.0f} s")
-        time.sleep(0.2)
-
-
-def make_archive(path: Path, seed: int) -> None:
-    """Writes a zip of two classes of noisy stripes, learnable but not trivial."""
-    rng = np.random.default_rng(seed)
-    with zipfile.ZipFile(path, "w") as archive:
-        for label, horizontal in (("across", True), ("down", False)):
-            for number in range(IMAGES_PER_CLASS):
-                wave = np.sin(np.arange(80) / rng.uniform(2, 6)) * 60 + 120
-                plane = np.tile(wave, (80, 1))
-                plane = plane.T if horizontal else plane
-                noisy = plane[..., None] + rng.normal(0, 40, (80, 80, 3))
-                image = Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
-                buffer = io.BytesIO()
-                image.save(buffer, "JPEG", quality=90)
-                archive.writestr(f"{label}/{number:03}.jpg", buffer.getvalue())
-
-
 def draw_plans(jobs: int, rng: random.Random) -> list[Plan]:
     """One plan per job, the phases in turn, and the job that dies five times."""
     plans = [
@@ -180,31 +105,6 @@ def draw_plans(jobs: int, rng: random.Random) -> list[Plan]:
         ("evaluate", rng.random()),
     ]
     return [*plans, Plan(FIVE, five)]
-
-
-def forget_caches(platform: Platform) -> None:
-    """Removes the packs and features that earlier jobs left."""
-    for cache in ("packs", "features"):
-        shutil.rmtree(platform.folder / "storage" / cache, ignore_errors=True)
-
-
-def attempt_logs(platform: Platform, job_id: int) -> list[Path]:
-    """The event logs of a job's attempts, oldest first."""
-    folder = platform.folder / "storage" / "jobs" / str(job_id) / "attempts"
-    return sorted(
-        folder.glob("*/log.jsonl"), key=lambda p: int(p.parent.name.split("-")[0])
-    )
-
-
-def read_events(path: Path) -> list[dict]:
-    """Every whole line of an event log."""
-    events = []
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            events.append(json.loads(line))
-        except ValueError:
-            continue
-    return events
 
 
 def trainer_pids(job_id: int, folder: Path) -> list[int]:
@@ -333,28 +233,10 @@ def submit(platform: Platform, dataset_id: int, model_name: str) -> int:
     return answer.json()["jobs"][0]["id"]
 
 
-def add_dataset(platform: Platform, archive: Path) -> int:
-    """Uploads the archive and waits until its version is published."""
-    with archive.open("rb") as body:
-        answer = platform.http.post(
-            "/datasets",
-            params={"name": "stripes", "filename": archive.name},
-            headers={"Content-Type": "application/octet-stream"},
-            content=body,
-        ).raise_for_status()
-    dataset_id = answer.json()["id"]
-    wait_for(
-        lambda: platform.http.get(f"/datasets/{dataset_id}").json().get("version"),
-        180,
-        "the dataset",
-    )
-    return dataset_id
-
-
 def run(seed: int, jobs: int, folder: Path) -> dict:
     """Runs the whole campaign in `folder` and returns what happened."""
     archive = folder / "stripes.zip"
-    make_archive(archive, seed)
+    make_stripes_archive(archive, seed)
     platform = Platform(folder)
     try:
         dataset_id = add_dataset(platform, archive)

@@ -1,14 +1,19 @@
 """Finds the pictures that a benchmark trains on, as a folder of class folders."""
 
 import importlib.util
+import io
 import os
 import shutil
 import zipfile
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 ROOT = Path(__file__).resolve().parent.parent
 TRASHNET = ROOT.parent / "shared" / "data" / "trashnet.zip"
 DEFECT_THRESHOLD = 0.5
+STRIPES_PER_CLASS = 60
 
 
 def open_pictures(data: Path | None, folder: Path) -> tuple[str, Path]:
@@ -65,3 +70,19 @@ def open_elpv(folder: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, target)
     return folder
+
+
+def make_stripes_archive(path: Path, seed: int) -> None:
+    """Writes a zip of two classes of noisy stripes, learnable but not trivial."""
+    rng = np.random.default_rng(seed)
+    with zipfile.ZipFile(path, "w") as archive:
+        for label, horizontal in (("across", True), ("down", False)):
+            for number in range(STRIPES_PER_CLASS):
+                wave = np.sin(np.arange(80) / rng.uniform(2, 6)) * 60 + 120
+                plane = np.tile(wave, (80, 1))
+                plane = plane.T if horizontal else plane
+                noisy = plane[..., None] + rng.normal(0, 40, (80, 80, 3))
+                image = Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
+                buffer = io.BytesIO()
+                image.save(buffer, "JPEG", quality=90)
+                archive.writestr(f"{label}/{number:03}.jpg", buffer.getvalue())

@@ -20,19 +20,17 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.kill_resume import (
+from benchmarks.live_platform import (
     ENDED,
     Platform,
     add_dataset,
     attempt_logs,
     forget_caches,
-    make_archive,
     read_events,
     wait_for,
 )
+from benchmarks.pictures import TRASHNET, make_stripes_archive
 
-ROOT = Path(__file__).resolve().parent.parent
-TRASHNET = ROOT.parent / "shared" / "data" / "trashnet.zip"
 STARTS = {"first step": "with cached features", "first image": "without any cache"}
 DEADLINE_SECONDS = 900
 
@@ -93,7 +91,7 @@ def pack_archive(folder: Path, data: Path | None) -> Path:
         return source
     archive = folder / "pictures.zip"
     if source is None:
-        make_archive(archive, seed=1)
+        make_stripes_archive(archive, seed=1)
         return archive
     with zipfile.ZipFile(archive, "w") as file:
         for path in sorted(source.rglob("*")):

@@ -174,8 +174,11 @@ def measure(data: Path | None, assignments: list[str], kills: int, seed: int) ->
         title, pictures = open_pictures(data, folder / "pictures")
         (folder / "work").mkdir()
         spec = folder / "SPEC.json"
-        fields = {"kind": "train", "dataset": str(pictures)}
-        fields["training"] = training.model_dump(mode="json")
+        fields = {
+            "kind": "train",
+            "dataset": str(pictures),
+            "training": training.model_dump(mode="json"),
+        }
         spec.write_text(json.dumps(fields))
         found = run_campaign(spec, folder / "work", kills, random.Random(seed))
         text = (folder / "work" / "final" / "evaluation.json").read_text()

@@ -126,7 +126,7 @@ def feed_layers(folder: Path, _scratch: Path, way: str) -> Iterator[Any]:
             keras.layers.RandomBrightness(BRIGHTNESS, value_range=(0, 255)),
         ]
     )
-    pictures = keras.utils.image_dataset_from_directory(
+    pictures: Any = keras.utils.image_dataset_from_directory(
         folder, image_size=(SIDE, SIDE), batch_size=BATCH, verbose=False
     )
     if "cached" in way:
@@ -290,8 +290,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bench-input-") as name:
         scratch = Path(name)
         data, folder = open_pictures(arguments.data, scratch / "pictures")
-        facts = {"data": data}
-        found = facts | measure(folder, scratch, arguments.rounds, arguments.seconds)
+        measured = measure(folder, scratch, arguments.rounds, arguments.seconds)
+        found = {"data": data, **measured}
     if arguments.json:
         print(json.dumps(found))
     else:

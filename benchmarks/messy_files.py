@@ -164,7 +164,7 @@ def build_page(rows: list[tuple[str, str, str]]) -> str:
 
 def main() -> int:
     """Writes the page, or with `--check` compares it with the committed one."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()

@@ -100,10 +100,10 @@ def open_dataset(request: dict[str, Any]) -> Source:
     }
     folder = Path(request["dataset"])
     keras.utils.set_random_seed(seed)
-    train = keras.utils.image_dataset_from_directory(
+    train: Any = keras.utils.image_dataset_from_directory(
         folder / "train", seed=seed, **options
     )
-    validation = keras.utils.image_dataset_from_directory(
+    validation: Any = keras.utils.image_dataset_from_directory(
         folder / "val", shuffle=False, **options
     )
     changes = build_changes(request["training"]["augmentation"])
@@ -152,12 +152,12 @@ def build(request: dict[str, Any], steps: int) -> Any:
         plain, model, peak=spec.frozen_learning_rate, steps=steps
     )
     # Keras would choose XLA, which on a CPU is many times slower here.
-    on_gpu = request["has_gpu"]
+    jit: Any = "auto" if request["has_gpu"] else False
     model.compile(
         optimizer=optimizer,
         loss="categorical_crossentropy",
         metrics=["accuracy"],
-        jit_compile="auto" if on_gpu else False,
+        jit_compile=jit,
     )
     return model
 

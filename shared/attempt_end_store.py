@@ -9,7 +9,15 @@ from shared import audit_store
 from shared.database import read_clock
 from shared.errors import LostLease
 from shared.job_status import JobStatus, is_terminal
-from shared.retry_policy import LOSSES, Counters, Ending, Limits, Verdict, decide_end
+from shared.retry_policy import (
+    LOSSES,
+    MEMORY_KILL,
+    Counters,
+    Ending,
+    Limits,
+    Verdict,
+    decide_end,
+)
 from shared.retry_policy import (
     backoff_ms as policy_backoff_ms,
 )
@@ -32,7 +40,6 @@ def end(
     failure_code: str | None = None,
     exit_code: int | None = None,
     signal: int | None = None,
-    oom: bool = False,
     error_tail: str | None = None,
     backoff_ms: int | None = None,
     limits: Limits | None = None,
@@ -52,7 +59,6 @@ def end(
         failure_code: A word for programs.
         exit_code: Of the child process.
         signal: That ended it.
-        oom: The kernel killed it for memory.
         error_tail: The last of its output; 64 KiB are kept.
         backoff_ms: Wait before the next attempt. Defaults to the policy's.
         limits: The budgets. Default to the settings'.
@@ -89,7 +95,8 @@ def end(
     )
     attempt.ended_at, attempt.outcome = now, outcome
     attempt.charged, attempt.progressed = charge and not permanent, progressed
-    attempt.exit_code, attempt.signal, attempt.oom = exit_code, signal, oom
+    attempt.exit_code, attempt.signal = exit_code, signal
+    attempt.oom, attempt.phase = outcome == MEMORY_KILL, job.phase
     attempt.error_tail = error_tail[-ERROR_TAIL_CHARS:] if error_tail else None
     session.flush()
     audit_store.record(

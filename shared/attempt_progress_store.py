@@ -20,6 +20,8 @@ from shared.sql_dialect import insert
 from shared.tables import Attempt, Checkpoint, Job, Metric, Note
 
 FINAL = "final"
+# Where smaller passes need less memory.
+_PHASES_WITH_PASSES = ("fine_tune", "evaluate")
 METRIC_ROWS = 500  # rows of one INSERT: SQLite takes 32,766 values at most
 
 
@@ -142,8 +144,13 @@ def list_resume_checkpoints(
 
 
 def count_memory_kills(session: Session, job_id: int) -> int:
-    """Counts the job's attempts that the kernel has killed for lack of memory."""
-    counted = select(func.count()).where(Attempt.job_id == job_id, Attempt.oom)
+    """Counts the attempts killed for memory while images went through the network.
+
+    Others are no reason to send fewer through at once.
+    """
+    counted = select(func.count()).where(
+        Attempt.job_id == job_id, Attempt.oom, Attempt.phase.in_(_PHASES_WITH_PASSES)
+    )
     return session.scalar(counted) or 0
 
 

@@ -215,6 +215,7 @@ def _take_best(
             attempt_start_durable=Job.durable,
             started_at=now,
             updated_at=now,
+            phase=None,
             eta_seconds=None,
         )
         .returning(Job)

@@ -18,6 +18,8 @@ MAX_BACKOFF_MS = 15 * 60 * 1000
 
 # The attempt vanished and nobody can say why: uncharged, but not for ever.
 LOSSES = frozenset({"lost", "killed"})
+# The kernel killed the attempt for lack of memory.
+MEMORY_KILL = "oom"
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ class Child:
         if self._orders is None:
             raise ValueError("this child was started with its job")
         order = json.dumps({"spec": str(spec), "folder": str(folder)})
+        self._say("J")
         # The pipe is empty and holds 64 KiB, so the line goes in whole or, when nobody
         # is left to read it, not at all; then `poll` tells.
         with contextlib.suppress(BrokenPipeError):

@@ -22,6 +22,7 @@ import signal
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from shared.retry_policy import MEMORY_KILL
 from worker.child import ChildExit
 
 EXIT_STOPPED = 75
@@ -133,10 +134,9 @@ _KILLED = Ending(
     "The process was killed from outside; the job goes on from its last checkpoint.",
 )
 _OUT_OF_MEMORY = Ending(
-    "oom",
-    "The machine ran out of memory and ended the process. The next attempt puts half "
-    "as many images through the network at once; a smaller `image_size_px` needs less "
-    "as well.",
+    MEMORY_KILL,
+    "The machine ran out of memory and ended the process. A smaller `batch_size` or "
+    "`image_size_px` needs less.",
     charge=True,
 )
 

@@ -10,6 +10,7 @@ The supervisor speaks to it in lines on the control pipe:
     S           stop: SIGTERM, then SIGKILL after the grace period
     F           finish now: SIGUSR2, evaluate and export the best so far
     D           dump all stacks to standard error: SIGUSR1
+    J           a job begins: what was killed for memory before is not its own
 
 How a child ends, whatever dies first:
 
@@ -59,10 +60,12 @@ def main(arguments: list[str]) -> int:
 
     kills_before = count_memory_kills()
     child = _start(options.command)
-    guard = Guard(child, options.lease_seconds, options.grace_seconds)
+    guard = Guard(
+        child, options.lease_seconds, options.grace_seconds, memory_kills=kills_before
+    )
     status = guard.watch(options.control_fd)
     _clear_descendants()
-    report = describe(status, out_of_memory=count_memory_kills() > kills_before)
+    report = describe(status, out_of_memory=guard.saw_memory_kill)
     try:
         os.write(options.status_fd, json.dumps(report).encode() + b"\n")
     except BrokenPipeError:  # the worker is gone: nobody is left to tell
@@ -77,14 +80,28 @@ class Guard:
         child: Process id.
         lease_seconds: Time until the first deadline.
         grace_seconds: Time between SIGTERM and SIGKILL.
+        memory_kills: Of the kernel in our group, before the child began.
     """
 
-    def __init__(self, child: int, lease_seconds: float, grace_seconds: float) -> None:
+    def __init__(
+        self,
+        child: int,
+        lease_seconds: float,
+        grace_seconds: float,
+        *,
+        memory_kills: int,
+    ) -> None:
         self.child = child
         self.grace_seconds = grace_seconds
         self.deadline = _boot_time() + lease_seconds
         self.stopping = False
         self.unread = b""
+        self._memory_kills = memory_kills
+
+    @property
+    def saw_memory_kill(self) -> bool:
+        """Whether the kernel has killed for memory in our group since the job began."""
+        return count_memory_kills() > self._memory_kills
 
     def watch(self, control_fd: int) -> int:
         """Returns the child's wait status once it has ended."""
@@ -123,6 +140,8 @@ class Guard:
             _signal(self.child, signal.SIGUSR2)
         elif line == "D":
             _signal(self.child, signal.SIGUSR1)
+        elif line == "J":
+            self._memory_kills = count_memory_kills()
         elif line.startswith("L") and not self.stopping:
             try:
                 self.deadline = _boot_time() + float(line[1:])

@@ -301,7 +301,6 @@ class _Attempt:
                 failure_code=ending.failure_code or ending.outcome,
                 exit_code=ended.exit_code,
                 signal=ended.signal,
-                oom=ended.oom,
                 error_tail=self.files.read_error_tail(),
                 limits=Limits.from_settings(self.settings),
             )

@@ -61,14 +61,24 @@ def test_a_checkpoint_registered_twice_is_kept_once(database, job_id, claim):
         assert len(job_read_store.list_checkpoints(s, job_id)) == 1
 
 
-def test_memory_kills_are_counted_by_job(database, job_id):
+def test_memory_kills_are_counted_by_job_where_smaller_passes_help(database, job_id):
     with database.transaction() as s:
         other = factories.make_job(s)
-    for oom in (True, False, True):
+    ends = [
+        ("fine_tune", "oom"),
+        ("fine_tune", "killed"),
+        ("evaluate", "oom"),
+        ("prepare", "oom"),
+        ("export", "oom"),
+    ]
+    for phase, outcome in ends:
         claim = database.tx(factories.claim)
         with database.transaction() as s:
+            attempt_store.record_progress(
+                s, job_id, claim.fence, phase=phase, done=1, total=2, unit="steps"
+            )
             attempt_store.end(
-                s, job_id, claim.fence, outcome="-", charge=False, oom=oom, backoff_ms=0
+                s, job_id, claim.fence, outcome=outcome, charge=False, backoff_ms=0
             )
 
     with database.reading() as s:

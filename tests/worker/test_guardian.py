@@ -6,13 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 from tests.worker.processes import ROOT, is_running, seconds_until_gone, wait_until
 from worker import machine_memory
-from worker.guardian import describe
+from worker.guardian import Guard, describe
 
 # Each child writes its own process id, and those of what it started, into the file
 # named by its argument, then does what its name says.
@@ -329,6 +330,27 @@ def test_memory_kills_are_read_from_either_generation(
     monkeypatch.setattr(machine_memory, "CONTROL_GROUPS", tmp_path)
 
     assert machine_memory.count_memory_kills() == 3
+
+
+def test_a_memory_kill_while_a_child_waited_for_its_job_is_not_the_jobs_own(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(machine_memory, "CONTROL_GROUPS", tmp_path)
+    counter = tmp_path / "memory.events"
+    counter.write_text("oom_kill 3")
+    control, speak = os.pipe()
+    child = subprocess.Popen(["sleep", "30"])
+    guard = Guard(child.pid, 30, 1, memory_kills=3)
+    counter.write_text("oom_kill 4")
+    assert guard.saw_memory_kill
+
+    os.write(speak, b"J\n")
+    threading.Timer(0.3, child.kill).start()
+    guard.watch(control)
+
+    assert not guard.saw_memory_kill
+    counter.write_text("oom_kill 5")
+    assert guard.saw_memory_kill
 
 
 def test_memory_kills_are_zero_where_nothing_can_be_read(tmp_path, monkeypatch):

@@ -88,9 +88,13 @@ class TestSuccess:
         for _ in range(2):
             claim = shop.claim()
             with shop.database.transaction() as session:
+                attempt_store.record_progress(
+                    session, claim.job_id, claim.fence, phase="fine_tune", done=1,
+                    total=2, unit="steps",
+                )  # fmt: skip
                 attempt_store.end(
                     session, claim.job_id, claim.fence, outcome="oom", charge=True,
-                    oom=True, backoff_ms=0,
+                    backoff_ms=0,
                 )  # fmt: skip
         claim = shop.run_one()
 

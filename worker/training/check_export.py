@@ -5,9 +5,11 @@ imports TensorFlow and NumPy and nothing of ours, on purpose, so that what works
 works on a user's machine.
 
 FOLDER holds `saved_model/`, `golden.npz` (`pixels`) and `golden/0000` and so on;
-`answers.npz` is written beside them.
+`answers.npz` is written beside them. Exit codes: 0 done; 71 too little memory; 74 the
+disk is full; any other says that the model cannot be used.
 """
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -18,6 +20,8 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import numpy as np
 import tensorflow as tf
+
+NO_MEMORY, DISK_FULL = 71, 74
 
 
 def main(folder: Path) -> None:
@@ -40,4 +44,13 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    try:
+        main(Path(sys.argv[1]))
+    except (MemoryError, tf.errors.ResourceExhaustedError) as failure:
+        sys.stderr.write(f"{failure}\n")
+        sys.exit(NO_MEMORY)
+    except OSError as failure:
+        if failure.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        sys.stderr.write(f"{failure}\n")
+        sys.exit(DISK_FULL)

@@ -4,6 +4,7 @@ Called once per published model, after training has ended and the weights are ch
 a test split that helps to choose anything measures nothing.
 """
 
+import contextlib
 import json
 import math
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 
 from shared.artifacts import write_atomically
 from shared.training_spec import TrainingSpec
+from worker.training import failures
 from worker.training.pack import Pack
 
 # The normal quantile of a two-sided 95 % interval.
@@ -94,6 +96,8 @@ def evaluate(
     pack: Pack,
     spec: TrainingSpec,
     report: Callable[[int, int], None] = lambda _done, _total: None,
+    *,
+    halvings: int = 0,
 ) -> Evaluation:
     """Predicts every test image and measures the model by it.
 
@@ -102,9 +106,11 @@ def evaluate(
         pack: Its `test` split is read.
         spec: Names the batch size.
         report: Called with finished and all images.
+        halvings: How often the batch had to be halved to fit the memory in training.
     """
     rows = np.asarray(pack.splits["test"])
-    probabilities = _predict(model, pack, rows, spec.batch_size, report)
+    size = math.ceil(spec.batch_size / 2**halvings)
+    probabilities = _predict_all(model, pack, rows, size, report)
     labels = np.asarray(pack.labels)
     summary = measure(
         probabilities,
@@ -223,6 +229,25 @@ def measure_calibration(
     return {"ece": error, "bins": bins}
 
 
+def _predict_all(
+    model: keras.Model,
+    pack: Pack,
+    rows: np.ndarray,
+    batch_size: int,
+    report: Callable[[int, int], None],
+) -> np.ndarray:
+    """Predicts in the largest batches that fit the device, `batch_size` at most."""
+    while True:
+        with contextlib.suppress(_TooLarge):
+            return _predict(model, pack, rows, batch_size, report)
+        # The exception held what the failed batch had computed; by now that is gone.
+        batch_size //= 2
+
+
+class _TooLarge(Exception):  # noqa: N818 - control flow: smaller may do
+    """A batch did not fit the device's memory."""
+
+
 def _predict(
     model: keras.Model,
     pack: Pack,
@@ -237,7 +262,12 @@ def _predict(
         pixels = np.asarray(pack.pixels[rows[at : at + size]])
         missing = size - len(pixels)
         padded = np.pad(pixels, ((0, missing), (0, 0), (0, 0), (0, 0)))
-        guesses = model.predict_on_batch(padded.astype(np.float32))
+        try:
+            guesses = model.predict_on_batch(padded.astype(np.float32))
+        except Exception as error:
+            if size == 1 or not failures.is_memory(error):
+                raise
+            raise _TooLarge from error
         probabilities[at : at + len(pixels)] = np.asarray(guesses)[: len(pixels)]
         report(at + len(pixels), len(rows))
     return probabilities

@@ -11,8 +11,10 @@
 A model that fails is not published.
 """
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -96,6 +98,7 @@ def export_saved_model(
     Raises:
         ExportMismatch: When the reloaded model says something else.
         RetryableError: When the clean process could not run.
+        OSError: When the disk is full.
     """
     if keras.backend.backend() != "tensorflow":
         raise InternalError(
@@ -278,13 +281,21 @@ def _run_check(folder: Path) -> None:
             f"The process that reloads the exported model was ended by signal "
             f"{-done.returncode}."
         )
-    if done.returncode:
-        sys.stderr.write(done.stderr)
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise ExportMismatch(
-            f"The exported model cannot be loaded in a clean process: "
-            f"{last[0][:_ERROR_TAIL]} It is not published."
+    if not done.returncode:
+        return
+    sys.stderr.write(done.stderr)
+    if done.returncode == check_export.DISK_FULL:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+    if done.returncode == check_export.NO_MEMORY:
+        raise RetryableError(
+            "The machine's memory is too small to reload the exported model beside "
+            "what else runs here."
         )
+    last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+    raise ExportMismatch(
+        f"The exported model cannot be loaded in a clean process: "
+        f"{last[0][:_ERROR_TAIL]} It is not published."
+    )
 
 
 def _member(name: str) -> zipfile.ZipInfo:

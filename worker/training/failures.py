@@ -4,12 +4,15 @@ The supervisor decides by the exit code whether the job fails now, is tried agai
 whether the try is charged (`worker/endings.py`).
 """
 
+import errno
+import os
 from dataclasses import dataclass
 
 from shared.errors import RetryableError, UserError
 
 _REJECTED, _ERROR, _DEVICE_MEMORY, _FILES = 64, 70, 71, 74
 _LONGEST_MESSAGE = 500
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _DEVICE_MEMORY_WORDS = ("ResourceExhaustedError", "RESOURCE_EXHAUSTED")
 
 
@@ -51,11 +54,8 @@ def explain(error: Exception) -> Failure:
             "training with a smaller `batch_size` or `image_size_px` needs less.",
             _ERROR,
         )
-    if isinstance(error, OSError):
-        where = f" ({error.filename})" if error.filename else ""
-        return Failure(
-            "files", f"A file failed: {error.strerror or error}{where}.", _FILES
-        )
+    if isinstance(error, OSError) or _is_full_disk(error):
+        return Failure("files", f"A file failed: {_name_file_error(error)}.", _FILES)
     if isinstance(error, RetryableError):
         return Failure("interrupted", str(error), _ERROR)
     text = f"{type(error).__name__}: {error}"
@@ -67,7 +67,21 @@ def is_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or _is_device_memory(error)
 
 
+def _is_full_disk(error: Exception) -> bool:
+    # TensorFlow reports a full disk by the class that it has for a full device.
+    return any(os.strerror(number) in str(error) for number in _DISK_FULL)
+
+
+def _name_file_error(error: Exception) -> str:
+    if not isinstance(error, OSError):
+        return os.strerror(errno.ENOSPC)
+    where = f" ({error.filename})" if error.filename else ""
+    return f"{error.strerror or error}{where}"
+
+
 def _is_device_memory(error: Exception) -> bool:
+    if _is_full_disk(error):
+        return False
     # By name: the class is another one in each framework, and importing them to
     # compare is what this module must not do.
     text = f"{type(error).__name__} {str(error)[:200]}"

@@ -57,10 +57,14 @@ def prepare_start(
         for piece in _cut(rows, min(step.images_per_pass, len(rows))):
             step.observe(np.asarray(pack.pixels[np.sort(piece)]))
         if spec.head_start == "logistic":
-            size = step.images_per_pass
             backend = train_step.build_backend(base, replicas)
+
+            def features_of(pixels: np.ndarray) -> np.ndarray:
+                return train_step.predict_in_parts(backend, pixels, replicas, parts=1)
+
             fitted = np.sort(train[:_MOST_FITTED])
-            _fit(spec, pack, head, fitted, size, backend, class_weights)
+            size = step.images_per_pass
+            _fit(spec, pack, head, fitted, size, features_of, class_weights)
 
     return start
 
@@ -71,13 +75,13 @@ def _fit(  # noqa: PLR0917 - the order in which they are used
     head: keras.Model,
     train: np.ndarray,
     size: int,
-    backend: train_step.Backend,
+    features_of: Callable[[np.ndarray], np.ndarray],
     class_weights: np.ndarray | None,
 ) -> None:
     held_out = pack.splits["val"][:_MOST_FITTED]
     rows = np.concatenate([train, held_out])
     features = np.concatenate(
-        [backend.predict(np.asarray(pack.pixels[piece])) for piece in _cut(rows, size)]
+        [features_of(np.asarray(pack.pixels[piece])) for piece in _cut(rows, size)]
     )
     head_start.start_at_regression(
         head,

@@ -10,6 +10,8 @@ the bytes of all layers' outputs, since buffers are used again, to what the proc
 held with its model built, which was 0.75 to 1.0 GiB.
 """
 
+from itertools import pairwise
+
 import keras
 import numpy as np
 
@@ -42,8 +44,11 @@ def count_halvings(
     layers = build_model.list_depth(base)
     weights = _COPIES_OF_WEIGHTS * _FLOAT_BYTES * base.count_params()
     room = _SHARE_OF_LIMIT * limit_bytes - _FRAMEWORK_BYTES - weights
-    per_image = _FLOAT_BYTES * sum(_count_outputs(x) for x in layers[first_trained:])
-    fitting = room / max(1.0, _SHARE_OF_OUTPUTS * per_image)
+    outputs = [_count_outputs(layer) for layer in layers]
+    # What learns keeps all that it gives, what is frozen its widest pair for a moment.
+    kept = _SHARE_OF_OUTPUTS * sum(outputs[first_trained:])
+    widest = max(map(sum, pairwise(outputs)), default=0)
+    fitting = room / max(1.0, _FLOAT_BYTES * max(kept, widest))
     halvings = 0
     while images_per_pass > max(1.0, fitting) * 2**halvings:
         halvings += 1

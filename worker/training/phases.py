@@ -130,6 +130,10 @@ class Trainer:
 
     def _go_on(self, phase: Phase, arrays: Arrays) -> None:
         facts = self._state.facts
+        if phase.least_halvings > facts.get("halvings", 0):
+            # The attempt before had more memory.
+            facts["halvings"] = phase.least_halvings
+            self._tell_smaller_passes(facts["halvings"])
         phase.step.halve_to(facts.get("halvings", 0))
         # Elsewhere than on an accelerator a compiled step takes many times as long.
         compiled = phase.may_compile and facts.get("compiled_by_xla", False)
@@ -143,7 +147,7 @@ class Trainer:
             planned = phase.least_halvings + facts.get("memory_kills", 0)
             facts["halvings"] = max(planned, facts.get("halvings", 0))
             self._tell_smaller_passes(facts["halvings"])
-            self._saved_at = -math.inf
+            self._is_due = True
         phase.step.halve_to(facts.get("halvings", 0))
         self._in_memory(phase, phase.start)
         facts.pop("compiled_by_xla", None)
@@ -218,7 +222,7 @@ class Trainer:
             "the network at a time; the weights are still updated once per "
             f"batch, so the result is the same but for {self._differs_by()}.",
         )
-        self._saved_at = -math.inf
+        self._is_due = True
 
     def _differs_by(self) -> str:
         differences = ["rounding"]
@@ -254,7 +258,7 @@ class Trainer:
         state = self._state
         learning_rate = float(phase.model.optimizer.learning_rate)
         with averaged(phase.model):
-            values = state.end_epoch() | phase.validate()
+            values = state.end_epoch() | self._in_memory(phase, phase.validate)
             self._best.end_epoch(values, lambda: variables.read(phase.model.weights))
         state.metrics_seq += 1
         events.emit(

@@ -84,7 +84,13 @@ def publish(
     """
     events.phase(EVALUATE)
     pack, spec = material.pack, material.spec
-    evaluation = evaluate(model, pack, spec, _progress(EVALUATE, "images"))
+    evaluation = evaluate(
+        model,
+        pack,
+        spec,
+        _progress(EVALUATE, "images"),
+        halvings=state.facts.get("halvings", 0),
+    )
     stopwatch.switch(EXPORT)
     events.phase(EXPORT)
     scratch = request.workdir / "export"

@@ -96,7 +96,8 @@ class TrainStep:
     @property
     def images_per_pass(self) -> int:
         """Most images that go through the network at once, over all devices."""
-        return max(1, math.ceil(self._full_pass / 2**self.halvings))
+        halved = math.ceil(self._full_pass / 2**self.halvings)
+        return max(self._replicas.count, halved)
 
     @property
     def can_halve(self) -> bool:
@@ -152,20 +153,25 @@ class TrainStep:
         Shapes:
             inputs: (n, ...).
         """
-        missing = -len(inputs) % self._replicas.count
-        whole = np.concatenate([inputs, inputs[:missing]]) if missing else inputs
+        rows = math.ceil(len(inputs) / self._replicas.count) * self._replicas.count
         with _telling_memory():
-            self._backend.observe(whole)
+            self._backend.observe(_repeat(inputs, rows))
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
         """Returns the model's probabilities for `inputs`.
+
+        In as many parts as a pass has been halved, so that what fits in training fits
+        here too.
+
+        Raises:
+            DeviceMemoryTooSmall: When a part does not fit.
 
         Shapes:
             inputs: (n, ...).
             returns: (n, classes) float32.
         """
-        missing = -len(inputs) % self._replicas.count
-        return self._backend.predict(_pad(inputs, missing))[: len(inputs)]
+        parts = 2**self.halvings
+        return predict_in_parts(self._backend, inputs, self._replicas, parts=parts)
 
     def _split(self, batch: Batch) -> tuple[np.ndarray, ...]:
         """Cuts a batch into passes of one shape, filled up with rows that count 0.
@@ -183,8 +189,7 @@ class TrainStep:
         counted = np.ones(images, np.float32)
         weights = given[0] if given else counted
         missing = passes * rows - images
-        # Images of the batch itself: BatchNormalization may look at all of a pass.
-        filled = np.concatenate([inputs, inputs[:missing]]) if missing else inputs
+        filled = _repeat(inputs, passes * rows)
         others = (_pad(part, missing) for part in (labels, weights, counted))
         return tuple(
             part.reshape(passes, rows, *part.shape[1:]) for part in (filled, *others)
@@ -214,6 +219,27 @@ def build_backend(
     )
 
     return TensorFlowStep(model, replicas, jit_compile=jit_compile)
+
+
+def predict_in_parts(
+    backend: Backend, inputs: np.ndarray, replicas: Replicas, *, parts: int
+) -> np.ndarray:
+    """Returns what `backend` says of `inputs`, asked in parts of one shape.
+
+    Raises:
+        DeviceMemoryTooSmall: When a part does not fit.
+
+    Shapes:
+        inputs: (n, ...).
+        returns: (n, ...) float32.
+    """
+    size = math.ceil(len(inputs) / parts / replicas.count) * replicas.count
+    said = []
+    for at in range(0, len(inputs), size):
+        part = inputs[at : at + size]
+        with _telling_memory():
+            said.append(backend.predict(_pad(part, size - len(part)))[: len(part)])
+    return np.concatenate(said)
 
 
 def list_random_states(model: keras.Model) -> list[Any]:
@@ -289,6 +315,13 @@ def _telling_memory() -> Iterator[None]:
         if not failures.is_memory(error):
             raise
         raise DeviceMemoryTooSmall from error
+
+
+def _repeat(inputs: np.ndarray, rows: int) -> np.ndarray:
+    """Fills up to `rows` with images again: BatchNormalization looks at all of them."""
+    if rows == len(inputs):
+        return inputs
+    return inputs[np.arange(rows) % len(inputs)]
 
 
 def _pad(part: np.ndarray, missing: int) -> np.ndarray:

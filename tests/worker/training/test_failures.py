@@ -47,6 +47,21 @@ def test_a_device_that_is_too_small_is_told_by_the_framework_s_own_exception():
     assert failure.permanent
 
 
+def test_a_disk_that_fills_up_under_tensorflow_is_a_file_that_failed(tmp_path):
+    import tensorflow as tf  # noqa: PLC0415 - its import takes seconds
+
+    # Every write to this device fails as on a full disk.
+    (tmp_path / "full").symlink_to("/dev/full")
+    error = catch(lambda: tf.io.write_file(str(tmp_path / "full"), "x" * 2**20))
+
+    failure = explain(error)
+
+    assert type(error).__name__ == "ResourceExhaustedError"
+    assert (failure.code, failure.exit_code) == ("files", 74)
+    assert "No space left" in failure.message
+    assert not failure.permanent
+
+
 def test_a_device_that_is_too_small_is_told_by_its_status_under_other_frameworks():
     class XlaRuntimeError(RuntimeError):
         """As JAX raises it; JAX is not installed here."""

@@ -56,6 +56,8 @@ spec, state = parse_training_spec(spec), TrainingState()
 material = phase_setup.Material(spec, build_pack(folder), [], 1)
 phase = phase_setup.build_fine_tune(material, state, BestWeights(spec, state, []))
 phase.step.halve_to(int(sys.argv[4]))
+if sys.argv[5] == "starts":
+    phase.start()
 phase.train.start_epoch(0)
 rows, compute_loss = [0] * devices, phase.model.compute_loss
 def count(replica, images):
@@ -101,10 +103,19 @@ def one(folder):
     return train(folder, devices=1)
 
 
-def train(folder, *, devices, halvings=0, **changes):
+def train(folder, *, devices, halvings=0, starts=False, **changes):
     spec = json.dumps(SPEC | changes)
     done = subprocess.run(
-        [sys.executable, "-c", CODE, str(folder), str(devices), spec, str(halvings)],
+        [
+            sys.executable,
+            "-c",
+            CODE,
+            str(folder),
+            str(devices),
+            spec,
+            str(halvings),
+            "starts" if starts else "-",
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -132,6 +143,23 @@ def test_devices_share_the_rows_and_reach_the_weights_of_one(
     for name, array in one["arrays"].items():
         np.testing.assert_allclose(many["arrays"][name], array, rtol=1e-3, atol=1e-5)
     assert many["judged"] == pytest.approx(one["judged"], rel=1e-4)
+
+
+def test_a_batch_smaller_than_half_the_devices_reaches_the_weights_of_one(folder):
+    small = {"batch_size": 2, "fine_tune_epochs": 1}
+    one, many = (train(folder, devices=n, halvings=1, **small) for n in (1, 5))
+
+    assert sum(many["rows"]) == sum(one["rows"])
+    for name, array in one["arrays"].items():
+        np.testing.assert_allclose(many["arrays"][name], array, rtol=1e-3, atol=1e-5)
+
+
+def test_a_phase_starts_on_devices_that_do_not_divide_its_batch(folder):
+    told = train(
+        folder, devices=3, starts=True, batch_norm="trained", head_start="logistic"
+    )
+
+    assert told["exact"]
 
 
 def test_dropout_on_several_devices_repeats_itself_to_the_bit(folder):

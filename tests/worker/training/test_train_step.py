@@ -179,17 +179,20 @@ class Lab:
             seed=0,
             shuffle=True,
         )
+
+        def validate():
+            return {"val_loss": 1.0 / state.epoch, "val_accuracy": 0.5}
+
         phase = phases.Phase(
             name="frozen",
             next_name="evaluate",
             model=step.model,
             step=step,
             train=train,
-            validate=lambda: {"val_loss": 1.0 / state.epoch, "val_accuracy": 0.5},
             epochs=self.spec.frozen_epochs,
             first_epoch=0,
             makers=0,
-            **options,
+            **({"validate": validate} | options),
         )
         phases.Trainer(
             self.spec,
@@ -225,6 +228,49 @@ def test_too_little_memory_halves_the_passes_says_so_and_goes_on(tmp_path, capfd
     assert (state.step, state.facts["halvings"]) == (6, 2)
     planned = Lab(tmp_path / "planned").train(build_step(2, dropout=0.5), state_of(0))
     assert all(np.array_equal(a, b) for a, b in zip(starved, planned, strict=True))
+
+
+def test_what_is_only_asked_goes_in_as_small_parts_as_what_is_learned():
+    step = build_step(8, most=3)
+    inputs = draw_batch(8)[0]
+    with pytest.raises(DeviceMemoryTooSmall):
+        step.predict(inputs)
+
+    step.halve_to(2)
+
+    whole = build_step(8).predict(inputs)
+    np.testing.assert_allclose(step.predict(inputs), whole, rtol=1e-6)
+
+
+def test_a_validation_that_does_not_fit_halves_the_passes_and_goes_on(tmp_path, capfd):
+    step, state, lab = build_step(4, most=5), TrainingState(), Lab(tmp_path)
+    inputs = draw_batch(8)[0]
+
+    def validate():
+        step.predict(inputs)
+        return {"val_loss": 1.0 / state.epoch, "val_accuracy": 0.5}
+
+    lab.train(step, state, validate=validate)
+
+    assert (state.step, state.facts["halvings"]) == (6, 1)
+    assert "did not fit the device's memory" in read_notes(capfd)[0]
+    assert lab.saved()[-1]["facts"] == {"halvings": 1}, "saved with the first that fits"
+
+
+def test_an_attempt_on_a_machine_with_less_memory_halves_what_the_first_did_not(
+    tmp_path, capfd
+):
+    lab = Lab(tmp_path, checkpoint_every={"steps": 1})
+    lab.train(build_step(8), TrainingState())
+    stored = checkpoint.list_checkpoints(tmp_path)[1]
+    request = load_request(write_spec(tmp_path / "SPEC.json", "-", {}), tmp_path)
+    later = checkpoint._load(Candidate(stored, None), replace(request, spec_sha=""))
+    step = build_step(8)
+
+    lab.train(step, later.state, later.arrays, least_halvings=2)
+
+    assert (step.halvings, later.state.facts["halvings"]) == (2, 2)
+    assert "in 4 parts of a batch" in read_notes(capfd)[0]
 
 
 def state_of(halvings):

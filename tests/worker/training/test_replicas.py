@@ -154,14 +154,6 @@ def test_a_batch_smaller_than_half_the_devices_reaches_the_weights_of_one(folder
         np.testing.assert_allclose(many["arrays"][name], array, rtol=1e-3, atol=1e-5)
 
 
-def test_a_phase_starts_on_devices_that_do_not_divide_its_batch(folder):
-    told = train(
-        folder, devices=3, starts=True, batch_norm="trained", head_start="logistic"
-    )
-
-    assert told["exact"]
-
-
 def test_dropout_on_several_devices_repeats_itself_to_the_bit(folder):
     told = train(folder, devices=2, head={"units": [8], "dropout": 0.5})
 

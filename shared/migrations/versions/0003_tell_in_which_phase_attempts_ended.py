@@ -14,4 +14,4 @@ depends_on = None
 
 def upgrade() -> None:
     # Null where the release that runs beside this one ended the attempt, or before.
-    op.add_column('attempts', sa.Column('phase', sa.String(), nullable=True))
+    op.add_column('attempts', sa.Column('phase', sa.Text(), nullable=True))

@@ -226,8 +226,8 @@ class Attempt(Base):
     exit_code: Mapped[int | None]
     signal: Mapped[int | None]
     oom: Mapped[bool] = mapped_column(default=False)
-    phase: Mapped[str | None]  # the job's when it ended
     error_tail: Mapped[str | None]  # last 64 KiB of output, on failure
+    phase: Mapped[str | None]  # the job's when it ended
     __table_args__ = (Index("ix_attempts_worker", "worker_id", "ended_at"),)
 
 

@@ -6,6 +6,8 @@ program under TensorFlow, which goes on from that checkpoint as any later attemp
 would: it evaluates, exports and proves the model with the very weights.
 """
 
+import errno
+import json
 import os
 import signal
 import sys
@@ -14,10 +16,15 @@ from typing import NoReturn
 
 import keras
 
+from shared import artifacts
 from shared.errors import UserError
 from worker import events
+from worker.training import checkpoint
+from worker.training.request import Request
+from worker.training.training_state import EVALUATE
 
 _TRAINS, _PUBLISHES = ("tensorflow", "jax"), "tensorflow"
+_SPEC_NAME = "SPEC.publish.json"
 
 
 def check_backend() -> None:
@@ -39,7 +46,7 @@ def can_publish() -> bool:
     return keras.backend.backend() == _PUBLISHES
 
 
-def go_on_under_tensorflow(spec: Path, workdir: Path) -> NoReturn:
+def go_on_under_tensorflow(spec: Path, request: Request) -> NoReturn:
     """Becomes `worker.training.run` under TensorFlow, in this very process.
 
     The process number, the standard streams and the event stream stay, so whoever
@@ -47,10 +54,16 @@ def go_on_under_tensorflow(spec: Path, workdir: Path) -> NoReturn:
 
     Args:
         spec: The SPEC.json.
-        workdir: The attempt's folder, with a checkpoint of the finished training.
+        request: What it asked for; the training is done.
+
+    Raises:
+        OSError: When the disk was too full to save the finished training, which
+            TensorFlow would then train again.
     """
+    spec = _name_own_checkpoint(spec, request)
     environment = os.environ | events.hand_down() | {"KERAS_BACKEND": _PUBLISHES}
-    command = [sys.executable, "-m", "worker.training.run", str(spec), str(workdir)]
+    workdir = str(request.workdir)
+    command = [sys.executable, "-m", "worker.training.run", str(spec), workdir]
     sys.stdout.flush()
     sys.stderr.flush()
     # Handlers do not outlive this program, and by default these two would end the next
@@ -58,3 +71,31 @@ def go_on_under_tensorflow(spec: Path, workdir: Path) -> NoReturn:
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     os.execve(sys.executable, command, environment)  # noqa: S606 - our own program
+
+
+def _name_own_checkpoint(spec: Path, request: Request) -> Path:
+    """Returns a spec that resumes where this process stands.
+
+    A supervisor has named the checkpoints that there were when the attempt began; the
+    end of the training is in one that the attempt has written since.
+    """
+    given = [candidate.path for candidate in request.resume_from or ()]
+    own = checkpoint.list_checkpoints(request.workdir / "ckpt")[:1]
+    newest = (own or given)[:1]
+    if not newest or _read_phase(newest[0]) != EVALUATE:
+        raise OSError(
+            errno.ENOSPC, "No space is left for the checkpoint of the finished training"
+        )
+    if request.runs_alone or not own:
+        return spec
+    fields = json.loads(spec.read_text())
+    manifest_sha = artifacts.sha256_file(own[0] / artifacts.MANIFEST)
+    row = {"path": str(own[0].absolute()), "manifest_sha": manifest_sha}
+    fields["resume_from"] = [row, *fields["resume_from"]]
+    with artifacts.write_atomically(request.workdir / _SPEC_NAME) as path:
+        path.write_text(json.dumps(fields))
+    return request.workdir / _SPEC_NAME
+
+
+def _read_phase(path: Path) -> str:
+    return str(json.loads((path / artifacts.MANIFEST).read_text())["phase"])

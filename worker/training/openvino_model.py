@@ -49,6 +49,10 @@ def build_runner(
             "ENABLE_CPU_PINNING": False,
         },
     )
+    # Once on one thread: the bindings' first call builds tables under a lock, in which
+    # Python may change threads. The next first call waits for the lock without letting
+    # go of the interpreter, and nothing runs any more.
+    compiled.create_infer_request().infer([_blank(batch_rows, image_size_px)])
     mine = threading.local()
 
     def run(pixels: np.ndarray) -> np.ndarray:
@@ -59,6 +63,10 @@ def build_runner(
         return np.array(request.infer([pixels], share_inputs=True)[0])
 
     return run
+
+
+def _blank(rows: int, side_px: int) -> np.ndarray:
+    return np.zeros((rows, side_px, side_px, 3), np.uint8)
 
 
 def name_version() -> str:

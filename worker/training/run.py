@@ -48,7 +48,11 @@ def main(arguments: list[str]) -> int:
     spec_path, workdir = map(Path, arguments)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        is_published = train(load_request(spec_path, workdir), stops, started=started)
+        request = load_request(spec_path, workdir)
+        if not train(request, stops, started=started):
+            from worker.training import backend_change  # noqa: PLC0415 - imports Keras
+
+            backend_change.go_on_under_tensorflow(spec_path, request)
     except Stopped:
         return STOPPED_EXIT_CODE
     except Exception as error:  # noqa: BLE001 - every failure gets its exit code
@@ -61,10 +65,6 @@ def main(arguments: list[str]) -> int:
             permanent=failure.permanent,
         )
         return failure.exit_code
-    if not is_published:
-        from worker.training import backend_change  # noqa: PLC0415 - imports Keras
-
-        backend_change.go_on_under_tensorflow(spec_path, workdir)
     return 0
 
 

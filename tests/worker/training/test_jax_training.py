@@ -1,5 +1,9 @@
 """The same spec under KERAS_BACKEND=jax: trained, killed, resumed and published."""
 
+import errno
+import json
+import shutil
+
 import pytest
 
 from tests.worker.training.engine_process import (
@@ -13,6 +17,8 @@ from tests.worker.training.engine_process import (
     write_spec,
 )
 from tests.worker.training.pictures import write_pictures
+from worker.training.backend_change import go_on_under_tensorflow
+from worker.training.request import load_request
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -43,7 +49,11 @@ def spec(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory, spec):
-    return run_to_end(spec, tmp_path_factory.mktemp("straight"), **JAX)
+    """Under a supervisor, which names the checkpoints there were before: none."""
+    folder = tmp_path_factory.mktemp("straight")
+    supervised = json.loads(spec.read_text()) | {"resume_from": []}
+    (folder / "SPEC.json").write_text(json.dumps(supervised))
+    return run_to_end(folder / "SPEC.json", folder, **JAX)
 
 
 def test_jax_trains_and_tensorflow_publishes_in_one_process(straight):
@@ -58,7 +68,21 @@ def test_jax_trains_and_tensorflow_publishes_in_one_process(straight):
         "export",
     ]
     assert len(straight.named("finished")) == 1
+    (resumed,) = straight.named("resumed")
+    assert (resumed["phase"], resumed["step"]) == ("evaluate", 30)
     assert evaluation["parity"]["pixels_max_abs_diff"] <= 1e-5
+
+
+def test_a_training_whose_end_found_no_space_is_not_trained_again(
+    tmp_path, spec, straight
+):
+    before = sorted((straight.workdir / "ckpt").glob("[0-9]*"))[-2]
+    shutil.copytree(before, tmp_path / "ckpt" / before.name)
+
+    with pytest.raises(OSError, match="No space is left") as raised:
+        go_on_under_tensorflow(spec, load_request(spec, tmp_path))
+
+    assert raised.value.errno == errno.ENOSPC
 
 
 def test_killed_under_jax_it_ends_as_if_nothing_had_happened(tmp_path, spec, straight):

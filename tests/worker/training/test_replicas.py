@@ -173,3 +173,17 @@ def test_statistics_learned_on_several_devices_repeat_themselves_to_the_bit(
         and not np.array_equal(array, told["arrays"][name])
     ]
     assert moved, "BatchNormalization has learned"
+
+
+def test_the_phase_starts_on_several_devices_at_the_regression(folder):
+    told = train(
+        folder,
+        devices=3,
+        starts=True,
+        batch_norm="trained",
+        head_start="logistic",
+        head={"units": [], "dropout": 0},
+        frozen_epochs=1,
+    )
+
+    assert told["exact"]

@@ -237,11 +237,12 @@ def _predict_all(
     report: Callable[[int, int], None],
 ) -> np.ndarray:
     """Predicts in the largest batches that fit the device, `batch_size` at most."""
+    size = min(batch_size, len(rows))
     while True:
         with contextlib.suppress(_TooLarge):
-            return _predict(model, pack, rows, batch_size, report)
+            return _predict(model, pack, rows, size, report)
         # The exception held what the failed batch had computed; by now that is gone.
-        batch_size //= 2
+        size //= 2
 
 
 class _TooLarge(Exception):  # noqa: N818 - control flow: smaller may do
@@ -252,11 +253,10 @@ def _predict(
     model: keras.Model,
     pack: Pack,
     rows: np.ndarray,
-    batch_size: int,
+    size: int,
     report: Callable[[int, int], None],
 ) -> np.ndarray:
     """Predicts in batches of one size, so that nothing is compiled twice."""
-    size = min(batch_size, len(rows))
     probabilities = np.empty((len(rows), len(pack.classes)), np.float32)
     for at in range(0, len(rows), size):
         pixels = np.asarray(pack.pixels[rows[at : at + size]])

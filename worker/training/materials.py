@@ -1,11 +1,8 @@
 """Gets everything ready that training is made from: pixels, features, facts."""
 
-import platform
 from dataclasses import replace
 from typing import Any
 
-import cv2
-import keras
 import numpy as np
 
 from shared.base_models import resolve_image_size_px
@@ -18,6 +15,7 @@ from worker.training import (
     determinism,
     features,
     pack,
+    versions,
 )
 from worker.training.augmentation_choice import Choice
 from worker.training.background_writer import BackgroundWriter
@@ -91,10 +89,12 @@ def is_same_dataset(material: Material, state: TrainingState) -> bool:
 def note_facts(request: Request, material: Material, state: TrainingState) -> None:
     """Writes into the state what this and every later attempt must repeat.
 
-    The dataset it is trained on; and, for each attempt that the kernel has killed for
-    lack of memory since, one more halving of what goes through the network at once.
+    The dataset it is trained on; what computes here, which the next attempt compares;
+    and, for each attempt that the kernel has killed for lack of memory since, one more
+    halving of what goes through the network at once.
     """
     state.facts["fingerprint"] = material.pack.fingerprint
+    versions.note_machine(state)
     known = state.facts.get("memory_kills", 0)
     if request.memory_kills <= known:
         return
@@ -255,24 +255,11 @@ def build_writer(request: Request) -> BackgroundWriter:
     facts = {
         "spec_sha": request.spec_sha,
         "fence": request.job.get("fence"),
-        "versions": list_versions(),
+        "versions": versions.list_versions(),
     }
     folder = request.workdir / "ckpt"
     writer = CheckpointWriter(folder, facts, prune=request.runs_alone)
     return BackgroundWriter(writer)
-
-
-def list_versions() -> dict[str, str]:
-    """Returns the versions of all that decides the numbers."""
-    backend = keras.backend.backend()
-    return {
-        "python": platform.python_version(),
-        "keras": keras.__version__,
-        backend: __import__(backend).__version__,
-        "numpy": np.__version__,
-        "opencv": cv2.__version__,
-        "machine": platform.machine(),
-    }
 
 
 def _durable(what: str, unit: str) -> Any:

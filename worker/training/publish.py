@@ -15,10 +15,11 @@ import keras
 from shared import artifacts
 from shared.training_spec import TrainingSpec
 from worker import events
+from worker.training import versions
 from worker.training.evaluate import evaluate
 from worker.training.export_saved_model import ARCHIVE, export_saved_model
 from worker.training.labelled_images import read_dataset
-from worker.training.materials import Material, list_versions
+from worker.training.materials import Material
 from worker.training.model_card import write_model_card
 from worker.training.request import Request
 from worker.training.training_state import (
@@ -145,7 +146,7 @@ def _describe(
         "batch": 0,
         "spec_sha": request.spec_sha,
         "fingerprint": state.facts["fingerprint"],
-        "versions": list_versions(),
+        "versions": versions.list_versions(),
         "summary": {
             "accuracy": numbers["accuracy"],
             "interval": numbers["interval"],

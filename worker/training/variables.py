@@ -33,6 +33,8 @@ def read(variables: Sequence[Any]) -> list[NamedArray]:
 def write(variables: Sequence[Any], arrays: Sequence[NamedArray]) -> None:
     """Assigns `arrays` to `variables`, in order.
 
+    Random states are whole numbers of another width in each backend.
+
     Raises:
         InternalError: When a path, shape or type differs; nothing is assigned then.
     """
@@ -45,7 +47,7 @@ def write(variables: Sequence[Any], arrays: Sequence[NamedArray]) -> None:
             f"{len(ours)} here; different: {odd}."
         )
     for variable, array in zip(variables, arrays, strict=True):
-        variable.assign(array.value)
+        variable.assign(array.value.astype(_type_of(variable.dtype), copy=False))
 
 
 def read_all(model: keras.Model) -> Arrays:
@@ -74,4 +76,10 @@ def _copy(variable: Any) -> np.ndarray:
 
 
 def _describe(path: str, shape: Sequence[int], dtype: Any) -> str:
-    return f"{path} {tuple(shape)} {np.dtype(str(dtype)).name}"
+    kind = _type_of(dtype)
+    name = "integer" if np.issubdtype(kind, np.integer) else kind.name
+    return f"{path} {tuple(shape)} {name}"
+
+
+def _type_of(dtype: Any) -> np.dtype:
+    return np.dtype(str(dtype))

@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from shared.presets import build_training_spec
+from tests.worker.training.hungry_layer import Hungry
 from tests.worker.training.pictures import build_pack
 from worker.training import evaluate, model_card
 
@@ -121,6 +122,28 @@ def test_evaluation_reads_the_test_split_and_keeps_every_prediction(tmp_path):
     assert np.allclose(table["probabilities"], expected, atol=1e-6)
     assert summary["images"] == len(test) == reports[-1][1]
     assert summary["parity"] == {"golden_images": 3}
+
+
+def test_test_images_that_do_not_fit_the_memory_at_once_are_asked_in_halves(tmp_path):
+    tried = []
+
+    class Watched(keras.Model):
+        def predict_on_batch(self, x):
+            tried.append(len(x))
+            return super().predict_on_batch(x)
+
+    pack = build_pack(tmp_path, each=20)
+    image = keras.Input((32, 32, 3))
+    pooled = Hungry(most=2)(keras.layers.GlobalAveragePooling2D()(image))
+    model = Watched(image, keras.layers.Dense(2, activation="softmax")(pooled))
+
+    result = evaluate.evaluate(
+        model, pack, build_training_spec(overrides={"batch_size": 64})
+    )
+
+    assert len(result.rows) == 6
+    assert np.allclose(result.probabilities.sum(axis=1), 1)
+    assert tried == [6, 3, *[1] * 6], "no size is tried twice"
 
 
 def test_model_card_tells_accuracy_interval_and_recipe(tmp_path, measured):

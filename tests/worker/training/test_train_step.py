@@ -3,14 +3,15 @@
 import json
 from dataclasses import replace
 
+import cv2
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from shared.errors import UserError
 from shared.training_spec import parse_training_spec
 from tests.worker.training.engine_process import write_spec
+from tests.worker.training.hungry_layer import Hungry
 from tests.worker.training.pictures import build_pack
 from worker.training import (
     checkpoint,
@@ -19,6 +20,7 @@ from worker.training import (
     materials,
     phases,
     variables,
+    versions,
 )
 from worker.training.background_writer import BackgroundWriter
 from worker.training.batches import FeatureBatches
@@ -31,24 +33,6 @@ from worker.training.train_step import DeviceMemoryTooSmall, TrainStep
 from worker.training.training_state import Stopwatch, TrainingState
 
 CLASSES, FEATURES, IMAGES = 3, 5, 12
-
-
-class Hungry(keras.layers.Layer):
-    """Asks the allocator for 4 EiB when more than `most` rows come at once."""
-
-    def __init__(self, most):
-        super().__init__(name="hungry")
-        self.most = most
-        # A variable, so that nothing is computed while the graph is built.
-        self.side = self.add_weight(
-            shape=(), dtype="int32", initializer="zeros", trainable=False, name="side"
-        )
-        self.side.assign(2**30)
-
-    def call(self, inputs):
-        if inputs.shape[0] is None or inputs.shape[0] <= self.most:
-            return inputs
-        return inputs + tf.reduce_sum(tf.zeros(tf.fill([2], self.side.value)))
 
 
 def build_step(
@@ -315,6 +299,20 @@ def test_each_kill_for_lack_of_memory_halves_the_passes_once(
 
     assert state.facts.get("halvings") == halvings
     assert state.facts["fingerprint"] == material.pack.fingerprint
+
+
+def test_an_attempt_that_computes_otherwise_than_the_one_before_says_so(capfd):
+    state = TrainingState()
+    versions.note_machine(state)
+    versions.note_machine(state)
+    assert not read_notes(capfd)
+
+    state.facts["computed_by"] |= {"opencv": "4.0"}
+    versions.note_machine(state)
+
+    (note,) = read_notes(capfd)
+    assert f"opencv 4.0 -> {cv2.__version__}" in note
+    assert state.facts["computed_by"] == versions.describe_machine()
 
 
 def test_one_image_that_does_not_fit_ends_the_training_with_a_sentence(tmp_path):

@@ -71,6 +71,10 @@ def _with_fused_layers(base: keras.Model, replicas: Replicas) -> keras.Model:
     with replicas.scope():
         copy = keras.models.clone_model(base, clone_function=replace)
     copy.set_weights(base.get_weights())
+    for layer in copy._flatten_layers():  # noqa: SLF001 - the only way into a nested block
+        if isinstance(layer, layers.Normalization):
+            # It computes with constants that it derives from its weights, once.
+            layer.finalize_state()
     return copy
 
 

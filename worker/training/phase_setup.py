@@ -72,16 +72,19 @@ def build_frozen(material: Material, views: list[np.ndarray]) -> Phase:
     spec, pack = material.spec, material.pack
     determinism.start_model(spec.seed)
     head = build_model.build_head(spec, views[0].shape[1], len(pack.classes))
-    if spec.head_start == "logistic":
-        head_start.start_at_regression(
-            head,
-            views,
-            pack.labels,
-            train=pack.splits["train"],
-            held_out=pack.splits["val"],
-            seed=spec.seed,
-            class_weights=_class_weights(material),
-        )
+
+    def start() -> None:
+        if spec.head_start == "logistic":
+            head_start.start_at_regression(
+                head,
+                views,
+                pack.labels,
+                train=pack.splits["train"],
+                held_out=pack.splits["val"],
+                seed=spec.seed,
+                class_weights=_class_weights(material),
+            )
+
     train = FeatureBatches(views, **_training_split(material))
     held_out = FeatureBatches(
         views[:1], **_held_out_split(material, _FEATURES_PER_PASS)
@@ -100,6 +103,7 @@ def build_frozen(material: Material, views: list[np.ndarray]) -> Phase:
         epochs=spec.frozen_epochs,
         first_epoch=0,
         makers=0,
+        start=start,
     )
 
 

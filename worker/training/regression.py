@@ -14,17 +14,21 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-# The regression keeps its rows in memory in float64: 25,000 at 1,280 features. As much
-# again goes to the held-out rows and to what it computes.
+from shared.errors import UserError
+
+# The rows to fit and those held out are in memory in float64, and nothing else of their
+# size is: 26,000 rows at 1,280 features. A tenth at most is held out.
 _MOST_BYTES = 256 << 20
+_MOST_HELD_OUT = 0.1
+_BLOCK_ROWS = 512
 _MOST_ITERATIONS = 200
 # Inverse strengths of the penalty on weights of standardised features, from far too
 # strong to far too weak for some thousand rows; validation decides.
 _STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 _MOST_WORSE = 2  # strengths in a row that were no better: those beyond are not tried
-_SMALLEST_DEVIATION = 1e-3  # a feature that never changes stays without weight
-
-
+# A feature that varies by less than this share of what is usual stays without weight:
+# divided by so little, rounding would look like knowledge.
+_SMALLEST_DEVIATION = 1e-3
 _SMALLEST_PROBABILITY = 1e-7  # as in Keras's own cross-entropy
 
 
@@ -87,31 +91,64 @@ def fit_regression(
         seed: The run's seed.
         class_weights: What a picture of each class counts. Defaults to 1.
 
+    Raises:
+        UserError: When a feature is no number.
+
     Shapes:
         views: one (rows, features) float32 each.
         labels: (rows,) integers.
     """
-    features = views[0]
-    most_rows = _MOST_BYTES // (8 * features.shape[1])
+    most_rows = _MOST_BYTES // (8 * views[0].shape[1])
+    held_out = held_out[: max(1, int(_MOST_HELD_OUT * most_rows))]
+    most_rows -= len(held_out)
+    random = np.random.default_rng(seed)
     if len(train) * len(views) > most_rows:
-        random = np.random.default_rng(seed)
         train = _draw(train, labels, most_rows // len(views), random)
-    held_out = held_out[:most_rows]
-    x = np.concatenate([np.asarray(view[train], np.float64) for view in views])
+    x, judged = _gather(views, train), _gather(views[:1], held_out)
     y = np.tile(labels[train], len(views))
-    mean, deviation = x.mean(axis=0), x.std(axis=0)
-    # What never changes becomes 0 here, and so stays without weight.
-    scale = np.where(deviation > _SMALLEST_DEVIATION, deviation, 1)
+    mean, scale = _measure_spread(x)
     best = _fit(
         _standardised(x, mean, scale),
         y,
-        _standardised(np.array(features[held_out], np.float64), mean, scale),
+        _standardised(judged, mean, scale),
         labels[held_out],
         None if class_weights is None else class_weights[y],
     )
     weights, biases = _as_softmax(best)
     kernel, bias = _for_all_classes(weights, biases, best.classes_, classes)
     return Regression(mean, scale, kernel, bias)
+
+
+def _gather(views: Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """Copies `rows` of every view, one after the other, into one float64 array."""
+    x = np.empty((len(views) * len(rows), views[0].shape[1]))
+    for number, view in enumerate(views):
+        for at in range(0, len(rows), _BLOCK_ROWS):
+            block = rows[at : at + _BLOCK_ROWS]
+            first = number * len(rows) + at
+            x[first : first + len(block)] = view[block]
+    total = x.sum()  # of numbers as small as features are, it is one
+    if not np.isfinite(total):
+        raise UserError(
+            "The base model says something of these pictures that is no number, so no "
+            "head can learn from it: its weights hold values that are no numbers, or "
+            "the precision is too small for them. Choose other `weights`.",
+            field="training.weights",
+        )
+    return x
+
+
+def _measure_spread(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns each feature's mean, and its deviation, 1 where it never changes."""
+    mean = x.mean(axis=0)
+    squares = np.zeros(x.shape[1])
+    for at in range(0, len(x), _BLOCK_ROWS):
+        squares += np.square(x[at : at + _BLOCK_ROWS] - mean).sum(axis=0)
+    deviation = np.sqrt(squares / len(x))
+    varying = deviation[deviation > 0]
+    usual = float(np.median(varying)) if len(varying) else 1.0
+    # What never changes becomes 0 by this, and so stays without weight.
+    return mean, np.where(deviation > _SMALLEST_DEVIATION * usual, deviation, 1)
 
 
 def _standardised(x: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from shared.presets import build_training_spec
+from shared.training_spec import parse_training_spec
 from tests.worker.training.pictures import build_pack
 from worker.training import batch_norm, build_model, determinism, phase_setup, variables
 from worker.training.best_weights import BestWeights
@@ -42,6 +43,19 @@ def build_step(base, images_per_pass):
     model = keras.Model(base.input, x)
     model.compile(keras.optimizers.SGD(0.1), keras.losses.CategoricalCrossentropy())
     return TrainStep(model, images_per_pass=images_per_pass, replicas=Replicas())
+
+
+@pytest.mark.parametrize("name", ["EfficientNetB0", "EfficientNetV2B0"])
+def test_a_base_that_may_learn_says_what_it_said_before(name):
+    spec = SPEC | {"base_model": name, "image_size_px": 32}
+    base = build_model.build_base(parse_training_spec(spec))
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3))
+    expected = base.predict_on_batch(pixels.astype(np.float32))
+
+    learning = batch_norm.let_learn(base, Replicas())
+
+    got = learning.predict_on_batch(pixels.astype(np.float32))
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-7)
 
 
 def draw_batch(images=16):

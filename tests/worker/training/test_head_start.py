@@ -58,6 +58,31 @@ def test_a_feature_that_never_changes_gets_no_weight():
     assert not kernel[4].any()
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_what_the_features_are_counted_in_changes_nothing(scale):
+    features, labels = clouds(3)
+    features[:, 4] = 7
+
+    head, *_ = started(3, features=features * np.float32(scale))
+
+    guesses = head.predict_on_batch(features[160:] * np.float32(scale))
+    kernel, _ = head.get_layer("probabilities").get_weights()
+    assert np.mean(guesses.argmax(axis=1) == labels[160:]) > 0.9
+    assert not kernel[4].any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("row", [3, 170])
+def test_features_that_are_no_numbers_are_refused_with_a_sentence(value, row):
+    features, _ = clouds(3)
+    features[row, 4] = value
+
+    with pytest.raises(UserError, match="no number") as raised:
+        started(3, features=features)
+
+    assert raised.value.field == "training.weights"
+
+
 def test_dropout_leaves_it_most_of_what_it_knows():
     features, labels = clouds(2)
 

@@ -19,6 +19,7 @@ import pytest
 from benchmarks import memory
 from worker.training import engine_choice
 from worker.training.mapped_files import MOST_RESIDENT_BYTES
+from worker.training.regression import _MOST_BYTES
 
 ROOT = Path(__file__).resolve().parents[3]
 MEGABYTE = 1e6
@@ -127,3 +128,27 @@ def test_a_training_run_s_peak_does_not_grow_with_its_dataset(tmp_path):
 
     assert rows[0]["peak_mb"] > 200
     assert found["growth"] < memory.MOST_GROWTH, rows
+
+
+REGRESSION = """
+import numpy as np
+from worker.training.regression import fit_regression
+
+def fit(rows):
+    labels = np.arange(rows) % 2
+    features = np.random.default_rng(0).standard_normal((rows, 1280), np.float32)
+    features[:, 0] += 3 * labels
+    before, cut = resident("VmRSS"), rows // 10
+    fit_regression([features], labels, train=np.arange(cut, rows),
+                   held_out=np.arange(cut), classes=2, seed=0)
+    return resident("VmHWM") - before
+
+fit(200)
+print(fit(40_000))
+"""
+
+
+def test_the_regression_holds_no_more_rows_than_its_bound_allows():
+    (grown,) = run_python(REGRESSION)
+
+    assert grown < 1.2 * _MOST_BYTES

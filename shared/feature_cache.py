@@ -6,53 +6,59 @@ Any number of processes on any number of hosts share the folder, one folder an e
    lock dies with its holder, and taking it touches the file: access times lie, since
    most systems write them rarely or never.
 2. The sweep takes the exclusive lock, so what is in use stays: to remove a file under a
-   mapped array ends its reader on NFS. It then renames the folder away, so that nobody
-   opens half of it, and removes that.
+   mapped array ends its reader on NFS. It looks again whether anybody has used the
+   entry since it was listed, renames the folder away, so that nobody opens half of it,
+   and removes that.
 
 An entry is a cache and is computed again on need.
 """
 
 import contextlib
-import errno
-import fcntl
 import os
 import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
+from shared import file_locks
 from shared.artifacts import remove_tree
+from shared.file_locks import FileLock
 
 IN_USE = "in-use"
 
 # Where the file system has no locks, only time tells that a reader has gone.
 UNLOCKED_SECONDS = 24 * 3600
+# Who has just found an entry may not hold it yet, or may have let go to open it again.
+RECENT_SECONDS = 60
+# A sweep holds an entry alone for one renaming. One that hangs with it costs its reader
+# no more than this and another computation.
+_SWEEP_SECONDS = 5.0
+_POLL_SECONDS = 0.02
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system (stat(2))
 
 
-def hold(entry: Path) -> BinaryIO | None:
-    """Keeps the sweep from `entry` until the returned file is closed.
+def hold(entry: Path) -> FileLock | None:
+    """Keeps the sweep from `entry` until the returned lock is closed.
 
     Returns:
         None when there is no such folder, or when it is being removed.
+
+    Raises:
+        OSError: The folder is there and cannot be used.
     """
+    deadline = time.monotonic() + _SWEEP_SECONDS
     try:
-        lock = (entry / IN_USE).open("ab")
+        while (lock := file_locks.try_lock(entry / IN_USE, shared=True)) is None:
+            # A sweep looks at it, and may yet leave it.
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(_POLL_SECONDS)
     except OSError as error:
-        if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+        if file_locks.is_gone(error):
             return None
         raise
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        return None
-    except OSError:
-        pass  # a file system without locks: its touch protects it for a day
-    with contextlib.suppress(OSError):
-        os.utime(lock.fileno())
+    lock.touch()
     return lock
 
 
@@ -67,10 +73,11 @@ def remove_unneeded(
         unused_seconds: After this time without use an entry goes in any case.
 
     Returns:
-        The entries that were removed; those in use stay, even above the limit.
+        The entries that were removed. Those in use, or used a moment ago, stay, even
+        above the limit.
     """
     _remove_leftovers(folder)
-    entries = sorted(_list_entries(folder), key=lambda entry: entry.used_at)
+    entries = _list_oldest_first(folder)
     total_bytes = sum(entry.size_bytes for entry in entries)
     removed = []
     for entry in entries:
@@ -83,6 +90,10 @@ def remove_unneeded(
     return removed
 
 
+def _list_oldest_first(folder: Path) -> list["_Entry"]:
+    return sorted(_list_entries(folder), key=lambda entry: entry.used_at)
+
+
 @dataclass(frozen=True)
 class _Entry:
     folder: Path
@@ -92,16 +103,23 @@ class _Entry:
 
 def _list_entries(folder: Path) -> Iterator[_Entry]:
     for path in _folders(folder):
-        used_at, size_bytes = 0.0, 0
-        for parent, _, names in os.walk(path):
-            for name in names:
-                with contextlib.suppress(FileNotFoundError):
-                    facts = os.lstat(Path(parent) / name)
-                    used_at = max(used_at, facts.st_mtime)
-                    # Rows that no view has are holes and take no space.
-                    size_bytes += facts.st_blocks * _BLOCK_BYTES
-        with contextlib.suppress(FileNotFoundError):
-            yield _Entry(path, used_at or path.stat().st_mtime, size_bytes)
+        with contextlib.suppress(FileNotFoundError):  # another sweep was here
+            yield _measure(path)
+
+
+def _measure(path: Path, *, but: str | None = None) -> _Entry:
+    """Returns when `path` was last used and its size, but for the file named `but`."""
+    used_at, size_bytes = 0.0, 0
+    for parent, _, names in os.walk(path):
+        for name in names:
+            if name == but:
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                facts = os.lstat(Path(parent) / name)
+                used_at = max(used_at, facts.st_mtime)
+                # Rows that no view has are holes and take no space.
+                size_bytes += facts.st_blocks * _BLOCK_BYTES
+    return _Entry(path, used_at or path.stat().st_mtime, size_bytes)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -113,36 +131,35 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _remove(entry: _Entry) -> bool:
-    with _alone(entry) as is_ours:
-        if not is_ours:
+    try:
+        is_new = _make_lock_file(entry.folder)
+        lock = file_locks.try_lock(entry.folder / IN_USE, shared=False)
+        if lock is None:
             return False
-        # Renamed under the lock: who opens it now finds nothing.
-        gone = entry.folder.with_name(f".gone-{secrets.token_hex(8)}")
-        try:
+        with lock:
+            # Others may have used it since it was listed.
+            now = _measure(entry.folder, but=IN_USE if is_new else None)
+            least = RECENT_SECONDS if lock.is_certain else UNLOCKED_SECONDS
+            if now.used_at > entry.used_at or time.time() - now.used_at < least:
+                return False
+            # Renamed under the lock: who opens it now finds nothing.
+            gone = entry.folder.with_name(f".gone-{secrets.token_hex(8)}")
             entry.folder.rename(gone)
-        except FileNotFoundError:  # another sweep was here
+    except OSError as error:
+        if file_locks.is_gone(error):  # another sweep was here
             return False
+        raise
     remove_tree(gone)
     return True
 
 
-@contextlib.contextmanager
-def _alone(entry: _Entry) -> Iterator[bool]:
+def _make_lock_file(folder: Path) -> bool:
+    """Whether nobody has held `folder` yet: its lock is then as old as this sweep."""
     try:
-        lock = (entry.folder / IN_USE).open("r+b")
-    except FileNotFoundError:  # nobody has held it yet
-        yield True
-        return
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        except OSError:
-            yield time.time() - entry.used_at > UNLOCKED_SECONDS
-            return
-        yield True
+        (folder / IN_USE).open("xb").close()
+    except FileExistsError:
+        return False
+    return True
 
 
 def _remove_leftovers(folder: Path) -> None:

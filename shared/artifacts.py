@@ -27,6 +27,8 @@ MANIFEST = "MANIFEST.json"
 APPEAR_SECONDS = 90.0
 # A flush waits for the disk; eight at a time are nine times as fast as one by one.
 _SYNCERS = 8
+# What link(2), and file systems under it, answer where hard links are not to be had.
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 _SAFE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 
 
@@ -254,6 +256,27 @@ def write_atomically(path: Path) -> Iterator[Path]:
     fsync_folder(path.parent)
 
 
+def publish_file(temporary: Path, final: Path) -> bool:
+    """Makes `temporary` durable and visible as `final`, unless something is there.
+
+    What another process may have opened or mapped is never replaced: the first stays.
+
+    Args:
+        temporary: A whole file, on the same file system; it is gone afterwards.
+        final: Its name.
+
+    Returns:
+        Whether it is `temporary` that lies there.
+    """
+    fsync_file(temporary)
+    try:
+        is_ours = _rename_if_absent(temporary, final)
+    finally:
+        temporary.unlink(missing_ok=True)
+    fsync_folder(final.parent)
+    return is_ours
+
+
 def fsync_file(path: Path) -> None:
     """Returns when the content of `path` is on the disk."""
     with path.open("rb") as stream:
@@ -267,6 +290,22 @@ def fsync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _rename_if_absent(temporary: Path, final: Path) -> bool:
+    try:
+        final.hardlink_to(temporary)
+    except FileExistsError:
+        # An NFS server may repeat a link that it has made.
+        return final.samefile(temporary)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # Without hard links two that look in the same instant may both rename.
+        if final.exists():
+            return False
+        temporary.replace(final)
+    return True
 
 
 def _safe(name: str) -> str:

@@ -14,18 +14,21 @@ An entry is a cache and is computed again on need.
 """
 
 import contextlib
+import errno
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from shared import file_locks
 from shared.artifacts import remove_tree
 from shared.file_locks import FileLock
 
 IN_USE = "in-use"
+Written = TypeVar("Written")
 
 # Where the file system has no locks, only time tells that a reader has gone.
 UNLOCKED_SECONDS = 24 * 3600
@@ -35,6 +38,7 @@ RECENT_SECONDS = 60
 # no more than this and another computation.
 _SWEEP_SECONDS = 5.0
 _POLL_SECONDS = 0.02
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system (stat(2))
 
 
@@ -87,6 +91,39 @@ def remove_unneeded(
         if _remove(entry):
             total_bytes -= entry.size_bytes
             removed.append(entry.folder)
+    return removed
+
+
+def write_making_room(
+    folder: Path, size_bytes: int, write: Callable[[], Written]
+) -> Written:
+    """Returns what `write` does; once more after making room if the disk is full.
+
+    Args:
+        folder: Holds one folder per entry. The least recently used go, but for those in
+            use or used a moment ago.
+        size_bytes: How much `write` needs.
+        write: Leaves nothing behind when it fails.
+
+    Raises:
+        OSError: The disk is full all the same.
+    """
+    try:
+        return write()
+    except OSError as error:
+        if error.errno not in _FULL or not _make_room(folder, size_bytes):
+            raise
+    return write()
+
+
+def _make_room(folder: Path, size_bytes: int) -> bool:
+    """Removes the least recently used entries; whether any of them went."""
+    freed_bytes, removed = 0, False
+    for entry in _list_oldest_first(folder):
+        if freed_bytes >= size_bytes:
+            break
+        if _remove(entry):
+            freed_bytes, removed = freed_bytes + entry.size_bytes, True
     return removed
 
 

@@ -73,7 +73,7 @@ def try_lock(path: Path, *, shared: bool) -> FileLock | None:
                 stream.close()
                 raise
             is_certain = False
-        if _lies_at(stream, path):
+        if lies_at(stream, path):
             return FileLock(stream, is_certain=is_certain)
         stream.close()
 
@@ -83,7 +83,8 @@ def is_gone(error: OSError) -> bool:
     return error.errno in _GONE
 
 
-def _lies_at(stream: BinaryIO, path: Path) -> bool:
+def lies_at(stream: BinaryIO, path: Path) -> bool:
+    """Whether the open file is still the one at `path`."""
     try:
         return os.path.samestat(os.fstat(stream.fileno()), path.stat())
     except FileNotFoundError:

@@ -6,7 +6,8 @@ two shards are always in line, so no core waits at the border between shards or 
 while a finished shard is hashed and written.
 
 A shard is claimed before its batches are in line and published when its last one is
-done. What another process holds is left to it, until it seems to hang.
+done. What another process holds is left to it for as long as it shows signs of life,
+however slow it is.
 """
 
 import contextlib
@@ -18,15 +19,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from worker.training.feature_array import HeldArray
 from worker.training.feature_engines import Engine
 from worker.training.feature_shards import FeatureShards
 from worker.training.stop_requests import Stopped
 
 # One shard is computed and the next is in line.
 _SHARDS_AT_ONCE = 2
-# How long another process may hold the shards that are left before we compute them
-# too: it may hang, and double work does no harm.
-_PATIENCE_SECONDS = 60.0
+# For so long may another process hold a shard, or join them, without finishing a batch
+# or adding a shard. One that hangs is then not waited for any longer: what two of them
+# make, each in a file of its own, does no harm, and the first stays. The slowest batch
+# and a graph's first call are to fit.
+_PATIENCE_SECONDS = 300.0
 # A stop is obeyed within this time and one batch, however slow the base is.
 _POLL_SECONDS = 0.2
 
@@ -50,7 +54,7 @@ def compute_views(
     views: list[PendingView],
     report: Callable[[int], None],
     should_stop: Callable[[], bool],
-) -> list[np.ndarray]:
+) -> list[HeldArray]:
     """Returns the whole array of each view once this or another process has made it.
 
     Args:
@@ -67,16 +71,45 @@ def compute_views(
         while True:
             _finish_shards(views, report, should_stop)
             # One that is lost by now, or damaged, is made again.
-            arrays = [_find_or_join(view.shards) for view in views]
+            arrays = [_find_or_join(view.shards, should_stop) for view in views]
             whole = [array for array in arrays if array is not None]
             if len(whole) == len(views):
                 return whole
 
 
-def _find_or_join(shards: FeatureShards) -> np.ndarray | None:
-    """Another process may have joined the shards and removed them."""
-    array = shards.find_array()
-    return shards.join_shards() if array is None else array
+class _Patience:
+    """Ends when those who are waited for have shown no sign of life for too long."""
+
+    def __init__(self) -> None:
+        self._seen: object = None
+        self.begin()
+
+    def begin(self) -> None:
+        self._since = time.monotonic()
+
+    def look(self, signs: object) -> None:
+        if signs != self._seen:
+            self._seen = signs
+            self.begin()
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() - self._since > _PATIENCE_SECONDS
+
+
+def _find_or_join(
+    shards: FeatureShards, should_stop: Callable[[], bool]
+) -> HeldArray | None:
+    """Another process may have joined the shards and removed them, or do so now."""
+    patience = _Patience()
+    while True:
+        array = shards.find_array()
+        if array is None:
+            array = shards.join_shards(even_if_held=patience.is_over)
+        if array is not None or (not shards.is_done and shards.list_missing()):
+            return array
+        _wait(should_stop)
+        patience.look(shards.last_sign(None))
 
 
 def _finish_shards(
@@ -97,20 +130,21 @@ def _work(
     views: list[PendingView], line: "_Line", report: Callable[[int], None]
 ) -> None:
     """Computes what no other process computes, until nothing is missing."""
-    least, waits_since = None, time.monotonic()
+    least, patience = None, _Patience()
     while missing := _list_missing(views):
         if least is None or len(missing) < least:
-            least, waits_since = len(missing), time.monotonic()
+            least = len(missing)
+            patience.begin()
             report(least)
-        impatient = time.monotonic() - waits_since > _PATIENCE_SECONDS
         left = len(missing)
         for view, shard in missing:
-            line.join(view, shard, even_if_held=impatient)
+            line.join(view, shard, even_if_held=patience.is_over)
             if len(line) == _SHARDS_AT_ONCE:
                 left -= line.publish_first()
                 report(left)
         if not line:
             line.pause()
+            patience.look([view.shards.last_sign(shard) for view, shard in missing])
         while line:
             left -= line.publish_first()
             report(left)
@@ -163,8 +197,10 @@ class _Line:
         place = self._places[0]
         for batch in place.batches:
             while not wait([batch], _POLL_SECONDS).done:
-                self._look_up()
-            self._look_up()
+                _look_up(self._should_stop)
+            _look_up(self._should_stop)
+            for held in self._places:
+                held.shards.show_life(held.shard)
         features = np.concatenate([batch.result() for batch in place.batches])
         place.shards.publish(place.shard, features)
         self._places.popleft().claim.close()
@@ -172,8 +208,7 @@ class _Line:
 
     def pause(self) -> None:
         """Waits a moment: everything that is missing is in other hands."""
-        self._look_up()
-        time.sleep(_POLL_SECONDS)
+        _wait(self._should_stop)
 
     def leave(self) -> None:
         """Takes back what no lane has begun and gives up the claims."""
@@ -183,9 +218,15 @@ class _Line:
             place.claim.close()
         self._places.clear()
 
-    def _look_up(self) -> None:
-        if self._should_stop():
-            raise Stopped
+
+def _wait(should_stop: Callable[[], bool]) -> None:
+    _look_up(should_stop)
+    time.sleep(_POLL_SECONDS)
+
+
+def _look_up(should_stop: Callable[[], bool]) -> None:
+    if should_stop():
+        raise Stopped
 
 
 def _cut(rows: np.ndarray, engine: Engine) -> Iterator[np.ndarray]:

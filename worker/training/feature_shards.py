@@ -7,39 +7,39 @@ any moment:
    holder. Locks only save double work; without them everything stays right.
 2. A finished shard is written to a new file, fsynced, and renamed to a name that
    carries its own SHA-256. Whoever finds it checks it and keeps it.
-3. Whoever sees every shard finished joins them into `features.f32`, fsyncs, renames,
-   and then writes `DONE.json` the same way. Only a folder with `DONE.json` is read.
+3. Who sees every shard finished joins them, one process at a time by another lock; the
+   others wait for it and read what it made (`feature_array.py`). Only a folder with
+   `DONE.json` is read.
 4. Who reads or computes holds the folder (`shared/feature_cache.py`), so that the sweep
    of a cache that has grown too large takes what nobody uses.
+5. Who computes or joins touches its lock file with every step. Others leave the work to
+   it for as long as they see that happen.
 
 The folder is a cache: it may be deleted at any time.
 """
 
 import contextlib
-import fcntl
 import hashlib
-import json
+import os
 import shutil
-import uuid
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from shared import feature_cache
-from shared.artifacts import fsync_file, write_atomically
-from worker.training.mapped_files import PageBudget
+from shared import feature_cache, file_locks
+from shared.artifacts import write_atomically
+from shared.file_locks import FileLock
+from worker.training.feature_array import DTYPE, FeatureArray, HeldArray
 
 SHARD_ROWS = 256
 
-_DTYPE = np.dtype("<f4")
-
-
-class HeldArray(np.memmap):
-    """A mapped array whose cache entry is not removed while it lives."""
-
-    holder: BinaryIO | None = None
+# A writer adds to its file many times a second: one this old is a killed process's.
+_LEFTOVER_SECONDS = 3600
+# Each try meets a sweep that removes the folder at this very moment.
+_HOLD_TRIES = 3
 
 
 class FeatureShards:
@@ -62,8 +62,9 @@ class FeatureShards:
         origin: dict[str, Any],
     ) -> None:
         self._folder = folder
-        self._origin = origin
-        self._total_rows = total_rows
+        self._array = FeatureArray(
+            folder, total_rows=total_rows, rows=rows, origin=origin
+        )
         self._rows = rows
         self._shards = -(-len(rows) // SHARD_ROWS)
         self._verified: set[int] = set()
@@ -75,45 +76,28 @@ class FeatureShards:
         """Returns the rows that `shard` holds."""
         return self._rows[shard * SHARD_ROWS : (shard + 1) * SHARD_ROWS]
 
-    def find_array(self) -> np.ndarray | None:
-        """Returns the finished array, read from disk as needed, or None.
-
-        A file that does not match its digest is removed and counts as unfinished.
-
-        Shapes:
-            result: (total_rows, feature_size) float32, read-only.
-        """
-        if not self.is_done:
-            return None
-        try:
-            array = self._open_array()
-            if array is None:
-                return None
-            done = json.loads((self._folder / "DONE.json").read_text())
-            if self._digest(array) == done["sha256"]:
-                return array
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            pass
-        except OSError:
-            return None
-        shutil.rmtree(self._folder, ignore_errors=True)
-        return None
+    def find_array(self) -> HeldArray | None:
+        """Returns the finished array as `FeatureArray.find` does."""
+        return self._array.find()
 
     @property
     def is_done(self) -> bool:
         """Whether a finished array is there; `find_array` checks it."""
-        return (self._folder / "DONE.json").exists()
+        return self._array.is_done
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
         """Keeps the folder from being removed from the cache meanwhile."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        holder = feature_cache.hold(self._folder)
+        holder = None
+        for _ in range(_HOLD_TRIES):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            holder = feature_cache.hold(self._folder)
+            if holder is not None:
+                break
         try:
             yield
         finally:
-            # None when it is being removed right now: it is then made anew, and the
-            # sweep takes the oldest first.
+            # Without one, what is removed is computed again.
             if holder is not None:
                 holder.close()
 
@@ -124,108 +108,114 @@ class FeatureShards:
     @contextlib.contextmanager
     def claimed(self, shard: int) -> Iterator[bool]:
         """Tells whether this process may compute `shard` now; holds it meanwhile."""
-        self._shard_folder.mkdir(parents=True, exist_ok=True)
-        with (self._shard_folder / f"{shard:06d}.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            except OSError:
-                # A filesystem without locks: two may do the same work, no more.
-                yield True
-                return
+        with _locked(self._lock_path(shard)) as lock:
             # Who joins the shards removes them after it has written the array.
-            yield not self.is_done and not self._is_there(shard)
+            is_ours = lock is not None and not self.is_done
+            yield is_ours and not self._is_there(shard)
+
+    def show_life(self, shard: int) -> None:
+        """Tells the others that a claimed `shard` is being worked on."""
+        try:
+            os.utime(self._lock_path(shard))
+        except OSError as error:
+            if not file_locks.is_gone(error):  # the cache was deleted
+                raise
+
+    def last_sign(self, shard: int | None) -> int:
+        """Returns when the holder of `shard`, or who joins, last did a step.
+
+        To be compared with itself alone: it is told by another host's clock, in ns.
+        """
+        path = self._join_path if shard is None else self._lock_path(shard)
+        try:
+            return path.stat().st_mtime_ns
+        except OSError as error:
+            if file_locks.is_gone(error):
+                return 0
+            raise
 
     def publish(self, shard: int, features: np.ndarray) -> None:
         """Makes the finished `features` of `shard` durable.
 
         Shapes:
             features: (rows of the shard, feature_size) float32.
+
+        Raises:
+            OSError: The disk is full, even without entries that nobody uses.
         """
-        data = np.ascontiguousarray(features, _DTYPE).tobytes()
+        data = np.ascontiguousarray(features, DTYPE).tobytes()
         name = f"{shard:06d}-{hashlib.sha256(data).hexdigest()}.f32"
-        self._shard_folder.mkdir(parents=True, exist_ok=True)
-        with write_atomically(self._shard_folder / name) as part:
-            part.write_bytes(data)
+
+        def write() -> None:
+            self._shard_folder.mkdir(parents=True, exist_ok=True)
+            with write_atomically(self._shard_folder / name) as part:
+                part.write_bytes(data)
+
+        feature_cache.write_making_room(self._folder.parent, len(data), write)
         self._verified.add(shard)
 
-    def join_shards(self) -> np.ndarray | None:
-        """Joins the shards to the finished array; None when one was lost meanwhile."""
-        part = self._folder / f"features.{uuid.uuid4().hex}.part"
-        try:
-            array = self._write_array(part)
-            if array is None:
+    def join_shards(self, *, even_if_held: bool = False) -> HeldArray | None:
+        """Joins the shards to the finished array, unless it is there already.
+
+        Args:
+            even_if_held: Whether to join when another process holds the lock, too. Each
+                writes a file of its own, and the first that is done is kept.
+
+        Returns:
+            None when another process joins them, or when one was lost meanwhile:
+            `list_missing` tells which.
+
+        Raises:
+            OSError: The disk is full, even without entries that nobody uses.
+        """
+        with _locked(self._join_path) as lock:
+            if lock is None and not even_if_held:
                 return None
-            digest = self._digest(array)
-            fsync_file(part)
-            part.replace(self._folder / "features.f32")
-            with write_atomically(self._folder / "DONE.json") as done:
-                facts = {"sha256": digest, "origin": self._origin}
-                done.write_text(json.dumps(facts))
-            joined = self._open_array()
-        except FileNotFoundError:
-            # The cache was deleted under our hands.
-            self._verified.clear()
-            return None
-        finally:
-            part.unlink(missing_ok=True)
-        # A part that is left is a killed process's, or of one that will find ours.
-        for leftover in self._folder.glob("*.part"):
-            leftover.unlink(missing_ok=True)
-        shutil.rmtree(self._shard_folder, ignore_errors=True)
+            if self.is_done:
+                return self.find_array()
+            try:
+                joined = feature_cache.write_making_room(
+                    self._folder.parent,
+                    self._measure_shards(),
+                    lambda: self._array.write(self._read_all(lock)),
+                )
+            except FileNotFoundError:
+                # The cache was deleted under our hands, a shard or all of it.
+                self._verified.clear()
+                return None
+            self._remove_leftovers()
         return joined
 
-    def _write_array(self, part: Path) -> np.ndarray | None:
-        """Writes every shard's rows to their place; None when a shard was lost."""
-        array = budget = None
+    def _read_all(self, lock: FileLock | None) -> Iterable[np.ndarray]:
         for shard in range(self._shards):
             data = self._find_shard(shard)
             if data is None:
-                self._verified.discard(shard)
-                return None
-            if array is None or budget is None:
-                shape = self._total_rows, data.shape[1]
-                array = np.memmap(part, _DTYPE, "w+", shape=shape)
-                budget = PageBudget([array])
-            array[self.rows_of(shard)] = data
-            budget.spend(1, data.nbytes)
-        if array is not None:
-            array.flush()
-        return array
+                raise FileNotFoundError(self._shard_folder / f"{shard:06d}")
+            if lock is not None:
+                lock.touch()
+            yield data
+
+    def _measure_shards(self) -> int:
+        with os.scandir(self._shard_folder) as files:
+            return sum(file.stat().st_size for file in files)
+
+    def _remove_leftovers(self) -> None:
+        shutil.rmtree(self._shard_folder, ignore_errors=True)
+        for part in self._folder.glob("*.part"):
+            with contextlib.suppress(FileNotFoundError):  # published just now
+                if time.time() - part.stat().st_mtime > _LEFTOVER_SECONDS:
+                    part.unlink()
 
     @property
     def _shard_folder(self) -> Path:
         return self._folder / "shards"
 
-    def _open_array(self) -> HeldArray | None:
-        """Maps the array and holds its entry; None when that is being removed."""
-        # Held first and mapped after: what is mapped stays.
-        holder = feature_cache.hold(self._folder)
-        if holder is None:
-            return None
-        path = self._folder / "features.f32"
-        # How long a row is, the network knows and the file tells: nobody builds the one
-        # to read the other.
-        feature_size, rest = divmod(
-            path.stat().st_size, self._total_rows * _DTYPE.itemsize
-        )
-        if rest or not feature_size:
-            raise ValueError("the file does not hold as many rows")
-        shape = self._total_rows, feature_size
-        array: Any = HeldArray(path, _DTYPE, "r", shape=shape)
-        array.holder = holder
-        return array
+    @property
+    def _join_path(self) -> Path:
+        return self._folder / "join.lock"
 
-    def _digest(self, array: np.ndarray) -> str:
-        digest = hashlib.sha256()
-        budget = PageBudget([array])
-        for shard in range(self._shards):
-            data = np.ascontiguousarray(array[self.rows_of(shard)]).tobytes()
-            digest.update(data)
-            budget.spend(1, len(data))
-        return digest.hexdigest()
+    def _lock_path(self, shard: int) -> Path:
+        return self._shard_folder / f"{shard:06d}.lock"
 
     def _is_there(self, shard: int) -> bool:
         if shard in self._verified:
@@ -240,23 +230,35 @@ class FeatureShards:
         for path in sorted(self._shard_folder.glob(f"{shard:06d}-*.f32")):
             try:
                 data = path.read_bytes()
-            except FileNotFoundError:
-                continue
+            except OSError as error:
+                if file_locks.is_gone(error):  # joined by now
+                    continue
+                raise
             named = path.stem.partition("-")[2]
             if hashlib.sha256(data).hexdigest() == named:
                 rows = len(self.rows_of(shard))
-                return np.frombuffer(data, _DTYPE).reshape(rows, -1)
+                return np.frombuffer(data, DTYPE).reshape(rows, -1)
             path.unlink(missing_ok=True)
         return None
 
 
-def list_origins(features: Path, subject: str) -> Iterator[Any]:
-    """Yields what computed each finished view of `subject`.
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[FileLock | None]:
+    """Holds the lock at `path`; None when another process does."""
+    lock = _try_lock(path)
+    if lock is None:
+        yield None
+        return
+    with lock:
+        lock.touch()
+        yield lock
 
-    Args:
-        features: Folder of the whole cache.
-        subject: What the view is of; a folder's name begins with it.
-    """
-    for folder in sorted(features.glob(f"{subject}-*")):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            yield json.loads((folder / "DONE.json").read_text())["origin"]
+
+def _try_lock(path: Path) -> FileLock | None:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return file_locks.try_lock(path, shared=False)
+        except OSError as error:
+            if not file_locks.is_gone(error):  # joined or swept since it was made
+                raise

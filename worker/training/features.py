@@ -17,9 +17,10 @@ import numpy as np
 
 from shared.training_spec import TrainingSpec
 from worker import decode
-from worker.training import augment, engine_choice, feature_shards
+from worker.training import augment, engine_choice, feature_array
 from worker.training.determinism import count_cores
 from worker.training.engine_choice import Measured
+from worker.training.feature_array import HeldArray
 from worker.training.feature_engines import FLOAT32, Engine, Origin
 from worker.training.feature_pass import PendingView, compute_views
 from worker.training.feature_shards import FeatureShards
@@ -27,7 +28,7 @@ from worker.training.frozen_base import FrozenBase
 from worker.training.pack import Pack
 
 # Raise it with any change to what is computed or how it is laid out.
-VERSION = 2
+VERSION = 3
 
 _KEY_CHARACTERS = 32
 _ORIGIN_CHARACTERS = 16
@@ -42,7 +43,8 @@ class Features:
             memory-mapped. View 0 has every row; the others have the training rows,
             and zeros elsewhere.
         origins: What computed each view; a later attempt must ask for the same.
-        digest: SHA-256 over the keys of all views and so over what they hold.
+        digest: SHA-256 over what all views hold: the same features computed again have
+            the same.
         found: How many views were there already.
         measured: What the probe of the engines gave, fastest first; empty without one.
     """
@@ -102,18 +104,12 @@ def open_or_compute_features(  # noqa: PLR0917 - the order in which they are use
         for view in views
     ]
     found = sum(entry is not None for entry in entries)
-    if found < len(views):
-        missing = [
-            view.size for view, entry in zip(views, entries, strict=True) if not entry
-        ]
-        wanted = origins or [chooser.choose(sum(missing))] * len(views)
-        entries = _compute(views, entries, wanted, chooser, report, should_stop)
-    whole = [entry for entry in entries if entry is not None]
-    keys = "".join(entry.key for entry in whole)
+    whole = _complete(views, entries, origins, chooser, report, should_stop)
+    digests = "".join(entry.array.digest for entry in whole)
     return Features(
         [entry.array for entry in whole],
         [entry.origin for entry in whole],
-        hashlib.sha256(keys.encode()).hexdigest(),
+        hashlib.sha256(digests.encode()).hexdigest(),
         found,
         chooser.measured,
     )
@@ -139,9 +135,8 @@ def open_engine(
 
 @dataclass(frozen=True)
 class _Entry:
-    key: str
     origin: Origin
-    array: np.ndarray
+    array: HeldArray
 
 
 class _View:
@@ -217,7 +212,7 @@ def _find_entry(view: _View, wanted: Origin | None, *, exact: bool) -> _Entry | 
     """Returns a finished view: of the `wanted` origin, else of any that may be used."""
     if wanted is not None:
         return _open_entry(view, wanted)
-    for fields in feature_shards.list_origins(view.features, view.subject):
+    for fields in feature_array.list_origins(view.features, view.subject):
         origin = Origin.from_json(fields)
         if origin is None or (exact and origin.precision != FLOAT32):
             continue
@@ -229,44 +224,55 @@ def _find_entry(view: _View, wanted: Origin | None, *, exact: bool) -> _Entry | 
 
 def _open_entry(view: _View, origin: Origin) -> _Entry | None:
     array = view.shards(origin).find_array()
-    return None if array is None else _Entry(view.key(origin), origin, array)
+    return None if array is None else _Entry(origin, array)
 
 
-def _compute(  # noqa: PLR0917 - the order in which they are used
+def _complete(  # noqa: PLR0917 - the order in which they are used
     views: list[_View],
     entries: list[_Entry | None],
-    wanted: list[Origin],
+    origins: list[Origin] | None,
     chooser: engine_choice.Chooser,
     report: Callable[[int, int], None],
     should_stop: Callable[[], bool],
-) -> list[_Entry | None]:
+) -> list[_Entry]:
     """Returns every entry: those that are there and those computed now."""
-    engines: dict[Origin, Engine] = {}
-    pending: list[tuple[_View, PendingView]] = []
-    for view, entry, origin in zip(views, entries, wanted, strict=True):
-        if entry is None:
-            here = chooser.adapt(origin)
-            if here not in engines:
-                engines[here] = chooser.build(here)
-            shards = view.shards(here)
-            pending.append((view, PendingView(shards, engines[here], view.pixels_of)))
+    there = [entry for entry in entries if entry is not None]
+    if len(there) == len(views):
+        return there
+    missing = [view for view, e in zip(views, entries, strict=True) if e is None]
+    if origins is None:
+        pictures = sum(view.size for view in missing)
+        origins = [chooser.choose(pictures)] * len(views)
+    pending = _queue(missing, origins, chooser)
     total = sum(
-        len(view.shards(origin)) for view, origin in zip(views, wanted, strict=True)
+        len(view.shards(origin)) for view, origin in zip(views, origins, strict=True)
     )
     arrays = compute_views(
-        [view for _, view in pending],
-        lambda missing: report(total - missing, total),
-        should_stop,
+        pending, lambda left: report(total - left, total), should_stop
     )
     report(total, total)
     computed = {
-        view.number: _Entry(view.key(p.engine.origin), p.engine.origin, array)
-        for (view, p), array in zip(pending, arrays, strict=True)
+        view.number: _Entry(made.engine.origin, array)
+        for view, made, array in zip(missing, pending, arrays, strict=True)
     }
     return [
-        computed.get(view.number, entry)
+        entry or computed[view.number]
         for view, entry in zip(views, entries, strict=True)
     ]
+
+
+def _queue(
+    views: list[_View], origins: list[Origin], chooser: engine_choice.Chooser
+) -> list[PendingView]:
+    """Pairs each view with its engine; one engine serves all views of its origin."""
+    engines: dict[Origin, Engine] = {}
+    pending = []
+    for view in views:
+        here = chooser.adapt(origins[view.number])
+        if here not in engines:
+            engines[here] = chooser.build(here)
+        pending.append(PendingView(view.shards(here), engines[here], view.pixels_of))
+    return pending
 
 
 def _digest(facts: dict[str, Any]) -> str:

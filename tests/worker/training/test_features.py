@@ -170,7 +170,7 @@ def test_a_damaged_array_is_computed_again(tmp_path, spec):
     pack, base = build_pack(tmp_path), FrozenBase(spec)
     first = open_or_compute_features(pack, base, spec, tmp_path / "caches")
     expected = np.array(first.views[0])
-    for file in (tmp_path / "caches" / "features").glob("*/features.f32"):
+    for file in (tmp_path / "caches" / "features").glob("*/features-*.f32"):
         damaged = bytearray(file.read_bytes())
         damaged[100] ^= 255
         file.write_bytes(damaged)
@@ -185,7 +185,7 @@ def test_an_array_that_lost_its_end_is_computed_again(tmp_path, spec):
     first = open_or_compute_features(pack, FrozenBase(spec), spec, caches)
     wanted = np.array(first.views[0])
     del first.views[:]
-    for path in (caches / "features").rglob("features.f32"):
+    for path in (caches / "features").rglob("features-*.f32"):
         os.truncate(path, path.stat().st_size - 5)
 
     again = open_or_compute_features(pack, FrozenBase(spec), spec, caches)

@@ -28,7 +28,7 @@ from worker.training.frozen_base import FrozenBase
 from worker.training.pack import Pack
 
 # Raise it with any change to what is computed or how it is laid out.
-VERSION = 3
+VERSION = 2
 
 _KEY_CHARACTERS = 32
 _ORIGIN_CHARACTERS = 16

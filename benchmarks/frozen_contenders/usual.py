@@ -1,6 +1,6 @@
-"""Trains the same frozen network the usual way: `generator|dataset REQUEST.json`.
+"""Trains the same frozen network the usual way: `a|b REQUEST.json`.
 
-`generator` is Keras's old `ImageDataGenerator.flow_from_directory`, `dataset` its newer
+`a` is Keras's old `ImageDataGenerator.flow_from_directory`, `b` its newer
 `image_dataset_from_directory` with augmentation layers, mapped and prefetched as the
 guides on keras.io do it. Both end in `model.fit`, with Keras's own callbacks only, and
 speak the engine's event language: `clock` when the imports are over, then `metrics`
@@ -28,9 +28,7 @@ def main(arguments: list[str]) -> int:
     import_all()
     events.emit("clock")
     # What is counted begins here: listing, decoding and building as much as training.
-    train, validation, steps = {"generator": open_generator, "dataset": open_dataset}[
-        name
-    ](request)
+    train, validation, steps = {"a": open_generator, "b": open_dataset}[name](request)
     model = build(request, steps * request["epochs"])
     model.fit(
         train,

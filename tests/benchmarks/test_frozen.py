@@ -33,29 +33,32 @@ def pictures(tmp_path):
 def test_the_target_is_the_best_and_its_time_the_first_epoch_that_reached_it():
     row = frozen.compare(
         {
-            "generator": curve(0.5, 0.8, 0.7, 0.8),
-            "dataset": curve(0.6, 0.7),
+            "a": curve(0.5, 0.8, 0.7, 0.8),
+            "b": curve(0.6, 0.7),
             "ours": curve(0.7, 0.75, 0.8, each=1.0),
+            "plain": curve(0.8, each=2.0),
         }
     )
 
-    assert row["generator"]["target"] == 0.8
-    assert row["generator"]["seconds"] == 20
-    assert row["generator"]["ratio"] == pytest.approx(20 / 3, abs=0.01)
-    assert row["dataset"]["ratio"] == 20
+    assert row["a"]["target"] == 0.8
+    assert row["a"]["seconds"] == 20
+    assert row["a"]["ratios"]["ours"] == pytest.approx(20 / 3, abs=0.01)
+    assert row["a"]["ratios"]["plain"] == 10
+    assert row["b"]["ratios"]["ours"] == 20
 
 
 def test_a_target_that_ours_never_reaches_counts_nothing():
     row = frozen.compare(
         {
-            "generator": curve(0.9),
-            "dataset": curve(0.6),
+            "a": curve(0.9),
+            "b": curve(0.6),
             "ours": curve(0.7, 0.89, each=1.0),
+            "plain": curve(0.7),
         }
     )
 
-    assert row["generator"]["ours_seconds"] is None
-    assert row["generator"]["ratio"] == 0
+    assert row["a"]["reached"]["ours"] is None
+    assert row["a"]["ratios"]["ours"] == 0
 
 
 def test_equal_counts_divided_differently_are_equal():

@@ -99,7 +99,7 @@ def _thin_out(maps: list[Tensor]) -> list[Tensor]:
     for count in range(min(len(maps), _MOST_MAPS), 0, -1):
         places = [(place + 1) * len(maps) // count - 1 for place in range(count)]
         chosen = [maps[place] for place in places]
-        if 2 * sum(map_.shape[-1] or 0 for map_ in chosen) <= _MOST_FEATURES:
+        if 2 * sum(map_.shape[-1] for map_ in chosen) <= _MOST_FEATURES:
             return chosen
     return []
 
@@ -111,7 +111,7 @@ class GlobalDeviationPooling2D(layers.Layer):
     def call(self, maps: Tensor) -> Tensor:
         """Returns (batch, channels) from (batch, height, width, channels)."""
         mean = ops.mean(maps, axis=(1, 2), keepdims=True)
-        variance = ops.mean(ops.square(maps - mean), axis=(1, 2))
+        variance: Tensor = ops.mean(ops.square(maps - mean), axis=(1, 2))
         return ops.sqrt(variance + _SMALLEST_VARIANCE)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:

@@ -63,10 +63,6 @@ class Storage:
         """Folder that holds the caches `packs/` and `features/`."""
         return self.root
 
-    def pack(self, fingerprint: str, size_px: int, fit: str) -> Path:
-        """Folder of one dataset version decoded for one size."""
-        return self.root / "packs" / _safe(fingerprint) / f"{size_px}-{_safe(fit)}"
-
     def features(self, key: str) -> Path:
         """Folder of one feature cache."""
         return self.root / "features" / _safe(key)

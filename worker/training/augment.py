@@ -13,6 +13,7 @@ written where it belongs, so the only copy of a picture is the changed one.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from shared.training_spec import Augmentation
 from worker.training import counted_draws
 
-# Part of every cache key that holds augmented pictures; raise it with any change here.
+# Raise it with any change here.
 VERSION = 2
 
 _STREAM = 0  # of `counted_draws`: no other draw shares it
@@ -50,6 +51,14 @@ class Draws:
     shift_x: np.ndarray
     shift_y: np.ndarray
     brightness: np.ndarray
+
+
+def describe_changes() -> dict[str, Any]:
+    """Returns all that decides changed pixels: the rules, and whose code warps them.
+
+    Part of every cache key that holds augmented pictures.
+    """
+    return {"version": VERSION, "opencv": cv2.__version__}
 
 
 def draw(

@@ -171,8 +171,8 @@ def name_file(
     """
     facts = {
         "version": _VERSION,
-        "augment_version": augment.VERSION,
-        "decode_version": decode.DECODE_VERSION,
+        "changes": augment.describe_changes(),
+        "decoder": decode.describe_decoder(),
         "fingerprint": pack.fingerprint,
         "image_size_px": pack.image_size_px,
         "fit": str(spec.fit),

@@ -160,7 +160,7 @@ class _View:
         )
         facts: dict[str, Any] = {
             "version": VERSION,
-            "decode_version": decode.DECODE_VERSION,
+            "decoder": decode.describe_decoder(),
             "fingerprint": pack.fingerprint,
             "rows": hashlib.sha256(self._rows.astype("<i8").tobytes()).hexdigest(),
             "image_size_px": pack.image_size_px,
@@ -172,7 +172,7 @@ class _View:
                 "number": number,
                 "seed": spec.seed,
                 "augmentation": spec.augmentation.model_dump(mode="json"),
-                "augment_version": augment.VERSION,
+                "changes": augment.describe_changes(),
             }
         self.subject = _digest(facts)[:_KEY_CHARACTERS]
 

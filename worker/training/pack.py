@@ -4,8 +4,10 @@ A pack is a folder of shards, each the raw uint8 pixels of some hundred images i
 dataset's order, and `pack.json`, written last. The protocol, safe against `kill -9` at
 any moment and against two processes building the same pack:
 
-1. Without a `pack.json` that fits, every shard on disk is taken as unfinished business:
-   a shard is kept when its digest, stored beside it, fits its bytes.
+0. The folder is named by all that decides the pixels, so nothing in it is ever stale,
+   and workers of two versions do not disturb each other.
+1. Without a whole `pack.json`, every shard on disk is taken as unfinished business: a
+   shard is kept when its digest, stored beside it, fits its bytes.
 2. Missing shards are decoded into a file of their own, fsynced and renamed.
    Decoding is deterministic, so a second builder only writes the same bytes again; it
    starts elsewhere in the pack and skips what it finds, so two share the work.
@@ -25,7 +27,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -44,7 +46,8 @@ SHARD_BYTES = 32 * 2**20
 # Every mapped shard holds a file descriptor, of which a process may have 1,024 by
 # default: large datasets get larger shards instead of more.
 MAX_SHARDS = 256
-_PACK_VERSION = 1
+_PACK_VERSION = 2
+_NAME_CHARACTERS = 16
 _LEFTOVER_SECONDS = 3600
 Report = Callable[[int, int], None]
 
@@ -81,19 +84,23 @@ class _Plan:
     def digest_path(self, shard: int) -> Path:
         return self.folder / f"shard-{shard:06d}.sha256"
 
-    def identity(self) -> dict[str, Any]:
-        from worker.decode import DECODE_VERSION  # noqa: PLC0415 - TensorFlow
 
-        return {
-            "pack_version": _PACK_VERSION,
-            "decode_version": DECODE_VERSION,
-            "fingerprint": self.dataset.fingerprint,
-            "images": len(self.dataset),
-            "order": self.dataset.order,
-            "image_size_px": self.image_size_px,
-            "fit": self.fit.value,
-            "images_per_shard": self.images_per_shard,
-        }
+def _make_plan(
+    dataset: LabelledImages, image_size_px: int, fit: Fit, caches: Path
+) -> _Plan:
+    from worker.decode import describe_decoder  # noqa: PLC0415 - TensorFlow
+
+    facts = {
+        "pack_version": _PACK_VERSION,
+        "decoder": describe_decoder(),
+        "images": len(dataset),
+        "order": dataset.order,
+        "shard_bytes": SHARD_BYTES,
+    }
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    name = f"{image_size_px}-{fit.value}-{digest[:_NAME_CHARACTERS]}"
+    folder = caches / "packs" / dataset.fingerprint / name
+    return _Plan(folder, dataset, image_size_px, fit)
 
 
 class Pixels:
@@ -212,13 +219,12 @@ def open_or_build_pack(
         OSError: The disk is full or cannot be read.
     """
     fit = Fit(fit)
-    folder = caches / "packs" / dataset.fingerprint / f"{image_size_px}-{fit.value}"
-    plan = _Plan(folder, dataset, image_size_px, fit)
+    plan = _make_plan(dataset, image_size_px, fit, caches)
     threads = threads or len(os.sched_getaffinity(0))
     if not _is_complete(plan, threads):
         _build(plan, threads, report)
     report(len(dataset), len(dataset))
-    return Pack(dataset, Pixels(_map_shards(plan)), image_size_px, fit, folder)
+    return Pack(dataset, Pixels(_map_shards(plan)), image_size_px, fit, plan.folder)
 
 
 def _map_shards(plan: _Plan) -> list[np.ndarray]:
@@ -232,21 +238,28 @@ def _map_shards(plan: _Plan) -> list[np.ndarray]:
 
 def _is_complete(plan: _Plan, threads: int) -> bool:
     try:
-        facts = json.loads((plan.folder / "pack.json").read_bytes())
-    except (OSError, ValueError):
+        digests = json.loads((plan.folder / "pack.json").read_bytes())["shards"]
+    except FileNotFoundError:
         return False
-    if facts.get("identity") != plan.identity():
-        return False
-    digests = facts.get("shards", [])
-    if len(digests) != plan.shard_count:
-        return False
+    except (ValueError, KeyError, TypeError):
+        return _tell_damage(plan)
+    if not isinstance(digests, list) or len(digests) != plan.shard_count:
+        return _tell_damage(plan)
     with ThreadPoolExecutor(threads) as pool:
         found = pool.map(_hash_shard, map(plan.shard_path, range(plan.shard_count)))
-        return list(found) == digests
+        return list(found) == digests or _tell_damage(plan)
+
+
+def _tell_damage(plan: _Plan) -> bool:
+    events.note(
+        "warning",
+        f"Pictures are decoded again, because files in {plan.folder} are damaged "
+        "or missing.",
+    )
+    return False
 
 
 def _build(plan: _Plan, threads: int, report: Report) -> None:
-    _forget_other_version(plan)
     _sweep_leftovers(plan.folder)
     digests: dict[int, str] = {}
     done = 0
@@ -262,27 +275,9 @@ def _build(plan: _Plan, threads: int, report: Report) -> None:
         digests[shard] = digest
         done += len(plan.rows(shard))
         report(done, len(plan.dataset))
-    facts = {
-        "identity": plan.identity(),
-        "shards": [digests[shard] for shard in range(plan.shard_count)],
-    }
+    facts = {"shards": [digests[shard] for shard in range(plan.shard_count)]}
     with _replacing(plan.folder / "pack.json") as stream:
         stream.write(json.dumps(facts).encode())
-
-
-def _forget_other_version(plan: _Plan) -> None:
-    """Drops shards that were made by other rules than `plan`'s."""
-    marker = plan.folder / "identity.json"
-    identity = json.dumps(plan.identity(), sort_keys=True).encode()
-    try:
-        if marker.read_bytes() == identity:
-            return
-    except OSError:
-        pass
-    for stale in plan.folder.glob("shard-*"):
-        stale.unlink(missing_ok=True)
-    with _replacing(marker) as stream:
-        stream.write(identity)
 
 
 def _sweep_leftovers(folder: Path) -> None:
@@ -303,7 +298,7 @@ def _finished(plan: _Plan, shard: int) -> str | None:
     """The digest of a shard that is whole on disk, else None."""
     try:
         promised = plan.digest_path(shard).read_text()
-    except OSError:
+    except (FileNotFoundError, UnicodeDecodeError):
         return None
     return promised if _hash_shard(plan.shard_path(shard)) == promised else None
 
@@ -311,7 +306,7 @@ def _finished(plan: _Plan, shard: int) -> str | None:
 def _hash_shard(path: Path) -> str | None:
     try:
         return sha256_file(path)
-    except OSError:
+    except FileNotFoundError:
         return None
 
 

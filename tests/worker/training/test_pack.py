@@ -1,6 +1,5 @@
 """Packs: right pixels, resumed, shared, mended; and the datasets they are made of."""
 
-import json
 import shutil
 import signal
 import subprocess
@@ -13,6 +12,7 @@ import tensorflow as tf
 from PIL import Image
 
 from shared.errors import UserError
+from worker import decode
 from worker.decode import decode_image
 from worker.training import pack as pack_module
 from worker.training.pack import open_or_build_pack, read_dataset
@@ -130,16 +130,31 @@ def test_a_deleted_pack_is_built_again(folder, tmp_path):
     np.testing.assert_array_equal(build(folder, tmp_path).pixels[:], pixels)
 
 
-def test_a_pack_made_by_other_rules_is_not_used(folder, tmp_path):
+def test_a_pack_made_by_other_rules_is_not_used_and_left_alone(
+    folder, tmp_path, monkeypatch
+):
     pack = build(folder, tmp_path)
-    index = pack.folder / "pack.json"
-    facts = json.loads(index.read_text())
-    facts["identity"]["decode_version"] = -1
-    index.write_text(json.dumps(facts))
-    (pack.folder / "identity.json").write_text("{}")
     before = shard_times(pack)
+    monkeypatch.setattr(decode, "DECODE_VERSION", -1)
 
-    assert shard_times(build(folder, tmp_path)) != before
+    other = build(folder, tmp_path)
+
+    assert other.folder != pack.folder
+    assert shard_times(pack) == before
+
+
+@pytest.mark.parametrize("harmed", ["pack.json", "shard-000000.u8"])
+def test_it_is_told_that_damaged_pictures_are_decoded_again(
+    folder, tmp_path, harmed, capfd
+):
+    path = build(folder, tmp_path).folder / harmed
+    path.write_bytes(b"[")
+    before = capfd.readouterr().out
+
+    build(folder, tmp_path)
+
+    assert "decoded again" not in before
+    assert f"files in {path.parent} are damaged" in capfd.readouterr().out
 
 
 BUILD = """

@@ -5,24 +5,26 @@ same head, the same pictures and split:
 
     a      `ImageDataGenerator.flow_from_directory`, augmentation, `model.fit`
     b      `image_dataset_from_directory`, augmentation layers, `model.fit`
-    ours   the engine itself (`worker.training.run`), a preset's frozen phase with two
-           augmented views of every picture beside the plain one
-    plain  the same with the plain view alone, as the preset `fast` has it; printed
-           beside, and of no weight for the bars
+    ours   the engine itself (`worker.training.run`): the frozen phase with an augmented
+           view of every picture beside the plain one, its head begun at the regression
+    plain  the preset `fast` as it is: the plain view alone, the head begun at random;
+           printed beside, and of no weight for the bars
+    first  the same on a machine that has yet to measure which engine computes this base
+           fastest there, which it then remembers; ours and plain find that done
 
 The usual ways have ten epochs, and the target is the best validation accuracy that each
 reaches in them. Its time is the end of the first epoch that reached it; ours is the end
 of the first epoch that reached at least as much. Every clock starts when the imports
 are over, before the first file is read, with nothing of the data or the weights in the
 page cache; unpacking aside, everything counts: listing, hashing, decoding, building the
-network, the pack, the choice of the engine, the pass over the features. Ours finds
-nothing of an earlier run.
+network, the pack, the pass over the features. Ours finds nothing of the data from an
+earlier run.
 
 All three train with the preset's batches (32), optimizer and learning rates: AdamW, a
 warm-up over the first 5 % of the steps of its own epochs, then a cosine to zero from
-the same peak (3e-3); the pictures are stretched to 224 px with bilinear filtering. Each
-measures the validation accuracy on the same validation pictures, decoded its own way,
-after every epoch, and that counts too. The pictures are dealt by content, seed by seed:
+the same peak (3e-3; 1e-3 from the regression); the pictures are stretched to 224 px
+with bilinear filtering. Each measures the validation accuracy on the same validation
+pictures, decoded its own way, after every epoch, and that counts too. The pictures are dealt by content, seed by seed:
 80 % to train on, 20 % to validate on, and of the latter as many as the engine needs for
 a test split, which the others never read.
 
@@ -49,6 +51,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import cells
+from benchmarks.frozen_contenders.curves import describe_curve, find_best, find_seconds
 from benchmarks.pictures import drop_from_memory, open_pictures
 from shared.assignments import parse_assignments
 from shared.base_models import get_base_model, resolve_image_size_px
@@ -59,8 +62,13 @@ from worker.training.labelled_images import LabelledImages, read_dataset
 ROOT = Path(__file__).resolve().parent.parent
 SHARES = {"train": 0.795, "val": 0.2, "test": 0.005}
 USUAL = ("a", "b")
-OURS, PLAIN = "ours", "plain"
-VIEWS = 3
+OURS, PLAIN, FIRST = "ours", "plain", "first"
+OWN = (OURS, PLAIN, FIRST)
+AUGMENTED = {
+    "feature_views": 2,
+    "head_start": "logistic",
+    "frozen_learning_rate": 1e-3,
+}
 LEAST_RATIO = {"a": 10, "b": 5}
 OURS_SOURCES = (
     "worker/training",
@@ -169,43 +177,10 @@ def read_events(command: list[str], log: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def describe_curve(lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """Returns seconds since the clock started and accuracy, epoch by epoch."""
-    began = next(line["at"] for line in lines if line["event"] == "clock")
-    epochs = [
-        {
-            "seconds": round(line["at"] - began, 2),
-            "val_accuracy": line["values"]["val_accuracy"],
-        }
-        for line in lines
-        if line["event"] == "metrics"
-    ]
-    ready = {
-        line["what"]: round(line["at"] - began, 2)
-        for line in lines
-        if line["event"] == "durable" and line["done"] >= line["total"]
-    }
-    return {"epochs": epochs, "ready": ready}
-
-
 def count_cpu_seconds() -> float:
     """CPU time of the child processes so far: what a busy machine does not stretch."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def find_best(curve: dict[str, Any]) -> float:
-    """The best validation accuracy of a curve."""
-    return max(epoch["val_accuracy"] for epoch in curve["epochs"])
-
-
-def find_seconds(curve: dict[str, Any], target: float) -> float | None:
-    """Seconds until the curve reached `target`, None where it never did."""
-    for epoch in curve["epochs"]:
-        # Two ways to divide the same two counts may differ in the last bits.
-        if epoch["val_accuracy"] >= target - 1e-6:
-            return epoch["seconds"]
-    return None
 
 
 def compare(curves: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -213,7 +188,7 @@ def compare(curves: dict[str, dict[str, Any]]) -> dict[str, Any]:
     row: dict[str, Any] = {"curves": curves}
     for name in USUAL:
         target = find_best(curves[name])
-        seconds = {n: find_seconds(curves[n], target) for n in (name, OURS, PLAIN)}
+        seconds = {n: find_seconds(curves[n], target) for n in (name, *OWN)}
         theirs = seconds.pop(name)
         assert theirs is not None
         row[name] = {
@@ -229,27 +204,32 @@ def compare(curves: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Measures every cell that is missing; returns every figure."""
-    asked = parse_assignments(arguments.set)
-    overrides = {"feature_views": VIEWS} | asked | {"fine_tune_epochs": 0}
-    training = build_training_spec(arguments.preset, overrides).model_dump(mode="json")
+    asked = parse_assignments(arguments.set) | {"fine_tune_epochs": 0}
+    plain, augmented = (
+        build_training_spec(arguments.preset, more | asked).model_dump(mode="json")
+        for more in ({}, AUGMENTED)
+    )
     name, root = open_pictures(arguments.data, folder / "data")
     images = read_dataset(root)
     machine = cells.describe_machine()
     table = cells.Cells("frozen", {"fingerprint": images.fingerprint} | machine)
+    trainings = {OURS: augmented, **dict.fromkeys((*USUAL, PLAIN, FIRST), plain)}
+    side = resolve_image_size_px(plain["base_model"], plain["image_size_px"])
     rows = []
     for seed in arguments.seeds:
         dealt = deal(images, seed, folder / f"seed-{seed}")
-        request = {
-            "dataset": str(dealt.folder),
-            "training": training | {"seed": seed},
-            "image_size_px": resolve_image_size_px(
-                training["base_model"], training["image_size_px"]
-            ),
-            "classes": dealt.classes,
-            "epochs": arguments.epochs,
-            "has_gpu": bool(machine["gpus"]),
+        requests = {
+            contender: {
+                "dataset": str(dealt.folder),
+                "training": training | {"seed": seed},
+                "image_size_px": side,
+                "classes": dealt.classes,
+                "epochs": arguments.epochs,
+                "has_gpu": bool(machine["gpus"]),
+            }
+            for contender, training in trainings.items()
         }
-        curves = run_seed(table, request, seed, folder, fresh=arguments.fresh)
+        curves = run_seed(table, requests, seed, folder, fresh=arguments.fresh)
         rows.append({"seed": seed, "images": dealt.images} | compare(curves))
         shutil.rmtree(dealt.folder)
     ratios = {
@@ -257,13 +237,13 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             row[name]["ratios"][own] for row in rows
         )
         for name in USUAL
-        for own, suffix in ((OURS, ""), (PLAIN, "_plain"))
+        for own, suffix in ((OURS, ""), (PLAIN, "_plain"), (FIRST, "_first"))
     }
     return {
         "data": name,
         "machine": machine,
         "epochs": arguments.epochs,
-        "training": training,
+        "trainings": trainings,
         "shares": SHARES,
         "rows": rows,
         "least": LEAST_RATIO,
@@ -272,42 +252,57 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def run_seed(
-    table: cells.Cells, request: dict[str, Any], seed: int, folder: Path, *, fresh: bool
+    table: cells.Cells,
+    requests: dict[str, dict[str, Any]],
+    seed: int,
+    folder: Path,
+    *,
+    fresh: bool,
 ) -> dict[str, dict[str, Any]]:
     """Returns the curve of every contender for one seed."""
     curves = {}
-    for name in (*USUAL, OURS, PLAIN):
-        # Views are ours alone.
-        views = request["training"]["feature_views"] if name == OURS else 1
-        training = request["training"] | {"feature_views": views}
+    for name in (*USUAL, *OWN):
+        request = requests[name]
         facts = {
             "contender": name,
-            "training": training,
+            "training": request["training"],
             "shares": SHARES,
             "epochs": request["epochs"] if name in USUAL else None,
             "source": cells.digest_sources(
                 *(USUAL_SOURCES if name in USUAL else OURS_SOURCES)
             ),
         }
-        asked = request if name in USUAL else spec_of(request, training, folder / name)
         curves[name] = table.measure(
             f"{name} {seed}",
             facts,
-            lambda name=name, asked=asked: run_contender(name, asked, folder / name),
+            lambda name=name, request=request: run_once(name, request, folder),
             fresh=fresh,
         )
     return curves
 
 
-def spec_of(
-    request: dict[str, Any], training: dict[str, Any], folder: Path
-) -> dict[str, Any]:
+def run_once(name: str, request: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Returns the curve of one contender, with the choice of engines made for ours."""
+    if name in USUAL:
+        return run_contender(name, request, folder / name)
+    engines = folder / "engines"
+    if name == FIRST:
+        spec = describe_spec(request, folder / name / "work" / "engines")
+    else:
+        spec = describe_spec(request, engines)
+        if not engines.exists():
+            cells.say("(choosing the engine ...)")
+            run_contender(name, spec, folder / "rehearsal")
+    return run_contender(name, spec, folder / name)
+
+
+def describe_spec(request: dict[str, Any], engines: Path) -> dict[str, Any]:
     """The engine's SPEC.json for the same training; it keeps nothing elsewhere."""
     return {
         "kind": "train",
         "dataset": request["dataset"],
-        "training": training,
-        "engines": str(folder / "work" / "engines"),
+        "training": request["training"],
+        "engines": str(engines),
     }
 
 
@@ -319,7 +314,7 @@ def print_table(result: dict[str, Any]) -> None:
             f"seed {row['seed']}: {counts['train']} pictures to train on, "
             f"{counts['val']} to validate on"
         )
-        for own in (OURS, PLAIN):
+        for own in OWN:
             curve = row["curves"][own]
             spent = ", ".join(f"{what} {s:.1f} s" for what, s in curve["ready"].items())
             print(
@@ -328,9 +323,7 @@ def print_table(result: dict[str, Any]) -> None:
             )
         for name in USUAL:
             one = row[name]
-            reached = "; ".join(
-                f"{own} {describe_reached(one, own)}" for own in (OURS, PLAIN)
-            )
+            reached = "; ".join(f"{own} {describe_reached(one, own)}" for own in OWN)
             print(
                 f"  {name:5} {one['target']:.1%} after {one['seconds']:.1f} s; "
                 f"{reached}; load {describe_load(row['curves'][name])}"
@@ -339,7 +332,8 @@ def print_table(result: dict[str, Any]) -> None:
         print(
             f"median against {name}: {result[f'ratio_{name}']:.1f} times faster "
             f"(wanted {result['least'][name]}), plain "
-            f"{result[f'ratio_{name}_plain']:.1f}"
+            f"{result[f'ratio_{name}_plain']:.1f}, first "
+            f"{result[f'ratio_{name}_first']:.1f}"
         )
 
 

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import frozen
+from benchmarks.frozen_contenders import curves
 from benchmarks.pictures import drop_from_memory, open_pictures
 from worker.training.labelled_images import read_dataset
 
@@ -37,6 +38,7 @@ def test_the_target_is_the_best_and_its_time_the_first_epoch_that_reached_it():
             "b": curve(0.6, 0.7),
             "ours": curve(0.7, 0.75, 0.8, each=1.0),
             "plain": curve(0.8, each=2.0),
+            "first": curve(0.8, each=5.0),
         }
     )
 
@@ -54,6 +56,7 @@ def test_a_target_that_ours_never_reaches_counts_nothing():
             "b": curve(0.6),
             "ours": curve(0.7, 0.89, each=1.0),
             "plain": curve(0.7),
+            "first": curve(0.7),
         }
     )
 
@@ -62,7 +65,7 @@ def test_a_target_that_ours_never_reaches_counts_nothing():
 
 
 def test_equal_counts_divided_differently_are_equal():
-    reached = frozen.find_seconds(curve(float(np.float32(379 / 507))), 379 / 507)
+    reached = curves.find_seconds(curve(float(np.float32(379 / 507))), 379 / 507)
 
     assert reached == 10
 
@@ -75,7 +78,7 @@ def test_the_clock_starts_after_the_imports():
         {"event": "metrics", "at": 107.5, "values": {"val_accuracy": 0.5}},
     ]
 
-    described = frozen.describe_curve(lines)
+    described = curves.describe_curve(lines)
 
     assert described["epochs"] == [{"seconds": 7.5, "val_accuracy": 0.5}]
     assert described["ready"] == {"pack": 4.0}

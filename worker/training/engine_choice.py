@@ -1,8 +1,8 @@
 """Chooses the engine of the frozen pass by measuring, once per machine and base.
 
 1. Every engine that could run, at its few sensible batch sizes and thread counts,
-   computes the same pictures. Those that differ from the plain model by more than
-   1e-4 of the features' largest value are out.
+   computes the same pictures. Those that fail, or differ from the plain model by more
+   than 1e-4 of the features' largest value, are out.
 2. The rest take turns for a few rounds; the median decides. Between two that are as
    good as equal the order of the list decides, so that noise seldom does.
 3. The choice is kept in a file named by the machine (processor, cores, versions) and
@@ -19,10 +19,9 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import statistics
+import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from shared.artifacts import write_atomically
-from worker.training import feature_engines, mixed_precision
+from worker.training import engine_race, feature_engines, mixed_precision
 from worker.training.feature_engines import (
     FLOAT32,
     FOLDED,
@@ -51,7 +50,7 @@ WORTH_MEASURING = 1000
 PARITY_LIMIT = 1e-4
 
 # Raise it with any change to what is measured or how it is kept.
-_VERSION = 2
+_VERSION = 3
 
 # Pictures of one call. A lane's small batch stays in its core's cache, and of two sizes
 # that are as fast the larger makes fewer calls; a graph that itself uses every core
@@ -61,10 +60,6 @@ _SHARED_ROWS = 32
 _GPU_ROWS = (32, 128)
 
 _PARITY_ROWS = 32
-_ROUNDS = 3
-_ROUND_SECONDS = 0.25
-# Slower than this share of the best after one round: not measured again.
-_HOPELESS = 0.75
 # As good as equal: noise on a busy machine is larger.
 _NEARLY = 0.95
 # Half the bits must pay for the pictures that prove it harmless.
@@ -72,6 +67,7 @@ _MIXED_GAIN = 1.1
 # A chooser that hangs holds up nobody for longer.
 _PATIENCE_SECONDS = 120.0
 _POLL_SECONDS = 0.2
+_DIGEST_CHARACTERS = 32
 
 
 @dataclass(frozen=True)
@@ -87,6 +83,19 @@ class Measured:
     origin: Origin
     images_per_second: float
     difference: float
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What a machine uses for one base.
+
+    Args:
+        exact: The best in float32.
+        mixed: What is faster with half the bits, where a dataset allows it.
+    """
+
+    exact: Origin
+    mixed: Origin | None
 
 
 class Chooser:
@@ -133,9 +142,9 @@ class Chooser:
                 kept = self._pick(self.measured)
                 with write_atomically(path) as part:
                     part.write_text(_describe(kept, self.measured))
-        if kept.precision == FLOAT32:
-            return kept
-        return self._prove(kept, path)
+        if kept.mixed is None:
+            return kept.exact
+        return self._prove(kept.exact, kept.mixed, path)
 
     def adapt(self, origin: Origin) -> Origin:
         """Returns what comes nearest to `origin` on this machine.
@@ -171,8 +180,7 @@ class Chooser:
             ],
             "mixed": self._mixed,
         }
-        text = json.dumps(facts, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return _digest(facts)
 
     def _candidates(self) -> list[Origin]:
         build, names = (
@@ -204,58 +212,71 @@ class Chooser:
         return found
 
     def _find_plain(self) -> Origin:
-        return next(o for o in reversed(self._candidates()) if o.engine == PLAIN)
+        """The plain model with its smallest batch."""
+        return next(o for o in self._candidates() if o.engine == PLAIN)
 
     def _measure(self) -> list[Measured]:
         pixels = np.asarray(self._pack.pixels[:_PARITY_ROWS])
-        candidates = self._candidates()
+        plain = self.build(self._find_plain())
         # The reference, whatever becomes of it in the race.
-        expected = self.build(self._find_plain()).compute(pixels)
-        admitted: list[tuple[Engine, float]] = []
-        for origin in candidates:
-            engine = self._try(origin)
-            if engine is None:
+        expected = plain.compute(pixels)
+        admitted: list[tuple[Engine, float]] = [(plain, 0.0)]
+        for origin in self._candidates():
+            tried = None if origin == plain.origin else self._try(origin, pixels)
+            if tried is None:
                 continue
-            got = engine.compute(pixels)
+            engine, got = tried
             difference = feature_engines.measure_difference(got, expected)
             # The plain model is right by definition, even where weights that are no
             # numbers make every comparison fail.
             agrees = origin.engine == PLAIN or difference <= PARITY_LIMIT
             if agrees or origin.precision != FLOAT32:
                 admitted.append((engine, difference))
-        rates = _race([engine for engine, _ in admitted], pixels)
+        rates = engine_race.run([engine for engine, _ in admitted], pixels)
         measured = [
             Measured(engine.origin, round(rate, 1), difference)
             for (engine, difference), rate in zip(admitted, rates, strict=True)
+            if rate is not None
         ]
         return sorted(measured, key=lambda m: -m.images_per_second)
 
-    def _try(self, origin: Origin) -> Engine | None:
+    def _try(
+        self, origin: Origin, pixels: np.ndarray
+    ) -> tuple[Engine, np.ndarray] | None:
+        """Returns the engine and what it computes; None when it cannot."""
         try:
-            return self.build(origin)
+            engine = self.build(origin)
+            return engine, engine.compute(pixels)
         except OSError:
-            raise
-        except Exception:
-            # A converter may fail in any way it likes; the plain model must not.
-            if origin.engine == PLAIN:
-                raise
+            raise  # of the disk, not of the engine
+        except Exception as error:  # noqa: BLE001 - it may fail in any way it likes
+            engine_race.tell_failure(origin, error)
             return None
 
-    def _pick(self, measured: list[Measured]) -> Origin:
+    def _pick(self, measured: list[Measured]) -> _Choice:
         exact = [m for m in measured if m.origin.precision == FLOAT32]
-        best = max(m.images_per_second for m in exact)
+        best = max((m.images_per_second for m in exact), default=0.0)
         order = self._candidates()
-        nearly = [m for m in exact if m.images_per_second >= _NEARLY * best]
-        chosen = min(nearly, key=lambda m: order.index(m.origin))
-        for other in measured:
-            if other.images_per_second > _MIXED_GAIN * best:
-                return other.origin
-        return chosen.origin
+        nearly = [m.origin for m in exact if m.images_per_second >= _NEARLY * best]
+        gains = [
+            m.origin
+            for m in measured
+            if m.origin.precision != FLOAT32
+            and m.images_per_second > _MIXED_GAIN * best
+        ]
+        return _Choice(
+            exact=min(nearly, key=order.index, default=self._find_plain()),
+            mixed=next(iter(gains), None),
+        )
 
-    def _prove(self, mixed: Origin, path: Path) -> Origin:
-        """Returns `mixed` if it costs this dataset no accuracy, else float32."""
-        exact = replace(mixed, precision=FLOAT32)
-        verdict_path = path.with_name(f"{path.stem}-{self._pack.fingerprint[:32]}.json")
+    def _prove(self, exact: Origin, mixed: Origin, path: Path) -> Origin:
+        """Returns `mixed` if it costs this dataset no accuracy, else `exact`."""
+        facts = {
+            "fingerprint": self._pack.fingerprint,
+            "pixels": self._pack.folder.name,
+            "origins": [exact.to_json(), mixed.to_json()],
+        }
+        verdict_path = path.with_name(f"{path.stem}-{_digest(facts)}.json")
         with _first(verdict_path):
             verdict = _read_json(verdict_path)
             if verdict is None:
@@ -279,34 +300,6 @@ def describe_choice(measured: list[Measured]) -> str:
     return f"Measured which engine runs this base model fastest here: {figures}."
 
 
-def _race(engines: list[Engine], pixels: np.ndarray) -> list[float]:
-    """Returns each engine's images per second, the engines taking turns."""
-    rates: list[list[float]] = [[] for _ in engines]
-    for _ in range(_ROUNDS):
-        best = max((max(rate) for rate in rates if rate), default=0.0)
-        for engine, rate in zip(engines, rates, strict=True):
-            if not rate or max(rate) >= _HOPELESS * best:
-                rate.append(_time(engine, pixels))
-    return [statistics.median(rate) for rate in rates]
-
-
-def _time(engine: Engine, pixels: np.ndarray) -> float:
-    rows = engine.origin.batch_rows
-    batch = np.resize(pixels, (rows, *pixels.shape[1:]))
-    began = time.monotonic()
-
-    def work(_lane: int) -> int:
-        done = 0
-        while time.monotonic() - began < _ROUND_SECONDS:
-            engine(batch)
-            done += rows
-        return done
-
-    with ThreadPoolExecutor(engine.lanes) as pool:
-        done = sum(pool.map(work, range(engine.lanes)))
-    return done / (time.monotonic() - began)
-
-
 @contextlib.contextmanager
 def _first(path: Path) -> Iterator[None]:
     """Lets one process at a time choose; the others then read what it chose."""
@@ -327,8 +320,14 @@ def _first(path: Path) -> Iterator[None]:
         yield
 
 
-def _read_choice(path: Path) -> Origin | None:
-    return Origin.from_json((_read_json(path) or {}).get("origin"))
+def _read_choice(path: Path) -> _Choice | None:
+    fields = _read_json(path) or {}
+    exact, mixed = (Origin.from_json(fields.get(name)) for name in ("exact", "mixed"))
+    if exact is None:
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(path)  # what is used is not swept away as old
+    return _Choice(exact, mixed)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
@@ -339,6 +338,11 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return fields if isinstance(fields, dict) else None
 
 
-def _describe(chosen: Origin, measured: list[Measured]) -> str:
-    table = [asdict(row) for row in measured]
-    return json.dumps({"origin": chosen.to_json(), "measured": table}, indent=1)
+def _describe(chosen: _Choice, measured: list[Measured]) -> str:
+    fields = asdict(chosen) | {"measured": [asdict(row) for row in measured]}
+    return json.dumps(fields, indent=1)
+
+
+def _digest(facts: dict[str, Any]) -> str:
+    text = json.dumps(facts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_CHARACTERS]

@@ -10,6 +10,7 @@ OpenVINO 305 images/s, ONNX Runtime 285, folded 160, `predict` 93.
 Which one is chosen, and how, is told in `engine_choice.py`.
 """
 
+import hashlib
 import os
 import threading
 from collections.abc import Callable
@@ -44,6 +45,10 @@ _LANES_THAT_FEED_A_GPU = 4
 _MAX_FOLDED_BYTES = 3 * 2**29
 _FLOAT32_BYTES = 4
 
+# Source: the Linux kernel's names in /proc/cpuinfo.
+_CPU_FIELDS = ("model name", "cpu family", "model")
+_FLAGS_CHARACTERS = 8
+
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
@@ -57,8 +62,8 @@ class Origin:
             came with it.
         threads: Compute threads within one call; 0 where the framework decides.
         framework: Names and versions of what runs it, and whose kernels.
-        processor: Names of the processors: other kernels on another type round
-            differently.
+        processor: The processors, by name and by what decides which kernels they get:
+            other kernels on another type round differently.
     """
 
     engine: str
@@ -230,20 +235,40 @@ def has_gpu() -> bool:
     return bool(_gpu_names())
 
 
-def name_processor() -> str:
-    """Returns the processors' names, GPUs among them."""
-    names = set(_gpu_names())
+def name_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Returns what computes here, GPUs among it.
+
+    A name alone may stand for several generations ("AMD EPYC"), and libraries choose
+    their kernels by the instructions, which a virtual machine may hide.
+
+    Args:
+        cpuinfo: Where the kernel describes the CPUs.
+    """
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                names.add(line.partition(":")[2].strip())
+        lines = cpuinfo.read_text().splitlines()
     except OSError:
-        names.add("unknown")
-    return ", ".join(sorted(names))
+        lines = []
+    fields: dict[str, set[str]] = {}
+    for line in lines:
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip(), set()).add(value.strip())
+    kinds = {key: "/".join(sorted(fields.get(key, {"?"}))) for key in _CPU_FIELDS}
+    flags = " ".join(sorted(" ".join(fields.get("flags", ())).split()))
+    digest = hashlib.sha256(flags.encode()).hexdigest()[:_FLAGS_CHARACTERS]
+    cpu = (
+        f"{kinds['model name']} (family {kinds['cpu family']}, model {kinds['model']}, "
+        f"instructions {digest})"
+    )
+    return ", ".join([*sorted(set(_gpu_names())), cpu])
 
 
 def _gpu_names() -> list[str]:
-    if keras.backend.backend() != "tensorflow":
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax  # noqa: PLC0415 - only under the JAX backend
+
+        return [d.device_kind for d in jax.devices() if d.platform == "gpu"]
+    if backend != "tensorflow":
         return []
     import tensorflow as tf  # noqa: PLC0415 - only under the TensorFlow backend
 

@@ -22,6 +22,7 @@ _MOST_PICTURES = 2000
 _FEWEST_PICTURES = 500
 _FOLDS = 5
 _FEWEST_PER_CLASS = _FOLDS
+_FEWEST_CLASSES = 2
 
 # Source: the Linux kernel's names of the CPU features in /proc/cpuinfo.
 _CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
@@ -111,17 +112,24 @@ def measure_accuracy(features: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _choose_rows(pack: Pack) -> np.ndarray | None:
-    """Returns rows of classes that every fold can have, spread over the split."""
+    """Returns rows of the split, each class as frequent as there, or None.
+
+    None where they could not tell the two kinds of features apart: fewer pictures than
+    that, or a single class. A class that some fold would lack is left out.
+    """
     rows = np.sort(pack.splits["train"])
     labels = pack.labels[rows]
-    counts = np.bincount(labels, minlength=len(pack.classes))
-    rows = rows[counts[labels] >= _FEWEST_PER_CLASS]
-    if len(rows) < _FEWEST_PICTURES:
+    share = min(1.0, _MOST_PICTURES / max(1, len(rows)))
+    random = np.random.default_rng(0)
+    chosen = []
+    for number in np.unique(labels):
+        own = rows[labels == number]
+        wanted = min(len(own), max(_FEWEST_PER_CLASS, round(share * len(own))))
+        if wanted >= _FEWEST_PER_CLASS:
+            chosen.append(random.choice(own, wanted, replace=False))
+    if len(chosen) < _FEWEST_CLASSES or sum(map(len, chosen)) < _FEWEST_PICTURES:
         return None
-    if len(rows) > _MOST_PICTURES:
-        random = np.random.default_rng(0)
-        rows = np.sort(random.choice(rows, _MOST_PICTURES, replace=False))
-    return rows
+    return np.sort(np.concatenate(chosen))
 
 
 def _compute(engine: Engine, pack: Pack, rows: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The engine is chosen by measuring, once, and never by an engine that differs."""
 
+import itertools
 import json
 import multiprocessing
 from dataclasses import replace
@@ -13,11 +14,13 @@ from tests.worker.training.pictures import build_pack
 from worker.training import (
     determinism,
     engine_choice,
+    engine_race,
     feature_engines,
     mixed_precision,
     onnx_model,
 )
 from worker.training.engine_choice import Chooser, Measured
+from worker.training.engine_choice import _Choice as Choice
 from worker.training.features import open_or_compute_features
 from worker.training.frozen_base import FrozenBase
 
@@ -75,7 +78,7 @@ def remember(caches, pack, spec, chosen):
     )
     path = caches / "engines" / f"{chooser._key()}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(engine_choice._describe(chosen, []))
+    path.write_text(engine_choice._describe(Choice(chosen, None), []))
 
 
 def test_the_fastest_of_those_that_agree_is_chosen_and_never_measured_again(
@@ -84,7 +87,7 @@ def test_the_fastest_of_those_that_agree_is_chosen_and_never_measured_again(
     first = chooser.choose()
     best = max(row.images_per_second for row in chooser.measured)
     chosen = next(row for row in chooser.measured if row.origin == first)
-    monkeypatch.setattr(engine_choice, "_race", None)
+    monkeypatch.setattr(engine_race, "run", None)
     again = build_chooser(tmp_path, pack, base)
 
     assert {row.origin.engine for row in chooser.measured} == set(
@@ -150,6 +153,33 @@ def test_a_base_that_cannot_be_converted_is_run_by_the_others(chooser, monkeypat
     assert chosen.engine in {feature_engines.FOLDED, feature_engines.PLAIN}
 
 
+@pytest.mark.parametrize("calls", [0, 5])
+def test_an_engine_that_fails_while_it_computes_is_left_out_and_named(
+    chooser, monkeypatch, capfd, calls
+):
+    """With the first pictures, and in the race, when all of its lanes compute."""
+    real = onnx_model.build_runner
+
+    def build_small(model, *, threads):
+        run, left = real(model, threads=threads), itertools.count(-calls)
+
+        def compute(pixels):
+            if next(left) >= 0:
+                raise MemoryError("no room for 99 GB\nat a place in the code")
+            return run(pixels)
+
+        return compute
+
+    monkeypatch.setattr(onnx_model, "build_runner", build_small)
+    monkeypatch.setattr(engine_choice, "_PARITY_ROWS", 4)
+
+    chosen = chooser.choose()
+
+    assert chosen.engine != feature_engines.ONNX
+    assert feature_engines.ONNX not in {row.origin.engine for row in chooser.measured}
+    assert 'and is left out: no room for 99 GB"' in capfd.readouterr().out
+
+
 def test_the_order_decides_between_engines_that_are_as_good_as_equal(chooser):
     ranked = chooser._candidates()
     nearly = [
@@ -157,9 +187,9 @@ def test_the_order_decides_between_engines_that_are_as_good_as_equal(chooser):
         for one, speed in zip(ranked, [97, 100, 80, 50, 40, 30, 20], strict=True)
     ]
 
-    assert chooser._pick(nearly) == ranked[0]
+    assert chooser._pick(nearly) == Choice(ranked[0], None)
     nearly[0] = replace(nearly[0], images_per_second=90)
-    assert chooser._pick(nearly) == ranked[1]
+    assert chooser._pick(nearly) == Choice(ranked[1], None)
 
 
 def test_mixed_precision_is_measured_only_where_hardware_and_job_allow_it(
@@ -204,13 +234,14 @@ def test_mixed_precision_gives_way_where_a_dataset_cannot_prove_it(
         mixed_precision, "find_precision", lambda: feature_engines.BFLOAT16
     )
     mixed = origin(feature_engines.FOLDED, precision=feature_engines.BFLOAT16)
+    exact = origin(feature_engines.ONNX)
     chooser = build_chooser(tmp_path, pack, base, exact=False)
     (tmp_path / "choices").mkdir()
     (tmp_path / "choices" / f"{chooser._key()}.json").write_text(
-        engine_choice._describe(mixed, [])
+        engine_choice._describe(Choice(exact, mixed), [])
     )
 
-    assert chooser.choose() == replace(mixed, precision="float32")
+    assert chooser.choose() == exact
     (verdict,) = (tmp_path / "choices").glob("*-*.json")
     assert json.loads(verdict.read_text())["is_harmless"] is False
 
@@ -252,7 +283,7 @@ def test_another_machines_checkpoint_decides_and_not_the_own_probe(
     tmp_path, pack, base, spec, monkeypatch
 ):
     """The recorded engine runs here under this processor's name, without a probe."""
-    monkeypatch.setattr(engine_choice, "_race", None)
+    monkeypatch.setattr(engine_race, "run", None)
     elsewhere = replace(
         origin(feature_engines.FOLDED, batch_rows=7), processor="another one"
     )

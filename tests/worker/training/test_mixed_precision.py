@@ -1,6 +1,7 @@
 """Half the bits are used where the hardware has them and accuracy does not suffer."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -102,3 +103,17 @@ def test_the_rule_looks_at_no_picture_outside_the_training_split(pack):
     rows = mixed_precision._choose_rows(pack)
 
     assert set(rows) <= set(pack.splits["train"])
+
+
+def test_each_class_is_as_frequent_as_in_the_split(pack, monkeypatch):
+    labels = np.asarray([0] * 300 + [1] * 30 + [2] * 4, np.int32)
+
+    uneven = SimpleNamespace(labels=labels, splits={"train": np.arange(len(labels))})
+    monkeypatch.setattr(mixed_precision, "_MOST_PICTURES", 167)
+    monkeypatch.setattr(mixed_precision, "_FEWEST_PICTURES", 100)
+
+    rows = mixed_precision._choose_rows(uneven)
+
+    assert np.bincount(labels[rows]).tolist() == [150, 15]
+    uneven.labels = np.zeros_like(labels)
+    assert mixed_precision._choose_rows(uneven) is None

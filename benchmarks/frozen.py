@@ -24,9 +24,9 @@ All three train with the preset's batches (32), optimizer and learning rates: Ad
 warm-up over the first 5 % of the steps of its own epochs, then a cosine to zero from
 the same peak (3e-3; 1e-3 from the regression); the pictures are stretched to 224 px
 with bilinear filtering. Each measures the validation accuracy on the same validation
-pictures, decoded its own way, after every epoch, and that counts too. The pictures are dealt by content, seed by seed:
-80 % to train on, 20 % to validate on, and of the latter as many as the engine needs for
-a test split, which the others never read.
+pictures, decoded its own way, after every epoch, and that counts too. The pictures are
+dealt by content, seed by seed: 80 % to train on, 20 % to validate on, and of the latter
+as many as the engine needs for a test split, which the others never read.
 
 A ratio is how many times faster ours reached the target, and 0 where it never did. Of
 each, the median over the seeds counts; exits 1 below 10 (a) or 5 (b). Finished cells

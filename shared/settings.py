@@ -340,8 +340,9 @@ def find_weights_cache() -> Path:
     """
     named = os.environ.get("KERAS_HOME")
     if named is not None:
-        return Path(named).expanduser().absolute() / "models"
-    home = Path("~").expanduser()
+        return Path(os.path.expanduser(named)).absolute() / "models"  # noqa: PTH111 - see below
+    # Unlike the method of Path, the function leaves a user without a home as "~".
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111
     return (home if os.access(home, os.W_OK) else Path("/tmp")) / ".keras" / "models"  # noqa: S108 - Keras's choice
 
 
@@ -390,4 +391,6 @@ def environment_without_credentials(**more: str) -> dict[str, str]:
         if not name.startswith(ours)
         and not any(word in name.upper() for word in secret + address)
     }
+    if "KERAS_HOME" in kept:  # relative to this process's folder, not to the child's
+        kept["KERAS_HOME"] = str(find_weights_cache().parent)
     return {**kept, **more}

@@ -6,6 +6,7 @@ nothing is opened, imported or fetched, and a digest is compared only where a fi
 """
 
 import importlib.util
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,10 @@ def describe_report(report: dict[str, Any] | None) -> str:
 
 
 def _is_there(path: Path) -> bool:
+    # What is closed to us, a folder or a file, must not hide the others.
     try:
-        return path.is_file()
-    except PermissionError:  # a folder that is closed to us must not hide the others
+        return path.is_file() and os.access(path, os.R_OK)
+    except PermissionError:
         return False
 
 

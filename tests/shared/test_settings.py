@@ -68,3 +68,12 @@ def test_child_that_trains_is_told_no_secret(monkeypatch, name):
     assert name not in environment
     assert environment["OMP_NUM_THREADS"] == "2"
     assert environment["CUDA_VISIBLE_DEVICES"] == "-1"
+
+
+def test_child_looks_for_weights_where_this_process_does(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_HOME", "kept")
+
+    environment = environment_without_credentials()
+
+    assert environment["KERAS_HOME"] == str(tmp_path / "kept")

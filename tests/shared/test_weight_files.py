@@ -110,6 +110,12 @@ def test_without_keras_home_the_cache_is_in_the_home_folder(monkeypatch, tmp_pat
     assert find_weights_cache() == tmp_path / ".keras" / "models"
 
 
+def test_a_user_without_a_home_folder_has_a_cache_too(monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", "~no-such-user/kept")
+
+    assert find_weights_cache().parts[-3:] == ("~no-such-user", "kept", "models")
+
+
 def test_a_home_folder_that_is_not_there_is_replaced_by_tmp(monkeypatch, tmp_path):
     monkeypatch.delenv("KERAS_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "absent"))

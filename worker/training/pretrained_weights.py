@@ -6,7 +6,6 @@ weights folders, Keras's own cache (`KERAS_HOME`), the network if it may be used
 
 import hashlib
 import os
-import urllib.request
 import warnings
 from pathlib import Path
 
@@ -19,13 +18,10 @@ from shared.settings import find_weights_cache
 from shared.weight_files import WeightFolders
 from worker.training.efficientnet_lite import assign_torch_weights
 from worker.training.torch_file import load_torch_tensors
+from worker.training.weights_download import fetch_weights
 
 IMAGENET = "imagenet"
 
-# A machine without a network must say so soon instead of waiting for ever.
-_NETWORK_TIMEOUT_SECONDS = 30
-_CHUNK_BYTES = 1 << 20
-_MD5_LENGTH = 32
 _READABLE = (".pth", ".h5", ".hdf5")
 
 
@@ -52,6 +48,7 @@ def load_base_weights(
     Raises:
         UserError: When the file is nowhere (naming it and where to put it), is
             damaged or belongs to another network.
+        RetryableError: When it had to be fetched, and the network failed.
     """
     path = find_base_weights(base_model, weights, weights_dirs, download=download)
     if path.suffix == ".pth":
@@ -76,8 +73,15 @@ def find_base_weights(
 ) -> Path:
     """Returns the file that a training spec names, fetched if it must be and may be.
 
+    Args:
+        base_model: The base model that the spec names.
+        weights: `imagenet`, or the path of a file under one of `weights_dirs`.
+        weights_dirs: Folders that hold weight files.
+        download: Whether absent ImageNet weights may be fetched.
+
     Raises:
         UserError: When it is nowhere, or is no file of weights.
+        RetryableError: When it had to be fetched, and the network failed.
     """
     if weights == IMAGENET:
         return find_imagenet_weights(base_model, weights_dirs, download=download)
@@ -89,9 +93,16 @@ def find_imagenet_weights(
 ) -> Path:
     """Returns the file with the ImageNet weights, fetched if it must be and may be.
 
+    Args:
+        base_model: Whose weights.
+        weights_dirs: Folders that hold weight files, in the order of search.
+        download: Whether the network may be asked for what is on no disk.
+
     Raises:
-        UserError: When it is nowhere and cannot be fetched; names the file and where
-            to put it.
+        UserError: When it is nowhere and may not be fetched, or the server does not
+            have it; names the file and where to put it.
+        RetryableError: When the network or the server failed; as `UserError` else.
+        OSError: When what arrives cannot be written.
     """
     folders = WeightFolders(mirrors=weights_dirs, cache=find_weights_cache())
     found = folders.find(base_model)
@@ -115,14 +126,7 @@ def find_imagenet_weights(
             f"it may not fetch them (TRAINYARD_DOWNLOAD_WEIGHTS). {remedy}",
             field="weights",
         )
-    try:
-        return _fetch(base_model, base_model.weights_url, folders.cache)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"The ImageNet weights of {base_model.name} are not on this machine and "
-            f"could not be fetched ({error}). {remedy}",
-            field="weights",
-        ) from error
+    return fetch_weights(base_model, base_model.weights_url, folders.cache, remedy)
 
 
 def find_own_weights(weights: str, weights_dirs: list[Path]) -> Path:
@@ -135,21 +139,37 @@ def find_own_weights(weights: str, weights_dirs: list[Path]) -> Path:
         UserError: When there is no such file there, or it is of an unknown kind.
     """
     for folder in weights_dirs:
-        path = (folder / weights).resolve()
-        if path.is_relative_to(folder.resolve()) and path.is_file():
-            if path.suffix in _READABLE:
-                return path
+        path = _find_below(folder, weights)
+        if path is None:
+            continue
+        if path.suffix not in _READABLE:
             raise UserError(
                 f"`weights` must be a {', '.join(_READABLE)} file. "
                 f"Received: weights={weights!r}.",
                 field="weights",
             )
+        if not os.access(path, os.R_OK):
+            raise UserError(
+                "The worker's user may not read the weights file: give it the right. "
+                f"Received: weights={weights!r}.",
+                field="weights",
+            )
+        return path
     folders = ", ".join(str(folder) for folder in weights_dirs) or "none are set"
     raise UserError(
         f"`weights` must be `imagenet`, null or a file under the weights folders "
         f"({folders}). Received: weights={weights!r}.",
         field="weights",
     )
+
+
+def _find_below(folder: Path, name: str) -> Path | None:
+    try:
+        path = (folder / name).resolve()
+        is_below = path.is_relative_to(folder.resolve())
+        return path if is_below and path.is_file() else None
+    except (OSError, ValueError):  # a closed folder, or what can be no file's name
+        return None
 
 
 def digest_weights(model: keras.Model) -> str:
@@ -160,30 +180,3 @@ def digest_weights(model: keras.Model) -> str:
         digest.update(f"{variable.path} {values.shape} {values.dtype}\n".encode())
         digest.update(values.tobytes())
     return digest.hexdigest()
-
-
-def _fetch(base_model: BaseModel, url: str, cache: Path) -> Path:
-    """Downloads into Keras's cache, whole or not at all, whoever else does the same."""
-    cache.mkdir(parents=True, exist_ok=True)
-    path = cache / base_model.weights_file
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    known = base_model.weights_hash
-    digest = hashlib.md5() if len(known or "") == _MD5_LENGTH else hashlib.sha256()  # noqa: S324 - Keras publishes MD5
-    try:
-        with (
-            urllib.request.urlopen(  # noqa: S310 - the address is in our table
-                url, timeout=_NETWORK_TIMEOUT_SECONDS
-            ) as answer,
-            part.open("wb") as file,
-        ):
-            while chunk := answer.read(_CHUNK_BYTES):
-                digest.update(chunk)
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        if known is not None and digest.hexdigest() != known:
-            raise ValueError("what arrived has another digest than Keras publishes")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path

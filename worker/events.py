@@ -88,6 +88,12 @@ def progress(
     emit("progress", phase=phase, done=done, total=total, unit=unit, step=step)
 
 
+def durable(what: str, done: int, total: int, unit: str) -> None:
+    """Says how much of `what` is prepared and durable: no crash costs it any more."""
+    emit("durable", what=what, done=done, total=total)
+    progress("prepare", done, total, unit)
+
+
 def stage(name: str) -> None:
     """Says that a job's start has come to `name`; the first time only."""
     with _lock:  # several threads may get there at once

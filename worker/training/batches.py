@@ -9,7 +9,7 @@ from memory-mapped arrays when it is asked for.
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -147,14 +147,28 @@ class FeatureBatches(Batches):
 
     Args:
         views: One array (n, features) float32 per view; view 0 is the plain picture.
+        draw_from: Returns the views of an epoch. Defaults to `views` in each.
         **split: As in `Batches`.
     """
 
-    def __init__(self, views: Sequence[np.ndarray], **split: Any) -> None:
+    def __init__(
+        self,
+        views: Sequence[np.ndarray],
+        draw_from: Callable[[int], Sequence[np.ndarray]] | None = None,
+        **split: Any,
+    ) -> None:
         super().__init__(**split)
         self._views = views
+        self._draw_from = draw_from
         self._row_bytes = views[0][0].nbytes
         self._budget = PageBudget(views)
+
+    def start_epoch(self, epoch: int) -> None:
+        """As in `Batches`; what `draw_from` raises is raised here."""
+        if self._draw_from is not None:
+            self._views = self._draw_from(epoch)
+            self._budget = PageBudget(self._views)
+        super().start_epoch(epoch)
 
     def inputs(self, rows: np.ndarray) -> np.ndarray:
         """Returns the features of each row's view, (batch, features) float32."""

@@ -42,16 +42,17 @@ class Features:
         views: One array per view, (n, feature_size) float32 by row of the pack,
             memory-mapped. View 0 has every row; the others have the training rows,
             and zeros elsewhere.
-        origins: What computed each view; a later attempt must ask for the same.
-        digest: SHA-256 over what all views hold: the same features computed again have
-            the same.
-        found: How many views were there already.
+        origins: What computed each view of the spec, or will compute those that were
+            not asked for; a later attempt must ask for the same.
+        digests: SHA-256 over what each view holds: the same features computed again
+            have the same.
+        found: How many views of the spec were there already.
         measured: What the probe of the engines gave, fastest first; empty without one.
     """
 
     views: list[np.ndarray]
     origins: list[Origin]
-    digest: str
+    digests: list[str]
     found: int
     measured: list[Measured]
 
@@ -64,12 +65,13 @@ def open_or_compute_features(  # noqa: PLR0917 - the order in which they are use
     report: Callable[[int, int], None] = lambda _done, _total: None,
     should_stop: Callable[[], bool] = lambda: False,
     *,
+    count: int | None = None,
     origins: list[Origin] | None = None,
     engines: Path | None = None,
     cores: int | None = None,
     exact: bool = True,
 ) -> Features:
-    """Returns the features of every view, computing those that no job has yet.
+    """Returns the features of the first views, computing those that no job has yet.
 
     Args:
         pack: The pixels.
@@ -78,6 +80,7 @@ def open_or_compute_features(  # noqa: PLR0917 - the order in which they are use
         caches: Folder that holds `features/` and `engines/`.
         report: Called with finished and all shards after each durable shard.
         should_stop: Asked several times a second.
+        count: How many of the spec's views are wanted. Defaults to all.
         origins: What computed the views of an earlier attempt. Defaults to whatever
             is there, then to the engine that this machine has chosen.
         engines: Folder of this machine's choices and of converted base models.
@@ -104,12 +107,16 @@ def open_or_compute_features(  # noqa: PLR0917 - the order in which they are use
         for view in views
     ]
     found = sum(entry is not None for entry in entries)
-    whole = _complete(views, entries, origins, chooser, report, should_stop)
-    digests = "".join(entry.array.digest for entry in whole)
+    wanted = spec.feature_views if count is None else count
+    if origins is None:
+        origins = _plan_origins(views, entries, wanted, chooser)
+    whole = _complete(
+        views[:wanted], entries[:wanted], origins, chooser, report, should_stop
+    )
     return Features(
         [entry.array for entry in whole],
-        [entry.origin for entry in whole],
-        hashlib.sha256(digests.encode()).hexdigest(),
+        [entry.origin for entry in whole] + origins[wanted:],
+        [entry.array.digest for entry in whole],
         found,
         chooser.measured,
     )
@@ -227,10 +234,30 @@ def _open_entry(view: _View, origin: Origin) -> _Entry | None:
     return None if array is None else _Entry(origin, array)
 
 
+def _plan_origins(
+    views: list[_View],
+    entries: list[_Entry | None],
+    wanted: int,
+    chooser: engine_choice.Chooser,
+) -> list[Origin]:
+    """Returns what has computed, or is to compute, every view.
+
+    Nothing is measured for views that are not wanted yet: what gave the plain view
+    will do for them.
+    """
+    missing = [view for view, e in zip(views, entries, strict=True) if e is None]
+    plain = entries[0]
+    if plain is None or None in entries[:wanted]:
+        rest = chooser.choose(sum(view.size for view in missing))
+    else:
+        rest = plain.origin
+    return [rest if entry is None else entry.origin for entry in entries]
+
+
 def _complete(  # noqa: PLR0917 - the order in which they are used
     views: list[_View],
     entries: list[_Entry | None],
-    origins: list[Origin] | None,
+    origins: list[Origin],
     chooser: engine_choice.Chooser,
     report: Callable[[int, int], None],
     should_stop: Callable[[], bool],
@@ -240,13 +267,8 @@ def _complete(  # noqa: PLR0917 - the order in which they are used
     if len(there) == len(views):
         return there
     missing = [view for view, e in zip(views, entries, strict=True) if e is None]
-    if origins is None:
-        pictures = sum(view.size for view in missing)
-        origins = [chooser.choose(pictures)] * len(views)
     pending = _queue(missing, origins, chooser)
-    total = sum(
-        len(view.shards(origin)) for view, origin in zip(views, origins, strict=True)
-    )
+    total = sum(len(view.shards(origins[view.number])) for view in views)
     arrays = compute_views(
         pending, lambda left: report(total - left, total), should_stop
     )

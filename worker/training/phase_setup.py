@@ -63,8 +63,17 @@ class Material:
     download_weights: bool = True
 
 
-def build_frozen(material: Material, views: list[np.ndarray]) -> Phase:
+def build_frozen(
+    material: Material,
+    views: list[np.ndarray],
+    draw_from: Callable[[int], list[np.ndarray]] | None = None,
+) -> Phase:
     """Returns the phase that trains the head alone, on cached features.
+
+    Args:
+        material: What every phase is made from.
+        views: Those of the epoch that is trained first.
+        draw_from: Returns those of each epoch. Defaults to `views` for all.
 
     Shapes:
         views: one array (n, features) float32 per view, rows as in the pack.
@@ -85,7 +94,7 @@ def build_frozen(material: Material, views: list[np.ndarray]) -> Phase:
                 class_weights=_class_weights(material),
             )
 
-    train = FeatureBatches(views, **_training_split(material))
+    train = FeatureBatches(views, draw_from, **_training_split(material))
     held_out = FeatureBatches(
         views[:1], **_held_out_split(material, _FEATURES_PER_PASS)
     )

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import keras
 
@@ -174,7 +174,11 @@ class Trainer:
 
     def _train_epoch(self, phase: Phase) -> None:
         events.stage("model")
-        phase.train.start_epoch(phase.first_epoch + self._state.epoch)
+        try:
+            phase.train.start_epoch(phase.first_epoch + self._state.epoch)
+        except Stopped:  # it may have to compute what the epoch draws from
+            self._leave_between_epochs(phase)
+            return
         for batch in self._batches(phase):
             logs = self._in_memory(phase, lambda b=batch: phase.step.train(b))
             events.stage("first step")
@@ -188,6 +192,17 @@ class Trainer:
             self._enter(phase, EVALUATE)
         else:
             self._end_epoch(phase)
+
+    def _leave_between_epochs(self, phase: Phase) -> None:
+        if not self._stops.stop:
+            self._enter(phase, EVALUATE)
+            return
+        self._save_and_stop(phase)
+
+    def _save_and_stop(self, phase: Phase) -> NoReturn:
+        self._save(phase, checkpoint.EMERGENCY)
+        self._wait_until_saved()
+        raise Stopped
 
     def _in_memory(self, phase: Phase, run: Callable[[], Result]) -> Result:
         """Runs `run`, in smaller passes for as long as it does not fit the memory."""
@@ -248,9 +263,7 @@ class Trainer:
             phase.name, done, phase.epochs * steps, "steps", step=state.step
         )
         if self._stops.stop:
-            self._save(phase, checkpoint.EMERGENCY)
-            self._wait_until_saved()
-            raise Stopped
+            self._save_and_stop(phase)
         if state.batch < steps:
             self._save_when_due(phase, is_due=self._is_due_in_epoch())
 

@@ -87,6 +87,7 @@ def train(request: Request, stops: StopRequests, *, started: float) -> bool:
         phase_setup,
         publish,
     )
+    from worker.training.frozen_views import FrozenViews  # noqa: PLC0415
     from worker.training.phases import Trainer  # noqa: PLC0415
 
     events.stage("imports")
@@ -105,12 +106,14 @@ def train(request: Request, stops: StopRequests, *, started: float) -> bool:
         stopwatch=stopwatch,
     )
     if state.phase == FROZEN:
-        views = materials.open_views(request, material, state, stops)
+        views = FrozenViews(request, material, state, stops, stopwatch)
+        views.open()
         material = materials.settle(material, state)
         events.stage("features")
         stopwatch.switch(FROZEN)
         events.phase(FROZEN)
-        trainer.train(phase_setup.build_frozen(material, views), arrays)
+        phase = phase_setup.build_frozen(material, views.arrays, views.draw_from)
+        trainer.train(phase, arrays)
         arrays = {}
     if state.phase == FINE_TUNE:
         stopwatch.switch(FINE_TUNE)

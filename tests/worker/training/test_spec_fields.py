@@ -22,7 +22,6 @@ from worker.training import (
     batch_norm,
     build_model,
     determinism,
-    materials,
     pack,
     phase_setup,
     variables,
@@ -30,6 +29,7 @@ from worker.training import (
 from worker.training.background_writer import BackgroundWriter
 from worker.training.best_weights import BestWeights
 from worker.training.checkpoint import CheckpointWriter, list_checkpoints
+from worker.training.frozen_views import FrozenViews
 from worker.training.phases import Trainer
 from worker.training.pretrained_weights import digest_weights
 from worker.training.request import load_request
@@ -98,7 +98,9 @@ class Lab:
     def views(self, spec):
         state, stops = TrainingState(), StopRequests()
         request, material = self.request(spec), self.material(spec)
-        return materials.open_views(request, material, state, stops)
+        views = FrozenViews(request, material, state, stops, Stopwatch({}, "prepare"))
+        views.open()
+        return views.draw_from(spec.feature_views)
 
     def frozen(self, spec):
         rows = len(self.material(spec).pack.labels)

@@ -206,7 +206,8 @@ class TrainingSpec(_Frozen):
         ge=1,
         le=16,
         description="Cached views per training image in the frozen phase: one is the "
-        "plain picture, each further one an augmented copy.",
+        "plain picture, each further one an augmented copy. With as many epochs, each "
+        "epoch draws from one view more, so training begins after the first is there.",
     )
     fine_tune_epochs: int = Field(
         default=0,

@@ -25,6 +25,11 @@ from shared.artifacts import write_atomically
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 _KEY_LENGTH = 16
+# What computes in a benchmark, or reads pictures for what does.
+_PACKAGES = (
+    *("keras", "tensorflow-cpu", "tensorflow", "numpy", "jax", "onnxruntime"),
+    *("openvino", "opencv-python-headless", "pillow", "scikit-learn", "scipy"),
+)
 
 
 class Cells:
@@ -101,18 +106,17 @@ class Cells:
 
 def describe_machine() -> dict[str, Any]:
     """Returns what of this machine and its packages decides speed and numbers."""
-    names = ("keras", "tensorflow-cpu", "tensorflow", "numpy", "onnxruntime", "jax")
-    processors = {
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    }
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    processors = {_after_colon(line) for line in lines if line.startswith("model name")}
+    # Two machines may call one processor the same and not offer the same instructions.
+    flags = sorted({_after_colon(line) for line in lines if line.startswith("flags")})
     return {
         "processor": ", ".join(sorted(processors)) or platform.processor(),
+        "instructions": hashlib.sha256("\n".join(flags).encode()).hexdigest(),
         "cores": len(os.sched_getaffinity(0)),
         "gpus": sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*")),
         "python": platform.python_version(),
-        "packages": {name: v for name in names if (v := _find_version(name))},
+        "packages": {name: v for name in _PACKAGES if (v := _find_version(name))},
     }
 
 
@@ -136,6 +140,10 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _after_colon(line: str) -> str:
+    return line.partition(":")[2].strip()
+
+
 def _find_version(distribution: str) -> str | None:
     try:
         return metadata.version(distribution)
@@ -150,9 +158,10 @@ def _read(path: Path, facts: dict[str, Any]) -> dict[str, Any] | None:
         if kept["facts"] == json.loads(json.dumps(facts)):
             return dict(kept["values"])
     except FileNotFoundError:
-        pass
+        return None
     except (OSError, ValueError, KeyError, TypeError):
-        say(f"{path} is damaged; it is measured again")
+        pass
+    say(f"{path} is damaged; it is measured again")
     return None
 
 

@@ -4,9 +4,11 @@ Ours (a pack, read ahead by one thread a core) against Keras's two ways, on the 
 pictures with the same changes (rotation, flip, zoom, shift, brightness), at the same
 size and batch: the legacy `ImageDataGenerator.flow_from_directory`, and
 `image_dataset_from_directory` with augmentation layers, mapped with AUTOTUNE and
-prefetched. Each runs in a process of its own that stands still while another is
-measured; rounds alternate, and medians count. Every way that Keras offers to run them
-(threads, processes) is tried in the first round, and the fastest goes on.
+prefetched. All end with float32 pictures in memory; ours are bytes until then, as a
+training takes them and makes them floats on its device. Each runs in a process of its
+own that stands still while another is measured; rounds alternate, and medians count.
+Every way that Keras offers to run them (threads, processes) is tried in the first
+round, and the fastest goes on.
 
 Measured is the speed from the second epoch on. Beside it stand the first epoch of ours,
 with the pack being built, and Keras's pipeline with all decoded pictures cached in
@@ -76,7 +78,7 @@ def feed_ours(folder: Path, scratch: Path, _way: str) -> Iterator[Any]:
         batches.start_epoch(epoch)
         for batch in read_ahead(batches, 0, makers=cores):
             if epoch:
-                yield batch
+                yield (batch[0].astype(np.float32), *batch[1:])
         if epoch == 0:
             spent = time.perf_counter() - began
             say({"first_epoch": len(images) / spent, "pack_seconds": packed})

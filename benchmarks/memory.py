@@ -18,7 +18,10 @@ What is held for each image, in bytes; all else is of a batch, a shard or a bloc
 So a million images would take 20 MB more than none; exits 1 when the growth from the
 smallest to the largest dataset is 5 % or more.
 
-    ./trainyard bench memory [--images 1000 60000] [--side 32] [--json]
+With `--preset` the training is that preset's, with the same small random base; one that
+starts its head at a regression holds rows for it up to a bound of their own.
+
+    ./trainyard bench memory [--images 1000 60000] [--side 32] [--preset NAME] [--json]
 """
 
 import argparse
@@ -36,16 +39,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shared.presets import PRESETS, build_training_spec
+
 ROOT = Path(__file__).resolve().parent.parent
 MOST_GROWTH = 0.05
 CLASSES = 4
 SPLIT_OF = ["train"] * 14 + ["val"] * 3 + ["test"] * 3
 FILES_PER_FOLDER = 1000
 WATCH_SECONDS = 0.05
+BASE = {"base_model": "MobileNet-0.25", "weights": None, "batch_size": 64}
 TRAINING = {
-    "base_model": "MobileNet-0.25",
-    "weights": None,
-    "batch_size": 64,
+    **BASE,
     "feature_views": 2,
     "frozen_epochs": 2,
     "fine_tune_epochs": 1,
@@ -94,13 +98,19 @@ def watch(process: subprocess.Popen) -> dict[str, float]:
     return peaks
 
 
-def measure(folder: Path, images: int, side: int) -> dict[str, Any]:
+def measure(
+    folder: Path, images: int, side: int, preset: str | None = None
+) -> dict[str, Any]:
     """Trains on `images` pictures of `side` pixels and returns the peaks."""
+    training: dict[str, Any] = TRAINING | {"image_size_px": side}
+    if preset:
+        changes = BASE | {"image_size_px": side}
+        training = build_training_spec(preset, changes).model_dump(mode="json")
     version = write_version(folder / "version", images, side)
     spec = {
         "kind": "train",
         "dataset": str(version),
-        "training": TRAINING | {"image_size_px": side},
+        "training": training,
     }
     (folder / "SPEC.json").write_text(json.dumps(spec))
     began = time.monotonic()
@@ -155,13 +165,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--images", type=int, nargs="+", default=[1000, 60_000])
     parser.add_argument("--side", type=int, default=32, help="pixels")
+    parser.add_argument("--preset", choices=list(PRESETS))
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     rows = []
     for images in sorted(arguments.images):
         print(f"{images:,} images ...", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory(prefix="bench-memory-") as name:
-            rows.append(measure(Path(name), images, arguments.side))
+            folder, side = Path(name), arguments.side
+            rows.append(measure(folder, images, side, arguments.preset))
     found = compare(rows)
     if arguments.json:
         print(json.dumps({"rows": rows} | found))

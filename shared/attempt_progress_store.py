@@ -91,22 +91,23 @@ def register_checkpoint(
         hb=Job.hb + 1,
     )
     lineage = select(Job.lineage).where(Job.id == job_id).scalar_subquery()
+    state = {
+        "rel_path": rel_path,
+        "manifest_sha": manifest_sha,
+        "size_bytes": size_bytes,
+        "metric": _finite(metric),
+        "created_at": now_ms(),
+    }
+    key = {"step": step, "fence": fence, "kind": kind}
     session.execute(
         insert(session, Checkpoint)
-        .values(
-            job_id=job_id,
-            lineage=lineage,
-            step=step,
-            fence=fence,
-            kind=kind,
-            rel_path=rel_path,
-            manifest_sha=manifest_sha,
-            size_bytes=size_bytes,
-            metric=_finite(metric),
-            status="ok",
-            created_at=now_ms(),
+        .values(job_id=job_id, lineage=lineage, status="ok", **key, **state)
+        # One step is saved twice where a phase ends after it: the later state counts.
+        .on_conflict_do_update(
+            index_elements=["job_id", "lineage", "step", "fence", "kind"],
+            set_=state,
+            where=Checkpoint.status == "ok",
         )
-        .on_conflict_do_nothing()
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from shared.base_models import get_base_model
 from shared.errors import UserError
-from shared.training_spec import TrainingSpec, parse_training_spec
+from shared.training_spec import TrainingSpec, is_random, parse_training_spec
 
 # A head that starts at the regression on its features is done: one epoch at a rate that
 # moves nothing judges it and saves it.
@@ -38,6 +38,18 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 DEFAULT_PRESET = "fast"
 
+# A base without pretrained weights has no features to judge or to train a head on: all
+# of it learns from the first step on, at a rate for random weights.
+_FROM_SCRATCH = {
+    "head_start": "random",
+    "feature_views": 1,
+    "augmentation": {"measured": False},
+    "unfreeze_from": 0,
+    "batch_norm": "trained",
+    "fine_tune_learning_rate": 1e-3,
+}
+_EPOCHS_FROM_SCRATCH = {"fast": 30, "balanced": 60, "best": 120}
+
 # They look at pictures a third larger than those the base was trained on: 300 px, not
 # 224. Small marks show there, and whole pictures in finer detail (Touvron et al.,
 # "Fixing the train-test resolution discrepancy", arXiv:1906.06423).
@@ -65,7 +77,7 @@ def build_training_spec(
             f"`preset` must be one of {', '.join(PRESETS)}. Received: preset={name!r}.",
             field="preset",
         )
-    fields = _merge(_make_room(PRESETS[name], changes), changes)
+    fields = _merge(_make_room(name, changes), changes)
     if name in _ENLARGED and "image_size_px" not in changes:
         base_model = parse_training_spec(fields).base_model
         fields["image_size_px"] = _enlarge(base_model, _ENLARGED[name])
@@ -77,13 +89,18 @@ def _enlarge(base_model: str, times: float) -> int:
     return min(_LARGEST_PX, _SIZE_STEP_PX * round(side / _SIZE_STEP_PX))
 
 
-def _make_room(preset: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Returns `preset` without what the user's own changes exclude."""
-    kept = dict(preset)
+def _make_room(name: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """Returns the preset `name` without what the user's own changes exclude."""
+    kept = dict(PRESETS[name])
+    if is_random(changes.get("weights", "imagenet")):
+        kept = {name: kept[name] for name in kept if name not in _REGRESSION}
+        kept |= _FROM_SCRATCH | _count_epochs_from_scratch(name, changes)
     # The regression has no hidden layers and begins the frozen phase; a random head
     # needs epochs to learn in.
-    is_random = _of(changes, "head", "units") or changes.get("head_start") == "random"
-    if is_random or changes.get("frozen_epochs") == 0:
+    has_random_head = (
+        _of(changes, "head", "units") or changes.get("head_start") == "random"
+    )
+    if has_random_head or changes.get("frozen_epochs") == 0:
         kept = {name: kept[name] for name in kept if name not in _REGRESSION}
     elif "frozen_epochs" in changes:
         kept.pop("frozen_learning_rate", None)  # epochs are wanted that teach something
@@ -96,6 +113,19 @@ def _make_room(preset: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any
     if _of(changes, "augmentation", "horizontal_flip") is False and not flips:
         kept.pop("test_time_augmentation", None)  # no mirror image is left
     return kept
+
+
+def _count_epochs_from_scratch(name: str, changes: dict[str, Any]) -> dict[str, int]:
+    """Returns the phases of a training from scratch, unless the user wants others."""
+    wants_frozen_phase = (
+        "frozen_epochs" in changes
+        or changes.get("fine_tune_epochs") == 0
+        or changes.get("head_start") == "logistic"
+        or _of(changes, "augmentation", "measured")
+    )
+    if wants_frozen_phase:
+        return {}
+    return {"frozen_epochs": 0, "fine_tune_epochs": _EPOCHS_FROM_SCRATCH[name]}
 
 
 def _of(changes: dict[str, Any], group: str, name: str) -> Any:

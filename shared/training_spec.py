@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -17,6 +18,11 @@ from pydantic import (
 )
 
 from shared.errors import UserError
+
+
+def is_random(weights: Any) -> bool:
+    """Whether these are no weights but random numbers."""
+    return weights is None or weights in ("random", "none")
 
 
 class _Frozen(BaseModel):
@@ -130,11 +136,13 @@ class TrainingSpec(_Frozen):
         default="EfficientNetLite0",
         description="The pretrained network without its top (see the base models).",
     )
-    weights: str | None = Field(
+    weights: Annotated[
+        str | None, BeforeValidator(lambda given: None if is_random(given) else given)
+    ] = Field(
         default="imagenet",
         max_length=1024,
-        description="`imagenet`, null for random weights, or the path of a weights "
-        "file under a folder that the server may read.",
+        description="`imagenet`, `random` (or null) to train from scratch, or the path "
+        "of a weights file under a folder that the server may read.",
     )
     image_size_px: int | None = Field(
         default=None,

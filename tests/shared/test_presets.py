@@ -56,6 +56,39 @@ def test_the_frozen_phase_may_be_left_out_or_lengthened_in_every_preset(name):
     assert longer.frozen_learning_rate == TrainingSpec().frozen_learning_rate
 
 
+@pytest.mark.parametrize("name", list(PRESETS))
+@pytest.mark.parametrize("weights", [None, "random", "none"])
+def test_random_weights_learn_from_the_first_step_on_in_every_preset(name, weights):
+    spec = build_training_spec(name, {"weights": weights})
+
+    assert spec.weights is None
+    assert (spec.frozen_epochs, spec.unfreeze_from) == (0, 0)
+    assert spec.fine_tune_epochs > build_training_spec("best").fine_tune_epochs
+    assert spec.fine_tune_learning_rate > TrainingSpec().fine_tune_learning_rate
+    assert spec.batch_norm == "trained"
+    assert not spec.augmentation.measured
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+@pytest.mark.parametrize(
+    ("changes", "epochs"),
+    [
+        ({"frozen_epochs": 3}, 3),
+        ({"fine_tune_epochs": 0}, TrainingSpec().frozen_epochs),
+        ({"fine_tune_epochs": 7}, 0),
+        ({"head_start": "logistic"}, TrainingSpec().frozen_epochs),
+        ({"augmentation": {"measured": True}}, TrainingSpec().frozen_epochs),
+    ],
+)
+def test_random_weights_leave_what_the_user_names(name, changes, epochs):
+    spec = build_training_spec(name, {"weights": None, **changes})
+
+    assert spec.frozen_epochs == epochs
+    assert spec.fine_tune_epochs == changes.get(
+        "fine_tune_epochs", spec.fine_tune_epochs
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "side"),
     [

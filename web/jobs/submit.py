@@ -231,6 +231,16 @@ def _version_to_train(session: Session, dataset: Dataset) -> DatasetVersion:
     return version
 
 
+# What a setting that is null says, where it is not left to the engine.
+_NULLS = {
+    "weights": "random",
+    "image_size_px": "native",
+    "early_stopping_patience": "off",
+    "epochs": "not by epochs",
+    "steps": "not by steps",
+}
+
+
 def make_recipes(specs: list[tuple[str, TrainingSpec]]) -> list[Recipe]:
     """Names each (preset, spec) so that recipes of one submission differ visibly.
 
@@ -256,16 +266,16 @@ def describe_spec(spec: dict[str, Any]) -> list[tuple[str, str]]:
     """Returns a stored training spec as lines of a table: setting, value."""
     lines: list[tuple[str, str]] = []
     for key, value in spec.items():
-        if isinstance(value, dict):
-            lines.extend((f"{key}.{inner}", _shown(v)) for inner, v in value.items())
-        else:
-            lines.append((key, _shown(value)))
+        inner = value.items() if isinstance(value, dict) else ()
+        lines.extend((f"{key}.{name}", _shown(name, v)) for name, v in inner)
+        if not isinstance(value, dict):
+            lines.append((key, _shown(key, value)))
     return lines
 
 
-def _shown(value: Any) -> str:
+def _shown(name: str, value: Any) -> str:
     if value is None:
-        return "automatic"
+        return _NULLS.get(name, "automatic")
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, list):

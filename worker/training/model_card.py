@@ -9,7 +9,7 @@ from typing import Any
 
 from shared.artifacts import write_atomically
 from shared.base_models import get_base_model, resolve_image_size_px
-from shared.training_spec import Augmentation, TrainingSpec
+from shared.training_spec import TrainingSpec
 
 _UNSURE_IMAGES = 30
 
@@ -47,6 +47,7 @@ def write_model_card(
         _describe_data(evaluation, fingerprint),
         "## How it was made",
         _describe_training(spec, best, seconds),
+        _list_settings(spec),
         "## How to load it",
         _describe_loading(evaluation),
         "## Limits",
@@ -124,7 +125,7 @@ def _describe_training(
         f"parameters) with {weights}"
         + (f", licence {base.family.licence}." if spec.weights == "imagenet" else "."),
         f"- Pictures: {size} x {size} pixels, fit `{spec.fit}`.",
-        f"- Random changes to training pictures: {_list_changes(spec.augmentation)}.",
+        f"- Random changes to training pictures: {_list_changes(spec)}.",
         (
             f"- Head: hidden layers {spec.head.units or 'none'}, dropout "
             f"{spec.head.dropout}."
@@ -146,13 +147,24 @@ def _describe_training(
     return "\n".join(lines)
 
 
-def _list_changes(augmentation: Augmentation) -> str:
+def _list_changes(spec: TrainingSpec) -> str:
+    """Names the changes that were made: a plain view and nothing after it has none."""
+    if not spec.fine_tune_epochs and spec.feature_views == 1:
+        return "none"
+    bounds = spec.augmentation.model_dump(exclude={"measured"})
     made = [
         kind.replace("_", " ") + ("" if bound is True else f" up to {bound:g}")
-        for kind, bound in augmentation.model_dump(exclude={"measured"}).items()
+        for kind, bound in bounds.items()
         if bound
     ]
+    if spec.fine_tune_epochs:
+        blends = {"mixup": spec.mixup, "cutmix": spec.cutmix}
+        made += [f"{name} {alpha:g}" for name, alpha in blends.items() if alpha]
     return ", ".join(made) or "none"
+
+
+def _list_settings(spec: TrainingSpec) -> str:
+    return f"All settings:\n\n```json\n{spec.model_dump_json(indent=2)}\n```"
 
 
 def _describe_loading(evaluation: dict[str, Any]) -> str:

@@ -188,7 +188,8 @@ class Trainer:
             self._after_batch(phase)
             if self._stops.finish:
                 break
-        if self._stops.finish and self._state.best:
+        is_cut = self._state.batch < len(phase.train)
+        if self._stops.finish and is_cut and self._state.best:
             self._enter(phase, EVALUATE)
         else:
             self._end_epoch(phase)

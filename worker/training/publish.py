@@ -54,13 +54,13 @@ def find_published(request: Request) -> bool:
 
 
 def tell_which_phase_won(spec: TrainingSpec, state: TrainingState) -> None:
-    """Leaves a note when fine-tuning did not help and its weights are discarded."""
+    """Leaves a note when no epoch of fine-tuning helped: its weights are discarded."""
     best = state.best
     if best is not None and best.phase == FROZEN and FINE_TUNE in state.seconds:
         events.note(
             "info",
-            f"Fine-tuning did not improve {spec.monitor} ({best.value:.4f} before it), "
-            "so the weights from before it are published.",
+            f"No epoch of fine-tuning improved {spec.monitor} ({best.value:.4f} before "
+            "it), so the weights from before it are published.",
         )
 
 

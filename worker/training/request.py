@@ -107,7 +107,7 @@ def load_request(spec_path: Path, workdir: Path) -> Request:
             fields.get("missing_checkpoint_seconds", _MISSING_CHECKPOINT_SECONDS)
         ),
         job=fields.get("job") or {},
-        spec_sha=_digest(training),
+        spec_sha=_digest(fields.get("training", {})),
         memory_kills=int(fields.get("memory_kills", 0)),
     )
 
@@ -137,6 +137,7 @@ def _candidates(rows: list[dict[str, str]] | None) -> list[Candidate] | None:
     return [Candidate(Path(row["path"]), row.get("manifest_sha")) for row in rows]
 
 
-def _digest(training: TrainingSpec) -> str:
-    text = json.dumps(training.model_dump(mode="json"), sort_keys=True)
+def _digest(training: dict[str, Any]) -> str:
+    """Of what was stored: an update that adds a setting changes no training's spec."""
+    text = json.dumps(training, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

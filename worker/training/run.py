@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from worker import events
 from worker.training import checkpoint, determinism, failures
 from worker.training.best_weights import BestWeights
+from worker.training.idle_settings import describe_idle_settings
 from worker.training.request import Request, load_request
 from worker.training.stop_requests import STOPPED_EXIT_CODE, Stopped, StopRequests
 from worker.training.training_state import (
@@ -149,6 +150,9 @@ def _take_up(
         stopwatch = Stopwatch(state.seconds, "prepare", started=started)
     materials.note_facts(request, material, state)
     checkpoint.tell_start(request, stored)
+    idle = describe_idle_settings(request.training)
+    if idle and not stored:
+        events.note("info", idle)
     arrays = stored.arrays if stored else {}
     return materials.settle(material, state), state, arrays, stopwatch
 

@@ -183,3 +183,31 @@ def test_labels_cannot_write_markup_into_the_card(tmp_path, measured):
     card = (tmp_path / "card.md").read_text()
     assert "\\<script\\>" in card
     assert "a \\| b" in card
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "none"),
+        ({"fine_tune_epochs": 1, "mixup": 0.2}, "brightness up to 0.1, mixup 0.2"),
+        ({"feature_views": 2, "mixup": 0.2}, "brightness up to 0.1"),
+    ],
+)
+def test_the_card_lists_every_setting_and_the_changes_made(
+    tmp_path, measured, changes, told
+):
+    spec = build_training_spec(overrides=changes)
+
+    model_card.write_model_card(
+        tmp_path / "card.md",
+        title="Sorting",
+        spec=spec,
+        fingerprint="f",
+        evaluation=measured,
+    )
+
+    card = (tmp_path / "card.md").read_text()
+    settings = json.loads(card.split("```json")[1].split("```")[0])
+    assert settings == spec.model_dump(mode="json")
+    (line,) = [row for row in card.splitlines() if "Random changes" in row]
+    assert line.endswith(f"{told}.")

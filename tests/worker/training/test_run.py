@@ -159,7 +159,7 @@ def test_a_fine_tuning_that_hurts_is_discarded_and_said(tmp_path, dataset):
     engine = run_to_end(spec, tmp_path / "work")
 
     assert engine.named("finished")[0]["summary"]["best"]["phase"] == "frozen"
-    assert "did not improve" in engine.named("note")[-1]["message"]
+    assert "No epoch of fine-tuning improved" in engine.named("note")[-1]["message"]
     assert_published_before_fine_tuning(engine, harmful)
 
 

@@ -104,8 +104,10 @@ def measure(
     """Trains on `images` pictures of `side` pixels and returns the peaks."""
     training: dict[str, Any] = TRAINING | {"image_size_px": side}
     if preset:
-        changes = BASE | {"image_size_px": side}
+        # With the phases of pretrained weights: random ones would leave the frozen out.
+        changes = BASE | {"image_size_px": side, "weights": "imagenet"}
         training = build_training_spec(preset, changes).model_dump(mode="json")
+        training["weights"] = None
     version = write_version(folder / "version", images, side)
     spec = {
         "kind": "train",

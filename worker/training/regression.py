@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from shared.errors import UserError
+from worker.training.mapped_files import PageBudget
 
 # The rows to fit and those held out are in memory in float64, and nothing else of their
 # size is: 26,000 rows at 1,280 features. A tenth at most is held out.
@@ -122,11 +123,13 @@ def fit_regression(
 def _gather(views: Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:
     """Copies `rows` of every view, one after the other, into one float64 array."""
     x = np.empty((len(views) * len(rows), views[0].shape[1]))
+    budget = PageBudget(views)
     for number, view in enumerate(views):
         for at in range(0, len(rows), _BLOCK_ROWS):
             block = rows[at : at + _BLOCK_ROWS]
             first = number * len(rows) + at
             x[first : first + len(block)] = view[block]
+            budget.spend(len(block), view[0].nbytes)
     total = x.sum()  # of numbers as small as features are, it is one
     if not np.isfinite(total):
         raise UserError(

@@ -280,12 +280,23 @@ class Chooser:
         with _first(verdict_path):
             verdict = _read_json(verdict_path)
             if verdict is None:
-                verdict = mixed_precision.compare(
-                    self.build(exact), self.build(mixed), self._pack
-                )
+                verdict = self._compare(exact, mixed)
+                if verdict is None:
+                    return exact  # not written down: another time it may run
                 with write_atomically(verdict_path) as part:
                     part.write_text(json.dumps(verdict))
         return mixed if verdict["is_harmless"] else exact
+
+    def _compare(self, exact: Origin, mixed: Origin) -> dict[str, Any] | None:
+        """Returns the verdict on half the bits; None when they cannot be run."""
+        trusted = self.build(exact)
+        try:
+            return mixed_precision.compare(trusted, self.build(mixed), self._pack)
+        except OSError:
+            raise  # of the disk, not of the engine
+        except Exception as error:  # noqa: BLE001 - it may fail in any way it likes
+            engine_race.tell_failure(mixed, error)
+            return None
 
 
 def describe_choice(measured: list[Measured]) -> str:

@@ -18,6 +18,7 @@ from worker.training import (
     feature_engines,
     mixed_precision,
     onnx_model,
+    openvino_model,
 )
 from worker.training.engine_choice import Chooser, Measured
 from worker.training.engine_choice import _Choice as Choice
@@ -236,14 +237,39 @@ def test_mixed_precision_gives_way_where_a_dataset_cannot_prove_it(
     mixed = origin(feature_engines.FOLDED, precision=feature_engines.BFLOAT16)
     exact = origin(feature_engines.ONNX)
     chooser = build_chooser(tmp_path, pack, base, exact=False)
-    (tmp_path / "choices").mkdir()
-    (tmp_path / "choices" / f"{chooser._key()}.json").write_text(
-        engine_choice._describe(Choice(exact, mixed), [])
-    )
+    write_choice(tmp_path, chooser, Choice(exact, mixed))
 
     assert chooser.choose() == exact
     (verdict,) = (tmp_path / "choices").glob("*-*.json")
     assert json.loads(verdict.read_text())["is_harmless"] is False
+
+
+def test_half_the_bits_that_cannot_be_computed_give_way_this_time(
+    tmp_path, pack, base, monkeypatch, capfd
+):
+    def fail(*arguments, **options):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(openvino_model, "build_runner", fail)
+    monkeypatch.setattr(
+        mixed_precision, "find_precision", lambda: feature_engines.BFLOAT16
+    )
+    mixed = origin(feature_engines.OPENVINO, precision=feature_engines.BFLOAT16)
+    exact = origin(feature_engines.ONNX)
+    chooser = build_chooser(tmp_path, pack, base, exact=False)
+    write_choice(tmp_path, chooser, Choice(exact, mixed))
+
+    assert chooser.choose() == exact
+    assert "and is left out: no room" in capfd.readouterr().out
+    assert not list((tmp_path / "choices").glob("*-*.json")), "no verdict is kept"
+
+
+def write_choice(tmp_path, chooser, choice):
+    """Writes down what this machine has chosen."""
+    (tmp_path / "choices").mkdir()
+    (tmp_path / "choices" / f"{chooser._key()}.json").write_text(
+        engine_choice._describe(choice, [])
+    )
 
 
 def choose_and_send(tmp_path, pipe):

@@ -51,7 +51,19 @@ def build(images_per_pass, dropout, norm=False):
         variable.assign(first.normal(size=variable.shape))
     return TrainStep(model, images_per_pass=images_per_pass, replicas=replicas)
 
-told = {"devices": replicas.count, "weights": [], "losses": []}
+told = {"devices": replicas.count, "weights": [], "losses": [], "rows": []}
+if keras.backend.backend() == "jax":
+    from worker.training.jax_step import JaxStep
+    lay_out = JaxStep._lay_out
+    def count(step, part, *, axis):
+        laid_out = lay_out(step, part, axis=axis)
+        # Labels of (pass, row); a row that was filled in has none.
+        if part.ndim == 3 and part.shape[-1] == labels.shape[-1]:
+            shards = getattr(laid_out, "addressable_shards", [])
+            received = {s.device.id: float(s.data.sum()) for s in shards}
+            told["rows"].append(received or {0: float(laid_out.sum())})
+        return laid_out
+    JaxStep._lay_out = count
 # With BatchNormalization, which sees filled-in rows too, passes are full.
 for images_per_pass, images, norm in ((10, 10, False), (4, 10, False), (4, 8, True)):
     step = build(images_per_pass, 0.0, norm)
@@ -99,6 +111,10 @@ def test_jax_reaches_the_weights_of_tensorflow(tensorflow, devices):
     jax = train("jax", devices)
 
     assert (tensorflow["devices"], jax["devices"]) == (1, devices)
+    images = [10] * 8 + [8] * 4 + [10] * 2  # of every step
+    assert [sum(received.values()) for received in jax["rows"]] == images
+    assert all(len(received) == devices for received in jax["rows"])
+    assert all(max(r.values()) < 2 * 10 / devices + 1 for r in jax["rows"])
     assert jax["exact"], "a step repeated from a snapshot is the same to the bit"
     assert tensorflow["exact"]
     assert jax["losses"] == pytest.approx(tensorflow["losses"], rel=1e-5)

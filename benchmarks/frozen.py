@@ -5,8 +5,9 @@ same head, the same pictures and split:
 
     a      `ImageDataGenerator.flow_from_directory`, augmentation, `model.fit`
     b      `image_dataset_from_directory`, augmentation layers, `model.fit`
-    ours   the engine itself (`worker.training.run`): the frozen phase with an augmented
-           view of every picture beside the plain one, its head begun at the regression
+    ours   the engine itself (`worker.training.run`): the frozen phase, its head begun
+           at the regression on the plain pictures; from the second epoch on an
+           augmented view of every picture beside the plain one, computed by then
     plain  the preset `fast` as it is: the plain view alone, the head begun at random;
            printed beside, and of no weight for the bars
     first  the same on a machine that has yet to measure which engine computes this base

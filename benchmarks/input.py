@@ -108,10 +108,14 @@ def feed_legacy(folder: Path, _scratch: Path, way: str) -> Iterator[Any]:
     if way == "threads 1":
         while True:
             yield next(flow)
-    flow.workers, flow.use_multiprocessing = int(workers), kind == "processes"
-    enqueuer = OrderedEnqueuer(flow, shuffle=False)
-    enqueuer.start()
-    yield from enqueuer.get()
+    enqueuer = OrderedEnqueuer(
+        flow, workers=int(workers), use_multiprocessing=kind == "processes"
+    )
+    while True:  # it makes one epoch
+        enqueuer.start()
+        yield from itertools.islice(enqueuer.get(), len(flow))
+        enqueuer.stop(drain_queue_and_join=True)
+        flow.on_epoch_end()
 
 
 def feed_layers(folder: Path, _scratch: Path, way: str) -> Iterator[Any]:

@@ -12,6 +12,7 @@
 
 import contextlib
 import copy
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
@@ -28,9 +29,12 @@ class BackgroundWriter:
 
     Args:
         writer: Writes and reports a checkpoint.
+
+    `write_seconds` is how long the last one took to become durable.
     """
 
     def __init__(self, writer: CheckpointWriter) -> None:
+        self.write_seconds = 0.0
         self._writer = writer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._under_way: Future[bool] | None = None
@@ -72,7 +76,7 @@ class BackgroundWriter:
         """
         self.wait()
         self._under_way = self._thread.submit(
-            self._writer.save, copy.deepcopy(state), arrays, kind=kind
+            self._save, copy.deepcopy(state), arrays, kind
         )
 
     def wait(self) -> None:
@@ -84,3 +88,10 @@ class BackgroundWriter:
         under_way, self._under_way = self._under_way, None
         if under_way is not None:
             under_way.result()
+
+    def _save(self, state: TrainingState, arrays: Arrays, kind: str) -> bool:
+        began = time.monotonic()
+        try:
+            return self._writer.save(state, arrays, kind=kind)
+        finally:
+            self.write_seconds = time.monotonic() - began

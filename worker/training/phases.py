@@ -28,8 +28,10 @@ from worker.training.train_step import DeviceMemoryTooSmall, TrainStep
 from worker.training.training_state import EVALUATE, Stopwatch, TrainingState
 from worker.training.variables import Arrays
 
-# A long epoch is saved in between too: a crash never costs more than this.
-_LONGEST_UNSAVED_SECONDS = 600.0
+# A long epoch is saved in between too: a crash costs this at most, or so many times
+# what a checkpoint takes to be written, where a model is large or the storage slow.
+_LONGEST_UNSAVED_SECONDS = 60.0
+_WRITES_APART = 50
 
 Result = TypeVar("Result")
 
@@ -326,7 +328,9 @@ class Trainer:
         every = self._spec.checkpoint_every.steps
         if every is not None and self._state.step % every == 0:
             return True
-        return time.monotonic() - self._saved_at > _LONGEST_UNSAVED_SECONDS
+        apart = _WRITES_APART * self._checkpoints.write_seconds
+        longest = max(_LONGEST_UNSAVED_SECONDS, apart)
+        return time.monotonic() - self._saved_at > longest
 
     def _is_due_after_epoch(self) -> bool:
         every = self._spec.checkpoint_every.epochs

@@ -74,6 +74,16 @@ def test_the_training_goes_on_while_the_disk_is_slow(writer, disk, folder):
     assert steps_in(folder) == [1]
 
 
+def test_how_long_a_checkpoint_took_is_known(writer, disk, folder):
+    begin(writer, 1)
+    assert disk.asked.wait(30)
+    threading.Timer(0.2, disk.free.set).start()
+
+    writer.wait()
+
+    assert writer.write_seconds >= 0.2
+
+
 def test_what_is_trained_meanwhile_is_not_in_the_checkpoint(writer, disk, folder):
     state = begin(writer, 1)
     assert disk.asked.wait(30)

@@ -3,6 +3,8 @@
 import json
 import shutil
 import signal
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import tensorflow as tf
 
 from shared.training_spec import parse_training_spec
 from tests.worker.training.engine_process import (
+    ROOT,
     Engine,
     read_arrays,
     run_to_end,
@@ -218,3 +221,40 @@ def test_a_stop_while_frameworks_load_ends_at_once(tmp_path, dataset):
     engine.kill(signal.SIGTERM)
 
     assert engine.finish() == 75
+
+
+IMPATIENT = """
+import sys
+from worker.training import phases, run
+phases._LONGEST_UNSAVED_SECONDS, phases._WRITES_APART = 0.0, {apart}
+run.leave(run.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(("apart", "is_often"), [(0, True), (1e6, False)])
+def test_a_long_epoch_is_saved_within_unless_that_would_take_its_time(
+    tmp_path, dataset, apart, is_often
+):
+    training = TRAINING | {
+        "batch_size": 1,
+        "frozen_epochs": 40,
+        "early_stopping_patience": None,
+        "checkpoint_every": {"epochs": 1000},
+    }
+    spec = write_spec(tmp_path / "SPEC.json", dataset, training)
+    code = IMPATIENT.format(apart=apart)
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(spec), str(tmp_path / "work")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    saved = [
+        e for e in events if e["event"] == "checkpoint" and e["kind"] == "periodic"
+    ]
+    # The end of the phase, and two that fall due before the first has been written.
+    assert (len(saved) > 3) is is_often

@@ -293,6 +293,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    # So that whoever ends this ends the contenders too, which stand still.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="bench-input-") as name:
         scratch = Path(name)
         data, folder = open_pictures(arguments.data, scratch / "pictures")

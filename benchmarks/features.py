@@ -12,7 +12,7 @@ Everything runs once a round, so that noise hits all alike, and medians count.
 Exits 1 when the pass is below 1.8 times `model.predict` or 0.75 of the limit.
 
     ./trainyard bench features [--data PATH] [--base EfficientNetLite0] [--views 2]
-        [--images 1024] [--rounds 5] [--json]
+        [--images 4096] [--rounds 5] [--json]
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--base", default="EfficientNetLite0")
     parser.add_argument("--views", type=int, default=2)
-    parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--images", type=int, default=4096)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()

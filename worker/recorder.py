@@ -23,6 +23,7 @@ from shared.database import Database
 from shared.errors import RetryableError
 from worker.attempt_files import AttemptFiles
 from worker.endings import Failure
+from worker.pace import Pace
 from worker.results import Result
 
 log = structlog.get_logger()
@@ -81,7 +82,7 @@ class Recorder:
         self._files = files
         self._pending = Pending()
         self._next_flush_at = 0.0
-        self._phase_began: tuple[str, float] = ("", time.monotonic())
+        self._pace = Pace("")
         self._last_progress: tuple[Any, ...] = ()
         self._durable: dict[str, int] = {}
         self._stages: list[tuple[str, float]] = []
@@ -190,17 +191,16 @@ class Recorder:
 
     def _take_phase(self, event: dict[str, Any]) -> bool:
         self.phase = _text(event["phase"])
-        self._phase_began = (self.phase, time.monotonic())
+        self._pace = Pace(self.phase)
         self._keep_progress(self.phase, 0, 0, None, None)
         return True
 
     def _take_progress(self, event: dict[str, Any]) -> bool:
         phase = _text(event["phase"])
         done, total = _integer(event["done"]), _integer(event["total"])
-        if phase != self._phase_began[0]:
-            self._phase_began = (phase, time.monotonic())
-        elapsed = time.monotonic() - self._phase_began[1]
-        eta_seconds = elapsed / done * (total - done) if 0 < done <= total else None
+        if phase != self._pace.phase:
+            self._pace = Pace(phase)
+        eta_seconds = self._pace.estimate(done, total)
         self._keep_progress(phase, done, total, event.get("unit"), eta_seconds)
         # Alive is not the same as getting anywhere: only news counts as progress.
         news = (phase, done, event.get("step"))

@@ -37,20 +37,25 @@ class ForkedEngine:
         self.process = _CONTEXT.Process(target=_run, args=(spec, folder))
         self.process.start()
         self._deadline = time.monotonic() + LONGEST_SECONDS
-        self._read, self._rest = 0, b""
+        self._read = 0
 
     def read_events(self):
-        """Returns the events that have come since the last call."""
+        """Yields the events that have come; those not asked for come the next time.
+
+        As from a pipe: none is ever left out before one that is read.
+        """
         assert time.monotonic() < self._deadline
         try:
             with (self.folder / "events.jsonl").open("rb") as file:
                 file.seek(self._read)
-                new = file.read()
+                lines = file.read().splitlines(keepends=True)
         except FileNotFoundError:
-            return []
-        self._read += len(new)
-        *lines, self._rest = (self._rest + new).split(b"\n")
-        return [json.loads(line) for line in lines]
+            return
+        for line in lines:
+            if not line.endswith(b"\n"):
+                return  # half written
+            self._read += len(line)
+            yield json.loads(line)
 
     @property
     def is_writing(self):

@@ -118,7 +118,7 @@ def _make_room(name: str, changes: dict[str, Any]) -> dict[str, Any]:
 def _count_epochs_from_scratch(name: str, changes: dict[str, Any]) -> dict[str, int]:
     """Returns the phases of a training from scratch, unless the user wants others."""
     wants_frozen_phase = (
-        "frozen_epochs" in changes
+        changes.get("frozen_epochs")
         or changes.get("fine_tune_epochs") == 0
         or changes.get("head_start") == "logistic"
         or _of(changes, "augmentation", "measured")

@@ -74,6 +74,7 @@ def test_random_weights_learn_from_the_first_step_on_in_every_preset(name, weigh
     ("changes", "epochs"),
     [
         ({"frozen_epochs": 3}, 3),
+        ({"frozen_epochs": 0}, 0),
         ({"fine_tune_epochs": 0}, TrainingSpec().frozen_epochs),
         ({"fine_tune_epochs": 7}, 0),
         ({"head_start": "logistic"}, TrainingSpec().frozen_epochs),

@@ -19,7 +19,9 @@ def describe_idle_settings(spec: TrainingSpec) -> str | None:
         if spec.learning_rate_schedule != LearningRateSchedule.PLATEAU
         else (),
         "training sees the plain pictures only": ()
-        if spec.fine_tune_epochs or spec.feature_views > 1
+        if spec.fine_tune_epochs
+        or spec.feature_views > 1
+        or spec.test_time_augmentation  # its mirror images
         else ("augmentation",),
     }
     plain = TrainingSpec()
@@ -28,4 +30,4 @@ def describe_idle_settings(spec: TrainingSpec) -> str | None:
         idle = [name for name in names if getattr(spec, name) != getattr(plain, name)]
         if idle:
             parts.append(f"{', '.join(f'`{name}`' for name in idle)} ({reason})")
-    return f"Set, but without effect here: {'; '.join(parts)}." if parts else None
+    return f"Settings without effect here: {'; '.join(parts)}." if parts else None

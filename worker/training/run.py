@@ -116,6 +116,8 @@ def train(request: Request, stops: StopRequests, *, started: float) -> bool:
         phase = phase_setup.build_frozen(material, views.arrays, views.draw_from)
         trainer.train(phase, arrays)
         arrays = {}
+        # They hold the frozen base; fine-tuning has one of its own.
+        del views, phase
     if state.phase == FINE_TUNE:
         stopwatch.switch(FINE_TUNE)
         events.phase(FINE_TUNE)

@@ -32,6 +32,7 @@ def test_a_setting_without_effect_is_named(changes, told):
     [
         {"mixup": 0.2, "fine_tune_epochs": 1},
         {"augmentation": {"zoom": 0.3}, "feature_views": 2},
+        {"augmentation": {"vertical_flip": True}, "test_time_augmentation": True},
         {"plateau_patience": 2, "learning_rate_schedule": "plateau"},
     ],
 )

@@ -10,11 +10,11 @@ class Pace:
     phase: only what was done since the first report says how fast it goes.
 
     Args:
-        phase: Its name.
+        of: What is counted: the phase and its unit.
     """
 
-    def __init__(self, phase: str) -> None:
-        self.phase = phase
+    def __init__(self, *of: str | None) -> None:
+        self.of = of
         self._first: tuple[int, float] | None = None
 
     def estimate(self, done: int, total: int) -> float | None:

@@ -82,7 +82,7 @@ class Recorder:
         self._files = files
         self._pending = Pending()
         self._next_flush_at = 0.0
-        self._pace = Pace("")
+        self._pace = Pace()
         self._last_progress: tuple[Any, ...] = ()
         self._durable: dict[str, int] = {}
         self._stages: list[tuple[str, float]] = []
@@ -191,17 +191,18 @@ class Recorder:
 
     def _take_phase(self, event: dict[str, Any]) -> bool:
         self.phase = _text(event["phase"])
-        self._pace = Pace(self.phase)
+        self._pace = Pace()
         self._keep_progress(self.phase, 0, 0, None, None)
         return True
 
     def _take_progress(self, event: dict[str, Any]) -> bool:
         phase = _text(event["phase"])
         done, total = _integer(event["done"]), _integer(event["total"])
-        if phase != self._pace.phase:
-            self._pace = Pace(phase)
+        unit = None if event.get("unit") is None else _text(event["unit"])
+        if (phase, unit) != self._pace.of:  # one phase may count images, then shards
+            self._pace = Pace(phase, unit)
         eta_seconds = self._pace.estimate(done, total)
-        self._keep_progress(phase, done, total, event.get("unit"), eta_seconds)
+        self._keep_progress(phase, done, total, unit, eta_seconds)
         # Alive is not the same as getting anywhere: only news counts as progress.
         news = (phase, done, event.get("step"))
         moved, self._last_progress = news != self._last_progress, news
@@ -219,7 +220,7 @@ class Recorder:
             "phase": phase,
             "done": done,
             "total": total,
-            "unit": None if unit is None else _text(unit),
+            "unit": unit,
             "eta_seconds": eta_seconds,
         }
 

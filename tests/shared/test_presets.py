@@ -71,7 +71,7 @@ def test_random_weights_learn_from_the_first_step_on_in_every_preset(name, weigh
 
 @pytest.mark.parametrize("name", list(PRESETS))
 @pytest.mark.parametrize(
-    ("changes", "epochs"),
+    ("changes", "frozen"),
     [
         ({"frozen_epochs": 3}, 3),
         ({"frozen_epochs": 0}, 0),
@@ -81,13 +81,14 @@ def test_random_weights_learn_from_the_first_step_on_in_every_preset(name, weigh
         ({"augmentation": {"measured": True}}, TrainingSpec().frozen_epochs),
     ],
 )
-def test_random_weights_leave_what_the_user_names(name, changes, epochs):
+def test_random_weights_leave_what_the_user_names(name, changes, frozen):
     spec = build_training_spec(name, {"weights": None, **changes})
+    scratch = build_training_spec(name, {"weights": None}).fine_tune_epochs
+    pretrained = build_training_spec(name).fine_tune_epochs
 
-    assert spec.frozen_epochs == epochs
-    assert spec.fine_tune_epochs == changes.get(
-        "fine_tune_epochs", spec.fine_tune_epochs
-    )
+    assert spec.frozen_epochs == frozen
+    expected = pretrained if frozen else scratch
+    assert spec.fine_tune_epochs == changes.get("fine_tune_epochs", expected)
 
 
 @pytest.mark.parametrize(

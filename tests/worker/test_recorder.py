@@ -161,6 +161,16 @@ def test_progress_shows_how_long_the_phase_will_take(shop, claim, recorder):
     assert job.eta_seconds >= 0
 
 
+def test_what_is_counted_in_another_unit_has_a_pace_of_its_own(shop, claim, recorder):
+    progress = {"event": "progress", "phase": "prepare", "total": 40}
+    for done in (1, 2):
+        recorder.take(progress | {"done": done, "unit": "images"})
+    recorder.take(progress | {"done": 3, "unit": "shards"})
+    recorder.flush(now=True)
+
+    assert shop.job(claim.job_id).eta_seconds is None
+
+
 def test_repeating_oneself_is_no_progress(recorder):
     event = {"event": "progress", "phase": "a", "done": 1, "total": 4, "step": 1}
     recorder.take(event)

@@ -231,13 +231,10 @@ def test_mixed_precision_gives_way_where_a_dataset_cannot_prove_it(
     tmp_path, pack, base, monkeypatch
 ):
     """24 pictures cannot tell 0.2 points; the choice of the machine stays."""
-    monkeypatch.setattr(
-        mixed_precision, "find_precision", lambda: feature_engines.BFLOAT16
-    )
-    mixed = origin(feature_engines.FOLDED, precision=feature_engines.BFLOAT16)
     exact = origin(feature_engines.ONNX)
-    chooser = build_chooser(tmp_path, pack, base, exact=False)
-    write_choice(tmp_path, chooser, Choice(exact, mixed))
+    chooser = remember_mixed(
+        tmp_path, pack, base, monkeypatch, exact, feature_engines.FOLDED
+    )
 
     assert chooser.choose() == exact
     (verdict,) = (tmp_path / "choices").glob("*-*.json")
@@ -251,25 +248,28 @@ def test_half_the_bits_that_cannot_be_computed_give_way_this_time(
         raise MemoryError("no room")
 
     monkeypatch.setattr(openvino_model, "build_runner", fail)
-    monkeypatch.setattr(
-        mixed_precision, "find_precision", lambda: feature_engines.BFLOAT16
-    )
-    mixed = origin(feature_engines.OPENVINO, precision=feature_engines.BFLOAT16)
     exact = origin(feature_engines.ONNX)
-    chooser = build_chooser(tmp_path, pack, base, exact=False)
-    write_choice(tmp_path, chooser, Choice(exact, mixed))
+    chooser = remember_mixed(
+        tmp_path, pack, base, monkeypatch, exact, feature_engines.OPENVINO
+    )
 
     assert chooser.choose() == exact
     assert "and is left out: no room" in capfd.readouterr().out
     assert not list((tmp_path / "choices").glob("*-*.json")), "no verdict is kept"
 
 
-def write_choice(tmp_path, chooser, choice):
-    """Writes down what this machine has chosen."""
+def remember_mixed(tmp_path, pack, base, monkeypatch, exact, engine):  # noqa: PLR0917
+    """A machine with half precision that has chosen `engine` for it, else `exact`."""
+    monkeypatch.setattr(
+        mixed_precision, "find_precision", lambda: feature_engines.BFLOAT16
+    )
+    mixed = origin(engine, precision=feature_engines.BFLOAT16)
+    chooser = build_chooser(tmp_path, pack, base, exact=False)
     (tmp_path / "choices").mkdir()
     (tmp_path / "choices" / f"{chooser._key()}.json").write_text(
-        engine_choice._describe(choice, [])
+        engine_choice._describe(Choice(exact, mixed), [])
     )
+    return chooser
 
 
 def choose_and_send(tmp_path, pipe):

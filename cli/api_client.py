@@ -65,25 +65,39 @@ class ApiClient(HttpClient):
         *,
         datasets: list[int],
         specs: list[dict[str, Any]],
-        model_name: str | None,
         key: str,
+        **wishes: Any,
     ) -> dict[str, Any]:
-        """Submits every dataset with every spec; returns the jobs."""
+        """Submits every dataset with every spec; returns the jobs.
+
+        `wishes` are further fields of the request; None leaves one out.
+        """
         body: dict[str, Any] = {"datasets": datasets, "specs": specs}
-        if model_name is not None:
-            body["model_name"] = model_name
+        body |= {name: value for name, value in wishes.items() if value is not None}
         return self.post("/jobs", body, key=key)
 
     def list_jobs(self, **query: Any) -> dict[str, Any]:
         """Returns one page of jobs, the newest first."""
         return self.get("/jobs", **query)
 
+    def list_waiting(self, **query: Any) -> dict[str, Any]:
+        """Returns one page of what waits, the next one to start first."""
+        return self.get("/queue", **query)
+
+    def list_queues(self) -> list[dict[str, Any]]:
+        """Returns every queue with what is in it."""
+        return self.get("/queues")["items"]
+
+    def steer_queue(self, verb: str, **body: Any) -> dict[str, Any]:
+        """Pauses or resumes a queue; returns the jobs that this touched."""
+        return self.post(f"/queues/{verb}", body)
+
     def get_job(self, number: int) -> dict[str, Any]:
         """Returns one job."""
         return self.get(f"/jobs/{number}")
 
     def ask(self, number: int, verb: str, **body: Any) -> dict[str, Any]:
-        """Asks a job to cancel, pause, resume, finish or retry; returns it."""
+        """Asks a job to cancel, pause, resume, move and so on; returns it."""
         return self.post(f"/jobs/{number}/{verb}", body or None)
 
     def list_models(self) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from cli import (
     job_commands,
     model_commands,
     platform_commands,
+    queue_commands,
     worker_commands,
 )
 
@@ -27,6 +28,7 @@ for module in (
     worker_commands,
     dataset_commands,
     job_commands,
+    queue_commands,
     model_commands,
     account_commands,
     doctor_command,

@@ -1,12 +1,13 @@
-"""`submit`, `jobs`, `watch` and what can be asked of a job."""
+"""`submit`, `watch` and what can be asked of a job."""
 
 import secrets
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
 from cli.options import Json
-from cli.output import format_time, out, print_json, print_table, say
+from cli.output import out, print_json, say
 
 app = typer.Typer()
 JobNumber = Annotated[int, typer.Argument(metavar="JOB", help="The job's number.")]
@@ -29,9 +30,36 @@ def submit(
         list[str] | None,
         typer.Option("--set", help="key=value of the training spec; repeatable."),
     ] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option("--grid", help="key=a,b,c: train every combination; repeatable."),
+    ] = None,
+    drawn: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--random", help="key=low:high[:log] or key=a,b: draw one; repeatable."
+        ),
+    ] = None,
+    trials: Annotated[
+        int, typer.Option("--trials", min=1, help="Draws of each combination.")
+    ] = 1,
+    draw_seed: Annotated[int, typer.Option(help="Decides the draws.")] = 0,
     model: Annotated[
         str | None,
         typer.Option("--model", help="Publish under this name, not the dataset's."),
+    ] = None,
+    queue: Annotated[
+        str | None, typer.Option("--queue", help="The workers' queue to wait in.")
+    ] = None,
+    priority: Annotated[
+        int | None, typer.Option("--priority", help="-100 to 100; higher goes first.")
+    ] = None,
+    gpu_memory: Annotated[
+        int | None, typer.Option("--gpu-memory", help="MiB that its GPU must have.")
+    ] = None,
+    not_before: Annotated[
+        datetime | None,
+        typer.Option("--not-before", help="Start then at the earliest, local time."),
     ] = None,
     key: Annotated[
         str | None,
@@ -45,23 +73,34 @@ def submit(
     """Submit one job for each dataset, preset and base model named."""
     from cli import watch
     from cli.api_client import connect
-    from shared.assignments import parse_assignments
+    from shared.assignments import parse_assignments, parse_grid, parse_random
     from shared.presets import DEFAULT_PRESET
 
     client = connect()
     overrides = parse_assignments(assignments or [])
+    sweep = {
+        "grid": parse_grid(grid or []),
+        "random": parse_random(drawn or []),
+        "trials": trials,
+        "seed": draw_seed,
+    }
     specs: list[dict[str, Any]] = []
     for name in preset or [DEFAULT_PRESET]:
         for network in base_model or [None]:
             spec: dict[str, Any] = {**overrides}
             if network is not None:
                 spec["base_model"] = network
-            specs.append({"preset": name, "overrides": spec})
+            wish: dict[str, Any] = {"preset": name, "overrides": spec}
+            specs.append(wish | ({"sweep": sweep} if grid or drawn else {}))
     submitted = client.submit(
         datasets=[client.find_dataset(name)["id"] for name in dataset],
         specs=specs,
         model_name=model,
         key=key or secrets.token_urlsafe(16),
+        queue=queue,
+        priority=priority,
+        gpu_mem_mb=gpu_memory,
+        not_before=not_before.astimezone().isoformat() if not_before else None,
     )
     numbers = [job["id"] for job in submitted["jobs"]]
     if not wait:
@@ -77,41 +116,6 @@ def submit(
     else:
         _show_ended(jobs)
     watch.require_succeeded(jobs)
-
-
-@app.command("jobs")
-def list_jobs(
-    state: Annotated[
-        str | None, typer.Option("--state", help="Only jobs in this state.")
-    ] = None,
-    kind: Annotated[
-        str | None, typer.Option("--kind", help="Only jobs of this kind.")
-    ] = None,
-    page: Annotated[int, typer.Option("--page", min=1, help="From 1.")] = 1,
-    as_json: Json = False,
-) -> None:
-    """List jobs, the newest first."""
-    from cli import watch
-    from cli.api_client import connect
-
-    found = connect().list_jobs(state=state, kind=kind, page=page)
-    if as_json:
-        print_json(found)
-        return
-    print_table(
-        ["job", "kind", "title", "where it stands", "progress", "submitted"],
-        [
-            [
-                job["id"],
-                job["kind"],
-                job["title"],
-                watch.describe(job),
-                _percentage(job),
-                format_time(job["created_at"]),
-            ]
-            for job in found["items"]
-        ],
-    )
 
 
 @app.command("watch")
@@ -191,10 +195,3 @@ def _show_ended(jobs: list[dict[str, Any]]) -> None:
         if published:
             line += f"; download with `trainyard download {published}`"
         say(line)
-
-
-def _percentage(job: dict[str, Any]) -> str:
-    total = job.get("progress_total") or 0
-    if job["state"] != "running" or not total:
-        return ""
-    return f"{100 * (job.get('progress_done') or 0) / total:.0f} %"

@@ -1,4 +1,4 @@
-"""Reads `--set key=value`: changes to a training spec, as one types them."""
+"""Reads `--set`, `--grid` and `--random`: changes to a training spec, as typed."""
 
 import json
 from typing import Any
@@ -23,10 +23,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
                 f"Received: {assignment!r}.",
                 field="set",
             )
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
+        value = _read(text)
         *parents, leaf = key.strip().split(".")
         target = overrides
         for parent in parents:
@@ -38,3 +35,73 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
                 )
         target[leaf] = value
     return overrides
+
+
+def parse_grid(assignments: list[str]) -> dict[str, list[Any]]:
+    """Turns `seed=1,2,3` or `head.units=[[64],[128]]` of `--grid` into lists.
+
+    Raises:
+        UserError: For an assignment without `=`.
+    """
+    split = _split(assignments, "grid", "seed=1,2,3")
+    return {key: _read_list(text) for key, text in split.items()}
+
+
+def parse_random(assignments: list[str]) -> dict[str, Any]:
+    """Turns `key=low:high`, `key=low:high:log` or `key=a,b` of `--random` into JSON.
+
+    Raises:
+        UserError: For an assignment without `=`, or a range that is none.
+    """
+    example = "fine_tune_learning_rate=1e-5:1e-3:log"
+    return {
+        key: _read_range(key, text) if ":" in text else _read_list(text)
+        for key, text in _split(assignments, "random", example).items()
+    }
+
+
+def _split(assignments: list[str], option: str, example: str) -> dict[str, str]:
+    split: dict[str, str] = {}
+    for assignment in assignments:
+        key, sign, text = assignment.partition("=")
+        key = key.strip()
+        if not sign or not key or not text.strip():
+            raise UserError(
+                f"`--{option}` takes key=values, for example {example}. "
+                f"Received: {assignment!r}.",
+                field=option,
+            )
+        if key in split:
+            raise UserError(
+                f"`--{option} {key}` is there twice: name all its values in one.",
+                field=option,
+            )
+        split[key] = text
+    return split
+
+
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _read_list(text: str) -> list[Any]:
+    whole = _read(text)
+    if isinstance(whole, list):
+        return whole
+    return [_read(part.strip()) for part in text.split(",")]
+
+
+def _read_range(key: str, text: str) -> dict[str, Any]:
+    low, high, *rest = (*text.split(":"), "")
+    ends = _read(low), _read(high)
+    words = [word for word in rest if word]
+    if words not in ([], ["log"]) or not all(isinstance(e, int | float) for e in ends):
+        raise UserError(
+            f"`--random {key}` takes low:high or low:high:log, for example "
+            f"1e-5:1e-3:log. Received: {text!r}.",
+            field="random",
+        )
+    return {"low": ends[0], "high": ends[1], "log": bool(words)}

@@ -11,6 +11,7 @@ from shared.errors import LostLease
 from shared.job_status import JobStatus, is_terminal
 from shared.retry_policy import (
     LOSSES,
+    LOST,
     MEMORY_KILL,
     Counters,
     Ending,
@@ -109,6 +110,44 @@ def end(
         fence=fence,
     )
     return verdict.state
+
+
+def end_left_behind(
+    session: Session, attempt_uuid: str, *, lease_ms: int
+) -> str | None:
+    """Ends an attempt whose worker died, unless it has ended.
+
+    Only for whoever knows that nothing of the attempt is alive any more, because it
+    holds the lock of the attempt's slot.
+
+    Args:
+        session: The writing session.
+        attempt_uuid: Of the attempt, if there is one.
+        lease_ms: Wait before the next attempt, when this one got nowhere: as long as
+            for a worker that does not come back. One that dies of every job would
+            else spend all tries of a job in a moment, with others standing by.
+
+    Returns:
+        The job's new state, or None when there was nothing to end.
+    """
+    attempt = session.scalars(
+        select(Attempt).where(Attempt.uuid == attempt_uuid, Attempt.ended_at.is_(None))
+    ).one_or_none()
+    if attempt is None:
+        return None
+    job = session.get_one(Job, attempt.job_id, populate_existing=True)
+    try:
+        return end(
+            session,
+            attempt.job_id,
+            attempt.fence,
+            outcome=LOST,
+            charge=False,
+            reason="The worker process died; the job goes on from its last checkpoint.",
+            backoff_ms=0 if _has_progressed(job) else lease_ms,
+        )
+    except LostLease:  # somebody else has just ended it
+        return None
 
 
 def _lock_running(session: Session, job_id: int, fence: int) -> Job | None:

@@ -16,8 +16,9 @@ from sqlalchemy.orm import Session
 from shared.database import now_ms
 from shared.errors import LostLease
 from shared.job_status import JobStatus
+from shared.retry_policy import DIVERGED
 from shared.sql_dialect import insert
-from shared.tables import Attempt, Checkpoint, Job, Metric, Note
+from shared.tables import Attempt, Audit, Checkpoint, Job, Metric, Note
 
 FINAL = "final"
 # Where smaller passes need less memory.
@@ -153,6 +154,30 @@ def count_memory_kills(session: Session, job_id: int) -> int:
         Attempt.job_id == job_id, Attempt.oom, Attempt.phase.in_(_PHASES_WITH_PASSES)
     )
     return session.scalar(counted) or 0
+
+
+def count_divergences(session: Session, job_id: int) -> dict[str, int]:
+    """Counts, by phase, the attempts whose loss was no longer a number.
+
+    Since a user last asked for another try, which begins all counts anew.
+    """
+    retried_at = session.scalar(
+        select(func.max(Audit.at)).where(
+            Audit.object_type == "job",
+            Audit.object_id == str(job_id),
+            Audit.event == "job_retried",
+        )
+    )
+    rows = session.execute(
+        select(Attempt.phase, func.count())
+        .where(
+            Attempt.job_id == job_id,
+            Attempt.outcome == DIVERGED,
+            Attempt.ended_at > (retried_at or 0),
+        )
+        .group_by(Attempt.phase)
+    )
+    return {phase: count for phase, count in rows if phase}
 
 
 def find_final_checkpoint(

@@ -9,15 +9,16 @@ audit line in the same transaction. Everything may be run again after a lost ans
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import literal_column, select, update
+from sqlalchemy import ColumnElement, exists, literal_column, select, update
 from sqlalchemy.orm import Session
 
-from shared import audit_store
-from shared.attempt_end_store import end
+from shared import audit_store, queue_pause_store, worker_store
+from shared.attempt_end_store import end, end_left_behind
 from shared.attempt_progress_store import (
     MetricPoint,
     add_metrics,
     add_note,
+    count_divergences,
     count_memory_kills,
     find_final_checkpoint,
     list_resume_checkpoints,
@@ -31,7 +32,9 @@ from shared.attempt_progress_store import (
 from shared.attempt_result_store import Completed, complete_ingest, complete_train
 from shared.database import now_ms
 from shared.errors import LostLease
+from shared.job_order_store import CLAIM_ORDER
 from shared.job_status import Desired, JobStatus
+from shared.retry_policy import LOSSES
 from shared.tables import Attempt, Dataset, DatasetVersion, Job, Worker
 
 __all__ = [
@@ -43,8 +46,10 @@ __all__ = [
     "claim",
     "complete_ingest",
     "complete_train",
+    "count_divergences",
     "count_memory_kills",
     "end",
+    "end_left_behind",
     "find_final_checkpoint",
     "list_resume_checkpoints",
     "mark_checkpoint_corrupt",
@@ -91,7 +96,10 @@ def claim(
 ) -> Claim | None:
     """Takes the best job that waits, or returns None: there is one winner per job.
 
-    The order is priority, then fairness between owners, then age.
+    The order is priority, then fairness between owners, then where a user has put it,
+    then age. Nothing is taken from a queue that is paused. A job whose last attempt got
+    nowhere on this very worker is left to others for the time of a lease: a slot that
+    fails every job must not spend the whole budget of one.
 
     Args:
         session: The writing session.
@@ -111,6 +119,10 @@ def claim(
     status = session.scalar(select(Worker.status).where(Worker.id == worker_id))
     if status is not None and status != "active":
         return None
+    paused = queue_pause_store.list_paused(session)
+    queues = [name for name in queues if name not in paused]
+    if not queues:
+        return None
     for _ in range(MAX_ORPHANS):
         job = _take_best(
             session,
@@ -119,6 +131,9 @@ def claim(
             queues=queues,
             gpu_mem_mb=gpu_mem_mb,
             lease_ms=lease_ms,
+            leaves_own_failures=not worker_store.is_alone(
+                session, worker_id, kinds=kinds, queues=queues
+            ),
         )
         if job is None:
             return None
@@ -175,6 +190,7 @@ def _take_best(
     queues: list[str],
     gpu_mem_mb: int,
     lease_ms: int,
+    leaves_own_failures: bool,
 ) -> Job | None:
     # PostgreSQL may run a plain subquery again and take several rows: MATERIALIZED,
     # `=` instead of IN, and the state named twice keep it at one.
@@ -190,8 +206,9 @@ def _take_best(
             Job.queue.in_(queues),
             Job.gpu_mem_mb <= gpu_mem_mb,
             Job.not_before <= now_ms(),
+            *([~_just_failed_on(worker_id, lease_ms)] if leaves_own_failures else []),
         )
-        .order_by(Job.priority.desc(), Job.fair_rank, Job.id)
+        .order_by(*CLAIM_ORDER)
         .limit(1)
         .with_for_update(skip_locked=True)
         .cte("best")
@@ -221,6 +238,18 @@ def _take_best(
         .returning(Job)
         .execution_options(synchronize_session=False, populate_existing=True)
     ).one_or_none()
+
+
+def _just_failed_on(worker_id: int, lease_ms: int) -> ColumnElement[bool]:
+    """Whether a job became due a moment ago, after it got nowhere on this worker."""
+    got_nowhere = exists().where(
+        Attempt.job_id == Job.id,
+        Attempt.fence == Job.fence,
+        Attempt.worker_id == worker_id,
+        Attempt.charged | Attempt.outcome.in_(LOSSES),
+        Attempt.progressed.is_(False),
+    )
+    return (Job.not_before > now_ms() - lease_ms) & got_nowhere
 
 
 def _open_attempt(

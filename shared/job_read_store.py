@@ -1,12 +1,14 @@
 """What pages and API read of jobs; writes nothing."""
 
 import math
+from collections.abc import Sequence
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload
 
 from shared.errors import NotFoundError
 from shared.pages import Page, read_page
+from shared.sql_dialect import in_parts
 from shared.tables import Attempt, Checkpoint, Job, Metric, Note
 
 MAX_LISTED = 500  # attempts, checkpoints or notes of one page
@@ -33,6 +35,47 @@ def get_job(session: Session, job_id: int) -> Job:
     if job is None:
         raise NotFoundError(f"There is no job {job_id}.", field="job")
     return job
+
+
+def get_jobs(session: Session, job_ids: Sequence[int]) -> list[Job]:
+    """Returns those of these jobs that exist, in their order, as `get_job` does."""
+    found: dict[int, Job] = {}
+    for some in in_parts(job_ids):
+        rows = session.scalars(
+            select(Job)
+            .where(Job.id.in_(some))
+            .options(*_WITH_NAMES)
+            .execution_options(populate_existing=True)
+        )
+        found |= {job.id: job for job in rows}
+    return [found[number] for number in job_ids if number in found]
+
+
+def list_group(session: Session, group_key: str) -> list[Job]:
+    """Returns all jobs of one submission, in its order, as `get_job` does.
+
+    Raises:
+        NotFoundError: When no job belongs to it.
+    """
+    jobs = session.scalars(
+        select(Job)
+        .where(Job.group_key == group_key)
+        .options(*_WITH_NAMES)
+        .order_by(Job.id)
+    ).all()
+    if not jobs:
+        raise NotFoundError("There is no such submission, or its jobs were deleted.")
+    return list(jobs)
+
+
+def count_group(session: Session, group_key: str) -> dict[str, int]:
+    """Returns how many jobs of one submission are in each state that has any."""
+    query = (
+        select(Job.state, func.count())
+        .where(Job.group_key == group_key)
+        .group_by(Job.state)
+    )
+    return dict(session.execute(query).tuples().all())
 
 
 def find_job_by_key(session: Session, owner_id: int, key: str) -> Job | None:

@@ -11,32 +11,52 @@ from typing import Any
 from sqlalchemy import ColumnElement, case, update
 from sqlalchemy.orm import Session
 
-from shared import audit_store
+from shared import audit_store, promise_store
 from shared.database import now_ms
 from shared.errors import ConflictError, NotFoundError
 from shared.job_delete_store import delete_job, deletion_plan
 from shared.job_status import Desired, JobStatus
 from shared.job_submit_store import (
+    NewJob,
     Submitted,
     check_values,
     hold_dataset,
     next_fair_rank,
     submit,
+    submit_all,
 )
 from shared.tables import Job
 
 __all__ = [
+    "NewJob",
     "Submitted",
     "cancel",
     "delete_job",
     "deletion_plan",
     "finish_now",
+    "is_admitted",
     "pause",
     "resume",
     "retry",
     "set_priority",
     "submit",
+    "submit_all",
 ]
+
+
+_RETRIED = (JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+def is_admitted(ask: Callable[[], object]) -> bool:
+    """Carries one of these requests out; whether its job admitted it.
+
+    For requests to many jobs, of which some have ended, or gone, since they were seen.
+    """
+    try:
+        ask()
+    except (ConflictError, NotFoundError):
+        return False
+    return True
 
 
 def cancel(session: Session, job_id: int, *, actor: str) -> str:
@@ -101,6 +121,7 @@ def resume(session: Session, job_id: int, *, actor: str) -> str:
         NotFoundError: When there is no such job.
     """
     pausing = (Job.state == JobStatus.RUNNING) & (Job.desired == Desired.PAUSE)
+    promise_store.forget(session, (Job.id == job_id) & (Job.state == JobStatus.PAUSED))
     return _move(
         session,
         job_id,
@@ -167,6 +188,7 @@ def retry(
         "state": JobStatus.QUEUED,
         "desired": Desired.RUN,
         "not_before": 0,
+        "place": 0,
         "fair_rank": next_fair_rank(
             session, job.owner_id, job.kind, job.queue, job.priority
         ),
@@ -175,6 +197,7 @@ def retry(
         **dict.fromkeys(("phase", "progress_unit", "eta_seconds"), None),
         **dict.fromkeys(("progress_done", "progress_total"), 0),
     }
+    promise_store.forget(session, (Job.id == job_id) & Job.state.in_(_RETRIED))
     if from_scratch:
         values |= {
             "lineage": Job.lineage + 1,
@@ -186,7 +209,7 @@ def retry(
         job_id,
         actor,
         "retry",
-        allowed=Job.state.in_([JobStatus.FAILED, JobStatus.CANCELLED]),
+        allowed=Job.state.in_(_RETRIED),
         values=values,
         goal=lambda job: job.state in {JobStatus.QUEUED, JobStatus.RUNNING},
         detail={"from_scratch": from_scratch},
@@ -210,7 +233,7 @@ def set_priority(session: Session, job_id: int, priority: int, actor: str) -> st
         actor,
         "set_priority",
         allowed=Job.state.in_([JobStatus.QUEUED, JobStatus.PAUSED]),
-        values={"priority": priority, "fair_rank": rank},
+        values={"priority": priority, "fair_rank": rank, "place": 0},
         goal=lambda job: job.priority == priority,
         detail={"priority": priority},
     )

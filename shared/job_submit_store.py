@@ -1,7 +1,8 @@
-"""How a job gets into the queue: once per owner and idempotency key."""
+"""How jobs get into the queue: once per owner and idempotency key."""
 
 import hashlib
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,56 @@ from shared import audit_store
 from shared.database import now_ms
 from shared.errors import ConflictError, NotFoundError, UserError
 from shared.job_status import JobKind, JobStatus
-from shared.sql_dialect import insert
+from shared.sql_dialect import in_parts, insert
 from shared.tables import Dataset, DatasetVersion, Job
 
 MAX_PRIORITY = 100  # either way
+DEFAULT_QUEUE = "default"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """A job as it is asked for.
+
+    Args:
+        owner_id: Whose it is.
+        kind: A value of `JobKind`.
+        title: For people.
+        spec: What it is to do, as JSON values.
+        idempotency_key: The same one makes nothing a second time. The key of one
+            request that makes many jobs is `KEY#index`.
+        dataset_id: Its dataset.
+        dataset_version_id: The version of it.
+        model_id: Under which name it publishes.
+        group_key: The submission that it is part of.
+        queue: Name of the queue that workers must serve.
+        priority: -100 to 100; higher goes first.
+        gpu_mem_mb: Memory that its GPU must have, MiB.
+        not_before: When it may start at the earliest, in milliseconds since 1970.
+        parent_id: The job that this one trains again.
+    """
+
+    owner_id: int
+    kind: str
+    title: str
+    spec: dict[str, Any]
+    idempotency_key: str
+    dataset_id: int | None = None
+    dataset_version_id: int | None = None
+    model_id: int | None = None
+    group_key: str | None = None
+    queue: str = DEFAULT_QUEUE
+    priority: int = 0
+    gpu_mem_mb: int = 0
+    not_before: int = 0
+    parent_id: int | None = None
+
+    def asked(self) -> dict[str, Any]:
+        """Returns what makes this request another one than that of another job."""
+        names = ("kind", "spec", "dataset_id", "model_id", "queue", "priority")
+        asked = {name: getattr(self, name) for name in (*names, "gpu_mem_mb")}
+        # Only where it is used: requests from before it was there keep their digests.
+        return asked | ({"not_before": self.not_before} if self.not_before else {})
 
 
 @dataclass(frozen=True)
@@ -26,78 +73,127 @@ class Submitted:
     created: bool
 
 
-def submit(
-    session: Session,
-    *,
-    owner_id: int,
-    kind: str,
-    title: str,
-    spec: dict[str, Any],
-    idempotency_key: str,
-    dataset_id: int | None = None,
-    dataset_version_id: int | None = None,
-    model_id: int | None = None,
-    group_key: str | None = None,
-    queue: str = "default",
-    priority: int = 0,
-    gpu_mem_mb: int = 0,
-    parent_id: int | None = None,
-) -> Submitted:
-    """Puts one job into the queue, once per owner and `idempotency_key`.
+def submit(session: Session, **values: Any) -> Submitted:
+    """Puts one job into the queue: `submit_all` of the `NewJob` with these values."""
+    return submit_all(session, [NewJob(**values)])[0]
 
-    Ring (`queue.ring`) after the commit. The key of one request that makes many jobs
-    is `KEY#index`.
+
+def submit_all(session: Session, jobs: Sequence[NewJob]) -> list[Submitted]:
+    """Puts jobs of one owner into the queue, once per `idempotency_key`.
+
+    Ring (`queue.ring`) after the commit.
+
+    Returns:
+        The job of each, in their order.
 
     Raises:
-        ConflictError: When the key has been used for something else.
-        NotFoundError: When the dataset is gone.
+        ConflictError: When a key has been used for something else.
+        NotFoundError: When a dataset is gone.
         UserError: When a value is out of its range.
     """
-    check_values(kind, priority, gpu_mem_mb)
-    asked = {
-        "kind": kind,
-        "spec": spec,
-        "dataset_id": dataset_id,
-        "model_id": model_id,
-        "queue": queue,
-        "priority": priority,
-        "gpu_mem_mb": gpu_mem_mb,
-    }
-    spec_sha = hash_spec(asked)
-    found = _find_submitted(session, owner_id, idempotency_key, spec_sha)
-    if found is not None:
-        return found
-    hold_dataset(session, dataset_id, dataset_version_id)
-    now = now_ms()
-    row = {
-        **asked,
-        "owner_id": owner_id,
-        "title": title,
-        "group_key": group_key,
-        "idempotency_key": idempotency_key,
-        "spec_sha": spec_sha,
-        "dataset_version_id": dataset_version_id,
-        "parent_id": parent_id,
-        "fair_rank": next_fair_rank(session, owner_id, kind, queue, priority),
-        "created_at": now,
-        "updated_at": now,
-    }
-    statement = (
-        insert(session, Job)
-        .values(row)
-        .on_conflict_do_nothing(index_elements=["owner_id", "idempotency_key"])
-        .returning(Job.id)
+    digests = {}
+    for job in jobs:
+        check_values(job.kind, job.priority, job.gpu_mem_mb)
+        digests[job.idempotency_key] = hash_spec(job.asked())
+    found = _find_submitted(session, jobs, digests)
+    created = _insert(
+        session, [job for job in jobs if job.idempotency_key not in found], digests
     )
-    job_id = session.execute(statement).scalar_one_or_none()
-    if job_id is None:  # another request with this key was a moment faster
-        raced = _find_submitted(session, owner_id, idempotency_key, spec_sha)
-        if raced is None:
-            raise ConflictError("This job is being deleted. Submit it again.")
-        return raced
-    audit_store.record(
-        session, f"user:{owner_id}", "job_submitted", "job", job_id, {"kind": kind}
-    )
-    return Submitted(job_id, created=True)
+    # Another request with such a key may have been a moment faster.
+    raced = [j for j in jobs if j.idempotency_key not in found.keys() | created.keys()]
+    found |= _find_submitted(session, raced, digests)
+    numbers = found | created
+    if any(job.idempotency_key not in numbers for job in raced):
+        raise ConflictError("This job is being deleted. Submit it again.")
+    return [
+        Submitted(numbers[job.idempotency_key], job.idempotency_key in created)
+        for job in jobs
+    ]
+
+
+def _find_submitted(
+    session: Session, jobs: Sequence[NewJob], digests: dict[str, str]
+) -> dict[str, int]:
+    """Returns the jobs that were made of these keys before, by key."""
+    found: dict[str, int] = {}
+    for some in in_parts(jobs):
+        rows = session.execute(
+            select(Job.id, Job.idempotency_key, Job.spec_sha).where(
+                Job.owner_id == some[0].owner_id,
+                Job.idempotency_key.in_([job.idempotency_key for job in some]),
+            )
+        )
+        for row in rows:
+            if row.spec_sha != digests[row.idempotency_key]:
+                raise ConflictError(
+                    f"The idempotency key {row.idempotency_key!r} was used for another "
+                    f"request (job {row.id}). Use a new key for a new request.",
+                    field="idempotency_key",
+                )
+            found[row.idempotency_key] = row.id
+    return found
+
+
+def _insert(
+    session: Session, jobs: Sequence[NewJob], digests: dict[str, str]
+) -> dict[str, int]:
+    """Adds the jobs whose keys nobody has used; returns their numbers by key."""
+    for dataset_id, version_id in dict.fromkeys(
+        (job.dataset_id, job.dataset_version_id) for job in jobs
+    ):
+        hold_dataset(session, dataset_id, version_id)
+    created: dict[str, int] = {}
+    ranked = list(zip(jobs, _list_fair_ranks(session, jobs), strict=True))
+    for some in in_parts(ranked):
+        rows = [
+            {
+                **job.asked(),
+                "not_before": job.not_before,
+                "owner_id": job.owner_id,
+                "title": job.title,
+                "group_key": job.group_key,
+                "idempotency_key": job.idempotency_key,
+                "spec_sha": digests[job.idempotency_key],
+                "dataset_version_id": job.dataset_version_id,
+                "parent_id": job.parent_id,
+                "fair_rank": rank,
+                "created_at": now_ms(),
+                "updated_at": now_ms(),
+            }
+            for job, rank in some
+        ]
+        made = session.execute(
+            insert(session, Job)
+            .values(rows)
+            .on_conflict_do_nothing(index_elements=["owner_id", "idempotency_key"])
+            .returning(Job.idempotency_key, Job.id)
+        )
+        created |= {row.idempotency_key: row.id for row in made}
+    audit_store.record_all(
+        session,
+        [
+            audit_store.Entry(
+                f"user:{job.owner_id}", "job_submitted", "job",
+                created[job.idempotency_key], {"kind": job.kind},
+            )
+            for job in jobs
+            if job.idempotency_key in created
+        ],
+    )  # fmt: skip
+    return created
+
+
+def _list_fair_ranks(session: Session, jobs: Iterable[NewJob]) -> list[int]:
+    """Returns the turn of each job: an owner's own keep their order."""
+    ranks, following = [], {}
+    for job in jobs:
+        equals = (job.owner_id, job.kind, job.queue, job.priority)
+        rank = following.get(equals)
+        if rank is None:
+            rank = next_fair_rank(session, *equals)
+        following[equals] = rank + 1
+        ranks.append(rank)
+    return ranks
 
 
 def hash_spec(asked: dict[str, Any]) -> str:
@@ -124,25 +220,6 @@ def check_values(kind: str, priority: int, gpu_mem_mb: int) -> None:
             f"`gpu_mem_mb` must be 0 or more. Received: gpu_mem_mb={gpu_mem_mb}.",
             field="gpu_mem_mb",
         )
-
-
-def _find_submitted(
-    session: Session, owner_id: int, idempotency_key: str, spec_sha: str
-) -> Submitted | None:
-    row = session.execute(
-        select(Job.id, Job.spec_sha).where(
-            Job.owner_id == owner_id, Job.idempotency_key == idempotency_key
-        )
-    ).one_or_none()
-    if row is None:
-        return None
-    if row.spec_sha != spec_sha:
-        raise ConflictError(
-            f"The idempotency key {idempotency_key!r} was used for another request "
-            f"(job {row.id}). Use a new key for a new request.",
-            field="idempotency_key",
-        )
-    return Submitted(row.id, created=False)
 
 
 def hold_dataset(

@@ -77,7 +77,7 @@ def build_training_spec(
             f"`preset` must be one of {', '.join(PRESETS)}. Received: preset={name!r}.",
             field="preset",
         )
-    fields = _merge(_make_room(name, changes), changes)
+    fields = merge(_make_room(name, changes), changes)
     if name in _ENLARGED and "image_size_px" not in changes:
         base_model = parse_training_spec(fields).base_model
         fields["image_size_px"] = _enlarge(base_model, _ENLARGED[name])
@@ -106,7 +106,7 @@ def _make_room(name: str, changes: dict[str, Any]) -> dict[str, Any]:
         kept.pop("frozen_learning_rate", None)  # epochs are wanted that teach something
     if "augmentation" in changes or changes.get("frozen_epochs") == 0:
         # The user knows the pictures; or no frozen base is there to judge.
-        kept = _merge(kept, {"augmentation": {"measured": False}})
+        kept = merge(kept, {"augmentation": {"measured": False}})
     flips = _of(changes, "augmentation", "vertical_flip") or _of(
         changes, "augmentation", "measured"
     )
@@ -133,11 +133,12 @@ def _of(changes: dict[str, Any], group: str, name: str) -> Any:
     return fields.get(name) if isinstance(fields, dict) else None
 
 
-def _merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+def merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Returns `base` with `overrides` on top, nested objects merged key by key."""
     merged = dict(base)
     for key, value in overrides.items():
         if isinstance(value, dict) and isinstance(merged.get(key), dict):
-            merged[key] = _merge(merged[key], value)
+            merged[key] = merge(merged[key], value)
         else:
             merged[key] = value
     return merged

@@ -3,6 +3,7 @@
 Every write is conditional, so any number of reconcilers may run at once.
 """
 
+import itertools
 from dataclasses import dataclass
 
 from sqlalchemy import delete, func, select, text, update
@@ -20,12 +21,15 @@ from shared.tables import (
     DatasetVersion,
     Job,
     ModelVersion,
+    PausedQueue,
     Worker,
 )
 from shared.worker_store import ACTIVE
 
 KEPT_CHECKPOINTS = 3
 QUARANTINE_AFTER = 3  # different jobs in a row without progress
+# A job that nobody else takes fails three times in a row on one slot.
+MOST_LOOKED_AT = 20
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,36 @@ def list_running(session: Session) -> list[RunningJob]:
     ]
 
 
+def refuse_to_wait(session: Session) -> None:
+    """Raises at once where the table of jobs is locked, instead of waiting.
+
+    On SQLite a writing transaction has the only lock when it begins.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("LOCK TABLE jobs IN ROW EXCLUSIVE MODE NOWAIT"))
+
+
+def stands_still(session: Session, job: RunningJob) -> bool:
+    """Whether the job is as it was seen, and stays so until this transaction ends.
+
+    Raises:
+        OperationalError: When somebody else holds its row.
+    """
+    found = session.execute(
+        select(Job.id)
+        .where(
+            Job.id == job.job_id,
+            Job.fence == job.fence,
+            Job.hb == job.hb,
+            Job.state == JobStatus.RUNNING,
+        )
+        .with_for_update(nowait=True)
+    )
+    return found.one_or_none() is not None
+
+
 def count_claimable(session: Session, kinds: list[str]) -> int:
-    """Returns how many jobs of `kinds` wait and are due."""
+    """Returns how many jobs of `kinds` wait in open queues and are due."""
     return session.execute(
         select(func.count())
         .select_from(Job)
@@ -76,6 +108,7 @@ def count_claimable(session: Session, kinds: list[str]) -> int:
             Job.desired.in_([Desired.RUN, Desired.FINISH]),
             Job.kind.in_(kinds),
             Job.not_before <= now_ms(),
+            Job.queue.not_in(select(PausedQueue.name)),
         )
     ).scalar_one()
 
@@ -83,37 +116,41 @@ def count_claimable(session: Session, kinds: list[str]) -> int:
 def find_failing_workers(session: Session) -> list[tuple[int, str]]:
     """Returns (id, name) of active workers whose last jobs all ended for nothing.
 
-    That is: the last attempts, of as many different jobs as `QUARANTINE_AFTER`, were
-    charged and made no progress. Jobs that fail by their own error are not charged,
-    so a user's bad spec never takes a slot out of service. What happened before
-    somebody last lifted a quarantine does not count.
+    That is: the last attempts, of `QUARANTINE_AFTER` different jobs at least, were
+    charged and made no progress. A bad spec or bad data are not charged, so they never
+    take a slot out of service; three jobs whose training raises may, until the slot
+    has tested itself. What happened before somebody last lifted a quarantine does not
+    count.
     """
-    found = []
     active = select(Worker.id, Worker.name).where(Worker.status == ACTIVE)
-    for worker_id, name in session.execute(active).all():
-        lifted_at = session.scalar(
-            select(func.max(Audit.at)).where(
-                Audit.object_type == "worker",
-                Audit.object_id == str(worker_id),
-                Audit.event == f"worker_{ACTIVE}",
-            )
+    return [
+        (worker_id, name)
+        for worker_id, name in session.execute(active).all()
+        if len(_list_failed_in_a_row(session, worker_id)) >= QUARANTINE_AFTER
+    ]
+
+
+def _list_failed_in_a_row(session: Session, worker_id: int) -> set[int]:
+    """Returns the jobs of a worker's last attempts, as far back as all got nowhere."""
+    lifted_at = session.scalar(
+        select(func.max(Audit.at)).where(
+            Audit.object_type == "worker",
+            Audit.object_id == str(worker_id),
+            Audit.event == f"worker_{ACTIVE}",
         )
-        last = session.execute(
-            select(Attempt.job_id, Attempt.charged, Attempt.progressed)
-            .where(
-                Attempt.worker_id == worker_id,
-                Attempt.ended_at.is_not(None),
-                Attempt.started_at > (lifted_at or 0),
-            )
-            .order_by(Attempt.ended_at.desc())
-            .limit(QUARANTINE_AFTER)
-        ).all()
-        jobs = {row.job_id for row in last}
-        if len(jobs) == QUARANTINE_AFTER and all(
-            row.charged and not row.progressed for row in last
-        ):
-            found.append((worker_id, name))
-    return found
+    )
+    last = session.execute(
+        select(Attempt.job_id, Attempt.charged, Attempt.progressed)
+        .where(
+            Attempt.worker_id == worker_id,
+            Attempt.ended_at.is_not(None),
+            Attempt.started_at > (lifted_at or 0),
+        )
+        .order_by(Attempt.ended_at.desc())
+        .limit(MOST_LOOKED_AT)
+    )
+    failed = itertools.takewhile(lambda row: row.charged and not row.progressed, last)
+    return {row.job_id for row in failed}
 
 
 def take_superfluous_checkpoints(session: Session, limit: int) -> list[str]:

@@ -6,23 +6,27 @@ each action is one conditional write, so a second one finds nothing to do. One s
   2. End jobs that have used up their time.
   3. Take slots out of service that fail every job.
   4. Ring for jobs that wait while workers idle.
-  5. Collect garbage on shared storage, every ten minutes.
-  6. Check the invariants, every minute; a violation is an error in the log, and is
+  5. Write down when new jobs are expected to start, so that it can be compared.
+  6. Collect garbage on shared storage, every ten minutes.
+  7. Check the invariants, every minute; a violation is an error in the log, and is
      never repaired in silence.
 """
 
+import itertools
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
+from sqlalchemy.orm import Session
 
-from shared import attempt_store, queue, reconcile_store, worker_store
+from shared import attempt_store, promise_store, queue, reconcile_store, worker_store
 from shared.artifacts import Storage
 from shared.database import Database
-from shared.errors import LostLease
+from shared.errors import LostLease, RetryableError
 from shared.garbage import collect_garbage
+from shared.queue_outlook import QueueOutlook
 from shared.reconcile_store import RunningJob
 from shared.settings import Settings
 
@@ -32,7 +36,12 @@ ACTOR = "reconciler"
 GOOD_READS = 3  # looks at an unchanged heartbeat before it counts as dead
 GARBAGE_SECONDS = 600.0
 CHECK_SECONDS = 60.0
+MOST_PROMISES = 5_000  # of one sweep: heartbeats wait while they are written
 FAILING = "Its last three jobs, all different, ended without any progress."
+# A read or a write of the reaper's may take this part of a lease; a lease is two
+# heartbeats at least, so whoever could not renew it meanwhile still has a quarter left.
+LATE_SHARE = 4
+_STOPPED = "Its worker stopped answering."
 BREAKER_JOBS = 3  # this many and more than half at once: suspect ourselves first
 
 
@@ -66,9 +75,15 @@ class Reaper:
         self._watched: dict[tuple[int, int], _Watched] = {}
         self._held_until: float | None = None
 
-    def forget(self) -> None:
-        """Starts every observation anew: a read failed, so time may have passed."""
-        self._watched.clear()
+    def forget(self, job: RunningJob | None = None) -> None:
+        """Starts every observation anew, or that of one job.
+
+        A read failed, so time may have passed; or a write did, so others may wait.
+        """
+        if job is None:
+            self._watched.clear()
+        else:
+            self._watched.pop((job.job_id, job.fence), None)
 
     def find_dead(self, running: list[RunningJob]) -> list[RunningJob]:
         """Takes one good read of all running jobs and returns the dead ones."""
@@ -120,11 +135,13 @@ class Reconciler:
         self._settings = settings
         self._clock = clock
         self._reaper = Reaper(settings.lease_seconds, clock)
+        self._outlook = QueueOutlook(database, clock)
         self._garbage_at = clock()
         self._check_at = clock()
 
     def run_forever(self, stop: threading.Event) -> None:
         """Sweeps every `reconcile_seconds` until `stop` is set."""
+        log.info("reconciler_started", seconds=self._settings.reconcile_seconds)
         while not stop.is_set():
             self.sweep()
             stop.wait(self._settings.reconcile_seconds)
@@ -136,6 +153,7 @@ class Reconciler:
             self._end_overdue,
             self._quarantine,
             self._ring,
+            self._promise,
             self._collect,
             self._check,
         ):
@@ -146,58 +164,84 @@ class Reconciler:
                 log.warning("sweep_step_failed", step=name, error=str(error)[:300])
 
     def _reap(self) -> None:
+        """Ends dead attempts, unless the records let nobody in.
+
+        While somebody holds a lock, no heart can be seen beating. So it reads as one
+        who writes, and what had to wait says nothing: whoever waited beside it for
+        the same lock may be alive.
+        """
+        asked_at = self._clock()
         try:
-            with self._database.reading() as session:
+            with self._database.transaction() as session:
+                reconcile_store.refuse_to_wait(session)
                 running = reconcile_store.list_running(session)
+            self._refuse_if_late(asked_at)
         except Exception:
             self._reaper.forget()
             raise
         for job in self._reaper.find_dead(running):
-            self._end(
-                job,
-                outcome="lost",
-                permanent=False,
-                reason="Its worker stopped answering.",
+            try:
+                self._end_dead(job)
+            except Exception as error:  # noqa: BLE001 - others may be dead as well
+                self._reaper.forget(job)
+                log.warning("reaping_failed", job_id=job.job_id, error=str(error)[:300])
+
+    def _end_dead(self, job: RunningJob) -> None:
+        asked_at = self._clock()
+        with self._database.transaction() as session:
+            reconcile_store.refuse_to_wait(session)
+            if not reconcile_store.stands_still(session, job):
+                return  # its heart beat since, it ended, or another one was first
+            self._refuse_if_late(asked_at)
+            state = self._write_end(session, job, "lost", _STOPPED)
+        _tell_end(job, "lost", state)
+
+    def _refuse_if_late(self, asked_at: float) -> None:
+        waited_seconds = self._clock() - asked_at
+        if waited_seconds > self._settings.lease_seconds / LATE_SHARE:
+            raise RetryableError(
+                f"The database kept the reaper waiting for {waited_seconds:.1f} s; it "
+                "watches anew."
             )
 
     def _end_overdue(self) -> None:
         limit_ms = self._settings.max_job_hours * 3_600_000
         with self._database.reading() as session:
             running = reconcile_store.list_running(session)
+        reason = (
+            f"It ran longer than the allowed {self._settings.max_job_hours:g} hours."
+        )
         for job in running:
-            if job.running_ms > limit_ms:
-                self._end(
-                    job,
-                    outcome="deadline",
-                    permanent=True,
-                    reason="It ran longer than the allowed "
-                    f"{self._settings.max_job_hours:g} hours.",
+            if job.running_ms <= limit_ms:
+                continue
+            try:
+                state = self._database.tx(
+                    lambda session, job=job: self._write_end(
+                        session, job, "deadline", reason, permanent=True
+                    )
                 )
+            except LostLease:
+                continue  # it ended, or another reconciler was first
+            _tell_end(job, "deadline", state)
 
-    def _end(
-        self, job: RunningJob, *, outcome: str, permanent: bool, reason: str
-    ) -> None:
-        try:
-            state = self._database.tx(
-                lambda session: attempt_store.end(
-                    session,
-                    job.job_id,
-                    job.fence,
-                    outcome=outcome,
-                    charge=False,
-                    permanent=permanent,
-                    reason=reason,
-                    actor=ACTOR,
-                )
-            )
-        except LostLease:
-            return  # it ended, or another reconciler was first
-        log.warning(
-            "attempt_reaped",
-            job_id=job.job_id,
-            fence=job.fence,
+    def _write_end(
+        self,
+        session: Session,
+        job: RunningJob,
+        outcome: str,
+        reason: str,
+        *,
+        permanent: bool = False,
+    ) -> str:
+        return attempt_store.end(
+            session,
+            job.job_id,
+            job.fence,
             outcome=outcome,
-            state=state,
+            charge=False,
+            permanent=permanent,
+            reason=reason,
+            actor=ACTOR,
         )
 
     def _quarantine(self) -> None:
@@ -227,6 +271,17 @@ class Reconciler:
             for _ in range(max(0, wanted - queue.queue_length(name))):
                 queue.kick(name)
 
+    def _promise(self) -> None:
+        with self._database.reading() as session:
+            waiting = promise_store.list_unpromised(session)
+        if not waiting:
+            return
+        expected = self._outlook.look()
+        told = {n: expected[n] for n in waiting if n in expected}
+        some = dict(itertools.islice(told.items(), MOST_PROMISES))
+        if some:
+            self._database.tx(lambda session: promise_store.keep(session, some))
+
     def _collect(self) -> None:
         if self._clock() < self._garbage_at:
             return
@@ -245,3 +300,13 @@ class Reconciler:
             violations = reconcile_store.find_violations(session)
         for violation in violations:
             log.error("invariant_violated", violation=violation)
+
+
+def _tell_end(job: RunningJob, outcome: str, state: str) -> None:
+    log.warning(
+        "attempt_reaped",
+        job_id=job.job_id,
+        fence=job.fence,
+        outcome=outcome,
+        state=state,
+    )

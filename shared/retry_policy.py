@@ -16,10 +16,14 @@ from shared.settings import Settings
 MAX_ATTEMPTS = 1000  # of one job, whatever they ended of
 MAX_BACKOFF_MS = 15 * 60 * 1000
 
-# The attempt vanished and nobody can say why: uncharged, but not for ever.
-LOSSES = frozenset({"lost", "killed"})
+# The attempt vanished and nobody can say why, or its GPU did: uncharged, but not for
+# ever.
+LOST = "lost"
+LOSSES = frozenset({LOST, "killed", "gpu_lost"})
 # The kernel killed the attempt for lack of memory.
 MEMORY_KILL = "oom"
+# The loss was no longer a number.
+DIVERGED = "diverged"
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ def _name_spent_budget(ending: Ending, spent: Counters, limits: Limits) -> str |
     if ending.charge and spent.noprog >= limits.max_attempts_without_progress:
         return f"{spent.noprog} attempts in a row ended without any progress."
     if ending.outcome in LOSSES and spent.lost >= limits.max_lost_without_progress:
-        return f"{spent.lost} attempts in a row vanished without any progress."
+        return f"{spent.lost} attempts in a row were lost without any progress."
     if spent.attempts >= MAX_ATTEMPTS:
         return f"The job has used all of its {MAX_ATTEMPTS} attempts."
     return None

@@ -141,8 +141,20 @@ class Settings(BaseSettings):
         description="Keep a trainer waiting that has imported the framework, so that "
         "no job waits for that; takes some 770 MB of memory per training slot.",
     )
+    preemption_command: str | None = Field(
+        default=None,
+        description="Command that ends with 0 once this machine is about to be taken "
+        "away; a worker runs it every 5 seconds, and then gives its job back.",
+    )
     reconcile_seconds: float = Field(
         default=10, gt=0, le=3600, description="Time between reconciler sweeps."
+    )
+    self_test_seconds: float = Field(
+        default=300,
+        ge=0,
+        description="Time after which a slot that was taken out of service tests "
+        "itself; twice as long before each further test. 0 leaves it to an "
+        "administrator.",
     )
     retry_backoff_seconds: float = Field(
         default=30,

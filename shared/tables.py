@@ -171,6 +171,8 @@ class Job(Base):
     updated_at: Mapped[int]
     started_at: Mapped[int | None]
     ended_at: Mapped[int | None]
+    # Among jobs of one priority and rank; 0 until somebody moves the job.
+    place: Mapped[int] = mapped_column(default=0, server_default="0")
     __table_args__ = (
         UniqueConstraint("owner_id", "idempotency_key"),
         Index("ix_jobs_state", "state", "id"),
@@ -199,10 +201,20 @@ Index(
     Job.queue,
     Job.priority.desc(),
     Job.fair_rank,
+    Job.place,
     Job.id,
     sqlite_where=text("state = 'queued'"),
     postgresql_where=text("state = 'queued'"),
 )
+
+
+class PausedQueue(Base):
+    """A queue from which no job is started; no row means that it is open."""
+
+    __tablename__ = "paused_queues"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    paused_at: Mapped[int]
+    paused_by: Mapped[str]  # as in the audit
 
 
 class Attempt(Base):
@@ -229,6 +241,19 @@ class Attempt(Base):
     error_tail: Mapped[str | None]  # last 64 KiB of output, on failure
     phase: Mapped[str | None]  # the job's when it ended
     __table_args__ = (Index("ix_attempts_worker", "worker_id", "ended_at"),)
+
+
+class Promise(Base):
+    """What was expected of a job while it waited, before attempt `fence + 1`."""
+
+    __tablename__ = "promises"
+    job_id: Mapped[int] = mapped_column(
+        ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True
+    )
+    fence: Mapped[int] = mapped_column(primary_key=True)
+    made_at: Mapped[int]
+    starts_at: Mapped[int]
+    ends_at: Mapped[int | None]  # null: nobody could tell
 
 
 class Checkpoint(Base):
@@ -343,7 +368,7 @@ class Worker(Base):
 
 
 class Audit(Base):
-    """Who did what to which object; append-only."""
+    """Who did what to which object; append-only: the database refuses all else."""
 
     __tablename__ = "audit"
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
@@ -356,5 +381,6 @@ class Audit(Base):
     detail: Mapped[dict[str, Any] | None]
     __table_args__ = (
         Index("ix_audit_object", "object_type", "object_id", "id"),
+        Index("ix_audit_actor", "actor", "id"),
         NEVER_REUSE_IDS,
     )

@@ -22,7 +22,15 @@ from shared.errors import UserError
 
 def is_random(weights: Any) -> bool:
     """Whether these are no weights but random numbers."""
-    return weights is None or weights in ("random", "none")
+    return _name_weights(weights) is None
+
+
+def _name_weights(given: Any) -> Any:
+    """Returns None for random numbers and any other known word in lower case."""
+    named = given.strip().lower() if isinstance(given, str) else given
+    if named in ("random", "none", "null"):
+        return None
+    return named if named == "imagenet" else given
 
 
 class _Frozen(BaseModel):
@@ -136,9 +144,7 @@ class TrainingSpec(_Frozen):
         default="EfficientNetLite0",
         description="The pretrained network without its top (see the base models).",
     )
-    weights: Annotated[
-        str | None, BeforeValidator(lambda given: None if is_random(given) else given)
-    ] = Field(
+    weights: Annotated[str | None, BeforeValidator(_name_weights)] = Field(
         default="imagenet",
         max_length=1024,
         description="`imagenet`, `random` (or null) to train from scratch, or the path "
@@ -165,8 +171,8 @@ class TrainingSpec(_Frozen):
     head_start: Literal["random", "logistic"] = Field(
         default="random",
         description="What the head's weights begin with: random numbers or, for a "
-        "head without hidden layers, the logistic regression on the features of all "
-        "views, which it then standardises.",
+        "head without hidden layers, the logistic regression on the features that the "
+        "first epoch draws from, which it then standardises.",
     )
     augmentation: Augmentation = Field(
         default=Augmentation(), description="Random changes to training pictures."

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import case, delete, select, update
+from sqlalchemy import case, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from shared import audit_store
@@ -152,6 +152,36 @@ def set_status(
     )
 
 
+def lift_quarantine(session: Session, worker_id: int, *, actor: str) -> bool:
+    """Lets a quarantined worker take jobs again; whether it was one.
+
+    Args:
+        session: The writing session.
+        worker_id: The worker.
+        actor: Who found it well.
+    """
+    lifted = session.execute(
+        update(Worker)
+        .where(Worker.id == worker_id, Worker.status == QUARANTINED)
+        .values(status=ACTIVE, reason=None)
+        .returning(Worker.id)
+    ).one_or_none()
+    if lifted:
+        audit_store.record(
+            session, actor, f"worker_{ACTIVE}", "worker", worker_id, {"reason": None}
+        )
+    return lifted is not None
+
+
+def explain_quarantine(session: Session, worker_id: int, reason: str) -> None:
+    """Says on the page why a quarantined worker stays so."""
+    session.execute(
+        update(Worker)
+        .where(Worker.id == worker_id, Worker.status == QUARANTINED)
+        .values(reason=reason)
+    )
+
+
 def get_worker(session: Session, worker_id: int) -> Worker:
     """Returns a worker.
 
@@ -173,6 +203,14 @@ def list_queues(session: Session) -> set[str]:
     """Returns every queue that some worker, there or away, serves."""
     served = session.scalars(select(Worker.queues).where(Worker.status != GONE))
     return {name for queues in served for name in queues}
+
+
+def find_largest_gpu_mb(session: Session) -> int:
+    """Returns the most GPU memory that some worker, there or away, has; 0: no GPU."""
+    most = session.scalar(
+        select(func.max(Worker.gpu_mem_mb)).where(Worker.status != GONE)
+    )
+    return most or 0
 
 
 def list_running_jobs(session: Session, worker_ids: list[int]) -> list[int]:
@@ -198,6 +236,30 @@ def count_idle(session: Session, kinds: list[str]) -> int:
         )
     )
     return sum(not set(kinds).isdisjoint(theirs) for theirs in idle)
+
+
+def is_alone(
+    session: Session, worker_id: int, *, kinds: list[str], queues: list[str]
+) -> bool:
+    """Whether no other active worker seen lately does such jobs.
+
+    Args:
+        session: Any session.
+        worker_id: The worker that asks.
+        kinds: Of jobs that it does.
+        queues: Values of `jobs.queue` that it serves.
+    """
+    others = session.execute(
+        select(Worker.kinds, Worker.queues).where(
+            Worker.id != worker_id,
+            Worker.status == ACTIVE,
+            Worker.seen_at > now_ms() - SEEN_MS,
+        )
+    )
+    return all(
+        set(kinds).isdisjoint(theirs) or set(queues).isdisjoint(served)
+        for theirs, served in others
+    )
 
 
 def forget(session: Session, worker_id: int, *, actor: str) -> None:

@@ -8,7 +8,7 @@ PIECE_BYTES = 1 << 16
 
 
 class Proxy:
-    """Forwards connections; loses answers when told to.
+    """Forwards connections; loses answers, or everything, when told to.
 
     Args:
         target: Path of the unix socket to forward to.
@@ -21,34 +21,77 @@ class Proxy:
         self.accepted = 0
         self.lost = 0
         self._losing = None
+        self._then = lambda: None
+        self._passes = threading.Event()
+        self._passes.set()
         self._links = []
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def lose_answer_to(self, words):
+    def lose_answer_to(self, words, after=b"", then=lambda: None):
         """Cuts the connection once, instead of passing the next answer to `words`.
 
         The service has done by then what it was asked: only nobody hears of it.
+
+        Args:
+            words: What the question holds.
+            after: What the same connection must have asked since its last COMMIT.
+            then: Called when the answer is lost.
         """
-        self._losing = words
+        self._losing = words, after
+        self._then = then
+
+    def partition(self):
+        """Lets nothing through any more: neither passed nor refused, as a dead link."""
+        self._passes.clear()
+
+    def heal(self):
+        """Lets everything through again, what was held up first."""
+        self._losing = None
+        self._passes.set()
+
+    def cut(self):
+        """Cuts every connection that there is."""
+        links, self._links = self._links, []
+        for link in links:
+            link.cut()
 
     def close(self):
         """Cuts every connection and takes no more."""
+        self.heal()
         # A listening socket wakes its waiting `accept` only when it is shut down.
         self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
-        for link in self._links:
-            link.cut()
+        self.cut()
+
+    def wait_for_passage(self):
+        """Returns when something may pass."""
+        self._passes.wait()
 
     def _accept(self):
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._server.accept()
                 self.accepted += 1
-                self._links.append(_Link(self, client, self._target))
+                try:
+                    self._links.append(_Link(self, client, self._target))
+                except OSError:  # the service is down
+                    client.close()
 
-    def takes(self, asked):
-        """Whether the answer to what was just asked is to be lost; true once."""
-        if self._losing is None or self._losing not in asked:
+    def tell_lost(self):
+        """Does what was to be done once the answer is lost."""
+        self._then()
+
+    def takes(self, asked, before):
+        """Whether the answer to what was just asked is to be lost; true once.
+
+        Args:
+            asked: The question.
+            before: What the connection has asked since the last time it matched.
+        """
+        if self._losing is None:
+            return False
+        words, after = self._losing
+        if words not in asked or after not in before + asked:
             return False
         self._losing = None
         self.lost += 1
@@ -74,16 +117,23 @@ class _Link:
             end.close()
 
     def _pump_questions(self):
+        before = b""
         with contextlib.suppress(OSError):
             while asked := self._client.recv(PIECE_BYTES):
-                self._losing = self._losing or self._proxy.takes(asked)
+                self._proxy.wait_for_passage()
+                self._losing = self._losing or self._proxy.takes(asked, before)
+                before = (
+                    b"" if b"COMMIT\0" in asked else (before + asked)[-PIECE_BYTES:]
+                )
                 self._service.sendall(asked)
         self.cut()
 
     def _pump_answers(self):
         with contextlib.suppress(OSError):
             while answer := self._service.recv(PIECE_BYTES):
+                self._proxy.wait_for_passage()
                 if self._losing:
+                    self._proxy.tell_lost()
                     break
                 self._client.sendall(answer)
         self.cut()

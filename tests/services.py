@@ -118,6 +118,16 @@ class PostgresServer:
             return True
         return False
 
+    @property
+    def is_running(self):
+        """Whether the server's main process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self):
+        """The number of the server's main process; None when it is not there."""
+        return self._process.pid if self.is_running else None
+
     def execute(self, statement):
         """Runs one statement in the maintenance database."""
         with psycopg.connect(

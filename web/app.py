@@ -15,9 +15,17 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from shared.database import Database
 from shared.settings import Settings, get_settings
-from web import display, error_pages, health, row_numbers, security_headers
+from web import (
+    display,
+    error_pages,
+    health,
+    odd_characters,
+    row_numbers,
+    security_headers,
+)
 from web.api import registration as api
 from web.api.problems import refuse_invalid_request
+from web.audit import routes as audit
 from web.auth import accounts, sign_in, users
 from web.bokeh_assets import blueprint as bokeh_assets
 from web.datasets import routes as datasets
@@ -65,6 +73,7 @@ def create_app(
     csrf = CSRFProtect(app)
     Bootstrap5(app)
     row_numbers.register(app)
+    odd_characters.register(app)
     security_headers.register(app)
     error_pages.register(app)
     display.register(app)
@@ -80,6 +89,7 @@ def create_app(
         jobs.blueprint,
         models.blueprint,
         workers.blueprint,
+        audit.blueprint,
         bokeh_assets,
     ):
         app.register_blueprint(blueprint)

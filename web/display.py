@@ -15,6 +15,7 @@ from web.permissions import may_change
 KIBI = 1024
 DASH = "\N{EN DASH}"  # stands for what is not known
 MINUTE, HOUR, DAY = 60, 3600, 86400
+SOON = 15  # seconds that are as good as none, of what is only expected
 PHASES = {
     "prepare": "Preparing",
     "frozen": "Training the head",
@@ -52,7 +53,7 @@ def register(app: Flask) -> None:
     """Adds the filters and functions to the templates of `app`."""
     app.jinja_env.filters.update(
         filesize=size, ago=ago, duration=duration, percent=percent, stamp=stamp,
-        count=count, phase=phase, number=number,
+        count=count, phase=phase, number=number, soon=soon,
     )  # fmt: skip
     app.jinja_env.globals.update(
         icon=icon,
@@ -95,6 +96,17 @@ def duration(seconds: float | None) -> str:
     if whole < DAY:
         return f"{whole // HOUR} h {whole % HOUR // MINUTE} min"
     return f"{whole // DAY} d {whole % DAY // HOUR} h"
+
+
+def soon(seconds: float) -> str:
+    """`200` -> `in 3 min`: coarser than `duration`, since it is only expected."""
+    if seconds < MINUTE:
+        return "now" if seconds < SOON else "in a minute"
+    if seconds < HOUR:
+        return f"in {seconds / MINUTE:.0f} min"
+    if seconds < DAY:
+        return f"in {seconds // HOUR:.0f} h {seconds % HOUR // MINUTE:.0f} min"
+    return f"in {seconds // DAY:.0f} d {seconds % DAY // HOUR:.0f} h"
 
 
 def ago(at_ms: int | None) -> Markup:

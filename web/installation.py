@@ -6,21 +6,25 @@ from flask import Flask, current_app
 
 from shared.artifacts import Storage
 from shared.database import Database
+from shared.queue_outlook import QueueOutlook
 from shared.settings import Settings
 
 
 @dataclass(frozen=True)
 class Installation:
-    """The three things every use case needs, made once by the factory."""
+    """What every use case needs, made once by the factory."""
 
     settings: Settings
     database: Database
     storage: Storage
+    outlook: QueueOutlook
 
 
 def install(app: Flask, settings: Settings, database: Database) -> Installation:
     """Puts the installation into `app`, and returns it."""
-    installation = Installation(settings, database, Storage(settings.storage))
+    installation = Installation(
+        settings, database, Storage(settings.storage), QueueOutlook(database)
+    )
     app.extensions["trainyard"] = installation
     return installation
 

@@ -9,11 +9,13 @@
 | 64: the spec or the data cannot be used | rejected | permanent |
 | 70: an exception | failed | yes, as a failure of the training code |
 | 71: the GPU's memory is too small | gpu_oom | permanent |
+| 72: the loss is no number any more | diverged | no; at most twice in each phase |
 | 74: a file could not be read or written | io | no, and the slot rests |
 | 0 without a usable result | no_result | yes |
 | SIGKILL while the kernel counted a memory kill | oom | yes |
 | SIGKILL otherwise, or a dead guardian | killed | no |
 | any other signal or exit code | crash | yes |
+| any charged one, while a GPU of the slot is gone | gpu_lost | no |
 
 Losses that nobody can explain (`killed`) have a budget of their own in the record.
 """
@@ -22,14 +24,16 @@ import signal
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from shared.retry_policy import MEMORY_KILL
+from shared.retry_policy import DIVERGED, MEMORY_KILL
 from worker.child import ChildExit
 
 EXIT_STOPPED = 75
 EXIT_REJECTED = 64
 EXIT_ERROR = 70
 EXIT_GPU_MEMORY = 71
+EXIT_DIVERGED = 72
 EXIT_FILES = 74
+GPU_LOST = "gpu_lost"
 SLOT_REST_SECONDS = 300.0  # a full disk is rarely empty a second later
 POLITE_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -72,6 +76,7 @@ class Ending:
         user_failure: Whether it counts as an exception of the training code.
         failure_code: The child's own word for it, else the outcome.
         slot_rest_seconds: Time for which this slot claims nothing.
+        is_recorded: Whether the end is on record, ours or somebody else's.
     """
 
     outcome: str
@@ -81,6 +86,7 @@ class Ending:
     user_failure: bool = False
     failure_code: str | None = None
     slot_rest_seconds: float = 0.0
+    is_recorded: bool = True
 
 
 _ASKED = {
@@ -121,6 +127,11 @@ _BY_EXIT_CODE = {
         "The GPU's memory is too small for this job. A smaller `batch_size` or "
         "`image_size_px` needs less.",
         permanent=True,
+    ),
+    EXIT_DIVERGED: Ending(
+        DIVERGED,
+        "The loss was no longer a number; training goes on from its last checkpoint, "
+        "at half the learning rate.",
     ),
     EXIT_FILES: Ending(
         "io",
@@ -184,6 +195,19 @@ def disk_failed(error: OSError) -> Ending:
     reason = f"{ending.reason} {error.strerror or error}{where}."
     # A name that is no text comes with lone surrogates, which no database takes.
     return replace(ending, reason=reason.encode(errors="replace").decode())
+
+
+def gpu_lost(uuids: list[str]) -> Ending:
+    """Builds the ending for a child whose GPU the driver no longer knows.
+
+    Args:
+        uuids: Of the lost GPUs.
+    """
+    reason = (
+        f"The worker's GPU is gone ({', '.join(uuids)}), so its slot is taken out of "
+        "service; the job goes on elsewhere from its last checkpoint."
+    )
+    return Ending(GPU_LOST, reason)
 
 
 def worker_failed(error_name: str) -> Ending:

@@ -51,6 +51,7 @@ def build_plan(
         {"path": str(storage.resolve(row.rel_path)), "manifest_sha": row.manifest_sha}
         for row in rows
     ]
+    spec["divergences"] = attempt_store.count_divergences(session, claim.job_id)
     spec["memory_kills"] = attempt_store.count_memory_kills(session, claim.job_id)
     return Plan(spec, result, result_path, rows[0].step if rows else None)
 

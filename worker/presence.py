@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import structlog
+from sqlalchemy.orm import Session
 
 from shared import worker_store
 from shared.database import Database
@@ -63,6 +64,8 @@ class Presence:
         self._ended = False
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
         self.worker_id: int | None = None
+        self._leaving: tuple[str, str] | None = None
+        self.status: str | None = None  # as the row had it at the last beat
 
     def start(self) -> None:
         """Begins to beat; registers as soon as the database can be reached."""
@@ -71,6 +74,16 @@ class Presence:
     def show_job(self, job_id: int | None) -> None:
         """Says which job is being done, None for none."""
         self._job_id = job_id
+        self._due.set()
+
+    def leave_service(self, status: str, reason: str) -> None:
+        """Says that this worker takes no more jobs, as soon as it can be said.
+
+        Args:
+            status: `draining` or `quarantined`.
+            reason: Why, for the page.
+        """
+        self._leaving = status, reason
         self._due.set()
 
     def stop(self) -> None:
@@ -109,8 +122,11 @@ class Presence:
             )
             if status is not None:
                 self._told_weights = weights
+                self.status = status
         except NotFoundError:
             status = worker_store.GONE  # somebody removed the row
+        if status == worker_store.ACTIVE and self._leaving:
+            self._tell_leaving(worker_id, *self._leaving)
         if status == worker_store.GONE and not self._ended:
             # A predecessor of the same name may have said goodbye after we had come.
             self.worker_id = None
@@ -122,6 +138,16 @@ class Presence:
             worker_store.set_status(
                 session, row.id, worker_store.GONE, actor=f"worker:{row.id}"
             )
+
+    def _tell_leaving(self, worker_id: int, status: str, reason: str) -> None:
+        def change(session: Session) -> bool:
+            worker_store.set_status(
+                session, worker_id, status, reason=reason, actor=f"worker:{worker_id}"
+            )
+            return True
+
+        if self._try(change):
+            self._leaving, self.status = None, status
 
     def _register(self, session: Any, weights: dict[str, Any] | None) -> int:
         host = socket.gethostname()

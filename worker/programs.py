@@ -20,6 +20,11 @@ STANDBYS: Programs = {
     JobKind.TRAIN: (sys.executable, "-m", "worker.training.standby"),
 }
 
+# What a slot that was taken out of service runs to see whether it is well.
+SELF_TESTS: Programs = {
+    JobKind.TRAIN: (sys.executable, "-m", "worker.training.self_test"),
+}
+
 
 def build_environment(slot: Slot) -> dict[str, str]:
     """Returns the whole environment of a child that runs on `slot`."""

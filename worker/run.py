@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from shared import worker_store
 from shared.artifacts import Storage
 from shared.database import Database
 from shared.errors import UserError
@@ -22,6 +23,7 @@ from shared.queue import queue_of
 from shared.settings import Settings, get_settings
 from shared.weight_files import name_folders
 from worker.celery_app import build_app, is_shutting_down
+from worker.preemption_watch import REASON, PreemptionWatch
 from worker.presence import Presence
 from worker.programs import COMMANDS, STANDBYS, Programs
 from worker.slot_loop import IdlePoll, SlotLoop
@@ -43,6 +45,8 @@ class Parts:
         loop: What it does with its slot.
         poll: Its own looks at the table.
         stopping: Set once it drains.
+        preemption: Hears that the machine is about to be taken away, where somebody
+            has said how.
     """
 
     presence: Presence
@@ -50,9 +54,12 @@ class Parts:
     loop: SlotLoop
     poll: IdlePoll
     stopping: threading.Event
+    preemption: PreemptionWatch | None = None
 
     def begin(self) -> None:
         """Starts everything that needs no broker."""
+        if self.preemption:
+            self.preemption.start()
         if self.weights:
             self.weights.start()
         self.presence.start()
@@ -61,6 +68,8 @@ class Parts:
     def drain(self) -> None:
         """Returns once no job runs, what ran being saved, and no child waits."""
         self.stopping.set()
+        if self.preemption:
+            self.preemption.stop()
         self.poll.stop()
         self.loop.close()
 
@@ -146,17 +155,33 @@ def _build_parts(
         on_registered=poll.wake,
         report_weights=weights.report if weights else lambda: None,
     )
+    preemption = _build_preemption_watch(settings, presence)
     place = Workplace(
         database,
         settings,
         Storage(settings.storage),
         slot,
-        should_stop=lambda: stopping.is_set() or is_shutting_down(),
+        should_stop=lambda: (
+            stopping.is_set()
+            or is_shutting_down()
+            or (preemption is not None and preemption.is_preempted)
+        ),
         commands=commands,
         standby=standby,
     )
     loop = SlotLoop(place, presence, queues)
-    return Parts(presence, weights, loop, poll, stopping)
+    return Parts(presence, weights, loop, poll, stopping, preemption)
+
+
+def _build_preemption_watch(
+    settings: Settings, presence: Presence
+) -> PreemptionWatch | None:
+    if not settings.preemption_command:
+        return None
+    return PreemptionWatch(
+        settings.preemption_command,
+        lambda: presence.leave_service(worker_store.DRAINING, REASON),
+    )
 
 
 def _build_watch(settings: Settings) -> WeightsWatch:

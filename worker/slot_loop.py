@@ -15,17 +15,21 @@ from collections.abc import Callable
 
 import structlog
 
-from shared import attempt_store
+from shared import attempt_store, worker_store
 from shared.attempt_store import Claim
 from shared.errors import RetryableError
 from worker import slots
+from worker.endings import GPU_LOST, SLOT_REST_SECONDS
 from worker.presence import Presence
+from worker.programs import SELF_TESTS, Programs
+from worker.self_test import SelfTest
 from worker.slots import SlotBusyError, SlotLock
 from worker.supervisor import supervise
 from worker.workplace import Workplace
 
 log = structlog.get_logger()
 
+GPU_REST_SECONDS = 60.0
 CLAIM_PATIENCE_SECONDS = 5.0  # the next look comes soon anyway
 
 
@@ -36,13 +40,19 @@ class SlotLoop:
         workplace: The slot and what it needs.
         presence: The worker's row; nothing is claimed before it exists.
         queues: Values of `jobs.queue` that this worker serves.
+        self_tests: What a quarantined slot runs to see whether it is well.
     """
 
     def __init__(
-        self, workplace: Workplace, presence: Presence, queues: list[str]
+        self,
+        workplace: Workplace,
+        presence: Presence,
+        queues: list[str],
+        self_tests: Programs = SELF_TESTS,
     ) -> None:
         self._place = workplace
         self._presence = presence
+        self._self_test = SelfTest(workplace, presence, self_tests)
         self._queues = queues
         self._at_work = threading.Lock()
         self._lock: SlotLock | None = None
@@ -81,7 +91,7 @@ class SlotLoop:
             return 0
         attempts = 0
         try:
-            while not self._must_not_claim() and (claim := self._claim()):
+            while not self._must_not_claim() and (claim := self._claim_next(lock)):
                 self._do(claim, lock)
                 attempts += 1
         finally:
@@ -120,14 +130,57 @@ class SlotLoop:
             log.warning("slot_busy", why=str(error))
             return None
 
-    def _claim(self) -> Claim | None:
+    def _claim_next(self, lock: SlotLock) -> Claim | None:
+        if not self._end_left_behind(lock):
+            return None
+        claim = self._claim(lock)
+        if claim is None and lock.attempt is None and self._self_test.run_if_due(lock):
+            claim = self._claim(lock)  # it was found well and may have one now
+        return claim
+
+    def _end_left_behind(self, lock: SlotLock) -> bool:
+        """Ends the attempt that was asked for last on this slot, if nobody else has.
+
+        Its worker died over it, or could not write down how it ended, or never heard
+        that it had won. Its job need not wait for the lease to run out: we hold the
+        slot, so nothing of the attempt is alive.
+
+        Returns:
+            Whether the record is clear of it.
+        """
+        attempt_uuid = lock.attempt
+        if attempt_uuid is None:
+            return True
+        lease_ms = int(self._place.settings.lease_seconds * 1000)
+        try:
+            state = self._place.database.tx(
+                lambda session: attempt_store.end_left_behind(
+                    session, attempt_uuid, lease_ms=lease_ms
+                ),
+                patience_seconds=CLAIM_PATIENCE_SECONDS,
+            )
+        except RetryableError as error:
+            log.warning("attempt_left_behind", error=str(error)[:300])
+            return False
+        if state is not None:
+            log.warning("attempt_left_behind", attempt=attempt_uuid, state=state)
+        lock.attempt = None
+        return True
+
+    def _claim(self, lock: SlotLock) -> Claim | None:
         worker_id = self._presence.worker_id
         if worker_id is None:
             return None
         attempt_uuid = uuid.uuid4().hex  # made before the first try: a claim whose
         # answer got lost is found again, not made twice
         try:
-            return self._place.database.tx(
+            lock.note_attempt(attempt_uuid)
+        except OSError:
+            log.exception("slot_note_failed")
+            self._rest(SLOT_REST_SECONDS)
+            return None
+        try:
+            claim = self._place.database.tx(
                 lambda session: attempt_store.claim(
                     session,
                     attempt_uuid=attempt_uuid,
@@ -144,18 +197,30 @@ class SlotLoop:
         except RetryableError as error:
             log.warning("claim_failed", error=str(error)[:300])
             return None
+        if claim is None:
+            lock.attempt = None
+        return claim
 
     def _do(self, claim: Claim, lock: SlotLock) -> None:
         self._presence.show_job(claim.job_id)
         try:
-            rest_seconds = supervise(self._place, claim, lock)
+            ending = supervise(self._place, claim, lock)
         finally:
             self._presence.show_job(None)
             if self._place.standby:
                 self._place.standby.forgive()
-        if rest_seconds:
-            log.error("slot_rests", seconds=rest_seconds)
-            self._rests_until = time.monotonic() + rest_seconds
+        if ending.is_recorded:
+            lock.attempt = None
+        if ending.slot_rest_seconds:
+            self._rest(ending.slot_rest_seconds)
+        if ending.outcome == GPU_LOST:
+            self._presence.leave_service(worker_store.QUARANTINED, ending.reason)
+            # Till that is on record: the next job would fail for the same reason.
+            self._rests_until = time.monotonic() + GPU_REST_SECONDS
+
+    def _rest(self, seconds: float) -> None:
+        log.error("slot_rests", seconds=seconds)
+        self._rests_until = time.monotonic() + seconds
 
 
 class IdlePoll:

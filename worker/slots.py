@@ -5,6 +5,10 @@ GPUs by the locks of all of them, so that no GPU is in two slots. The locked fil
 inherited by the guardian and the trainer, so a lock is held as long as anything of
 an attempt is alive, even when the worker was killed. Whoever finds it held by such an
 orphan ends the orphan and waits for the release; it never claims a job before.
+
+The file also names the attempt that its holder asked for last. Whoever takes the lock
+afterwards knows that nothing of that attempt is alive, and may end it at once if its
+end is not on record.
 """
 
 import contextlib
@@ -17,6 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import structlog
@@ -27,7 +32,7 @@ log = structlog.get_logger()
 
 POLL_SECONDS = 0.05
 LOOKS = 5  # at who holds a slot, before it is believed to be an orphan
-NOTE_BYTES = 128
+NOTE_BYTES = 192
 KILL_PATIENCE_SECONDS = 10.0  # a killed process on a hung disk dies when the disk may
 NVIDIA_SMI_TIMEOUT_SECONDS = 20
 
@@ -84,6 +89,15 @@ def list_gpus(program: str = "nvidia-smi") -> list[GPUDevice]:
     Args:
         program: The driver's tool, asked for index, UUID and memory.
     """
+    return ask_driver(program) or []
+
+
+def ask_driver(program: str = "nvidia-smi") -> list[GPUDevice] | None:
+    """Lists the GPUs that the driver finds now; None when it gave no answer.
+
+    A driver that complains does answer: of a GPU that has fallen off the bus it says so
+    with an exit code, and names the others.
+    """
     query = ["--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(
@@ -91,11 +105,12 @@ def list_gpus(program: str = "nvidia-smi") -> list[GPUDevice]:
             capture_output=True,
             text=True,
             timeout=NVIDIA_SMI_TIMEOUT_SECONDS,
-            check=True,
+            check=False,
         )
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [_parse_gpu(line) for line in answer.stdout.splitlines() if line.strip()]
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = map(_parse_gpu, answer.stdout.splitlines())
+    return [gpu for gpu in found if gpu is not None]
 
 
 def get_slot(asked: str, gpus: list[GPUDevice]) -> Slot:
@@ -139,6 +154,8 @@ class SlotLock:
     Args:
         path: Of the first lock file, which names the processes.
         descriptor: The first locked file.
+        attempt: UUID of an attempt whose end may not be on record; when the lock was
+            just taken, of the one that an earlier holder asked for last.
         guardians: Process ids of the guardians started under this lock and not yet
             seen to end: of the trainer, and of one that stands by.
     """
@@ -146,6 +163,7 @@ class SlotLock:
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self.descriptor = descriptor
+        self.attempt: str | None = None
         self.guardians: set[int] = set()
         self._further: list[SlotLock] = []
 
@@ -162,10 +180,19 @@ class SlotLock:
         """Writes process ids into the lock file, for whoever looks after a crash.
 
         In one write of always the same length: who reads meanwhile finds the old note
-        or the new one, and a full disk has kept room for it.
+        or the new one, and most full disks have kept room for it.
+
+        Raises:
+            OSError: The disk takes no write.
         """
-        text = json.dumps({"worker": os.getpid(), **processes}).ljust(NOTE_BYTES - 1)
+        note = {"worker": os.getpid(), "attempt": self.attempt, **processes}
+        text = json.dumps(note).ljust(NOTE_BYTES - 1)
         os.pwrite(self.descriptor, f"{text}\n".encode(), 0)
+
+    def note_attempt(self, attempt_uuid: str) -> None:
+        """Names the attempt that is about to be asked for."""
+        self.attempt = attempt_uuid
+        self.note_processes()
 
     def list_strays(self) -> list[int]:
         """Lists the other processes that still hold this slot."""
@@ -232,6 +259,8 @@ def _acquire_one(
     try:
         if not _try_lock(descriptor):
             _clear_orphans(lock, grace_seconds, should_stop)
+        earlier = _read_note(path).get("attempt")
+        lock.attempt = earlier if isinstance(earlier, str) else None
         lock.note_processes()
     except BaseException:
         os.close(descriptor)
@@ -243,7 +272,7 @@ def _clear_orphans(
     lock: SlotLock, grace_seconds: float, should_stop: Callable[[], bool]
 ) -> None:
     for _ in range(LOOKS):
-        worker = _worker_in(lock.path)
+        worker = _read_note(lock.path).get("worker")
         if worker in _holders(lock.path):
             raise SlotBusyError(f"worker {worker} holds {lock.path.name}")
         time.sleep(POLL_SECONDS)  # it may have taken the lock and not signed it yet
@@ -289,11 +318,12 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _worker_in(path: Path) -> int | None:
+def _read_note(path: Path) -> dict[str, Any]:
     try:
-        return int(json.loads(path.read_text())["worker"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        note = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
 
 
 def _holders(path: Path) -> list[int]:
@@ -326,6 +356,9 @@ def _holds(process: Path, target: str) -> bool:
     return False
 
 
-def _parse_gpu(line: str) -> GPUDevice:
-    index, uuid, memory = (part.strip() for part in line.split(","))
-    return GPUDevice(int(index), uuid, int(float(memory)))
+def _parse_gpu(line: str) -> GPUDevice | None:
+    try:
+        index, uuid, memory = (part.strip() for part in line.split(","))
+        return GPUDevice(int(index), uuid, int(float(memory)))
+    except ValueError:  # a sentence about what is wrong
+        return None

@@ -9,6 +9,7 @@ under its fence, and the record decides. When the lease is lost it writes nothin
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import structlog
@@ -31,6 +32,7 @@ from worker.endings import (
     StopReason,
     decide,
     disk_failed,
+    gpu_lost,
     worker_failed,
 )
 from worker.lease import DeadlineKeeper, LeaseKeeper
@@ -49,7 +51,7 @@ START_UP_FACTOR = 2.0  # imports, compilation and first reads may take longer
 PHASES_AFTER_TRAINING = ("evaluate", "export")
 
 
-def supervise(workplace: Workplace, claim: Claim, lock: SlotLock) -> float:
+def supervise(workplace: Workplace, claim: Claim, lock: SlotLock) -> Ending:
     """Returns once the claimed job's attempt has ended and nothing of it runs.
 
     Args:
@@ -58,7 +60,7 @@ def supervise(workplace: Workplace, claim: Claim, lock: SlotLock) -> float:
         lock: The held slot.
 
     Returns:
-        Seconds for which this slot should claim nothing; usually 0.
+        How it ended, and for how long this slot should claim nothing.
     """
     began = time.monotonic()
     with structlog.contextvars.bound_contextvars(
@@ -72,7 +74,7 @@ def supervise(workplace: Workplace, claim: Claim, lock: SlotLock) -> float:
             reason=ending.reason,
             duration_seconds=round(time.monotonic() - began, 3),
         )
-    return ending.slot_rest_seconds
+    return ending
 
 
 class _Attempt:
@@ -106,7 +108,7 @@ class _Attempt:
         except LostLease:
             return Ending("lost_lease", "Another attempt owns the job.")
         except RetryableError as error:
-            return Ending("unrecorded", str(error))
+            return Ending("unrecorded", str(error), is_recorded=False)
         except OSError as error:
             return self._end_after(disk_failed(error))
         except BaseException as error:  # also MemoryError and SystemExit:
@@ -272,13 +274,15 @@ class _Attempt:
         return Ending("succeeded", f"Published as version {completed.version}.")
 
     def _decide(self, ended: ChildExit) -> Ending:
-        return decide(
+        ending = decide(
             ended,
             asked=self.asked,
             failure=self.recorder.failure,
             silence_seconds=self._patience_seconds(),
             unconfirmed_seconds=self.settings.unconfirmed_lease_seconds,
         )
+        lost = self.place.list_lost_gpus() if ending.charge else []
+        return gpu_lost(lost) if lost else ending
 
     def _end(self, ending: Ending, ended: ChildExit | None = None) -> Ending:
         """Tells the record how the attempt ended; the record decides what follows."""
@@ -318,8 +322,10 @@ class _Attempt:
                 # this the job would run on paper until its lease is seen to run out.
                 log.exception("events_dropped")
                 return self._record_end(ending, ended)
-        except (LostLease, RetryableError):
-            return ending  # the lease runs out, and the job is taken over
+        except LostLease:
+            return ending
+        except RetryableError:
+            return replace(ending, is_recorded=False)
 
     def _leave_nothing_behind(self) -> None:
         try:

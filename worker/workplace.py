@@ -10,7 +10,7 @@ from shared.settings import Settings
 from worker import child
 from worker.child import Child
 from worker.programs import COMMANDS, Programs, build_environment
-from worker.slots import Slot, SlotLock
+from worker.slots import GPUDevice, Slot, SlotLock, ask_driver
 from worker.standby import Standby
 
 
@@ -27,6 +27,7 @@ class Workplace:
         commands: The program of each kind of job; SPEC.json and the attempt's folder
             are added.
         standby: The slot's waiting child, if any shall wait.
+        list_gpus: Asks the driver which GPUs there are; None when it does not say.
     """
 
     database: Database
@@ -36,6 +37,17 @@ class Workplace:
     should_stop: Callable[[], bool]
     commands: Programs = field(default_factory=lambda: COMMANDS)
     standby: Standby | None = None
+    list_gpus: Callable[[], list[GPUDevice] | None] = ask_driver
+
+    def list_lost_gpus(self) -> list[str]:
+        """Returns the UUIDs of this slot's GPUs that the driver does not know now."""
+        if not self.slot.gpus:
+            return []
+        found = self.list_gpus()
+        if found is None:
+            return []  # nobody knows, and a busy driver is no lost GPU
+        there = {gpu.uuid for gpu in found}
+        return [gpu.uuid for gpu in self.slot.gpus if gpu.uuid not in there]
 
     def take_standby(self, kind: str) -> Child | None:
         """Returns the child that waits for a job of this kind, if there is one."""

@@ -1,5 +1,7 @@
 """Checkpoints, curves and notes, on both databases."""
 
+import time
+
 import pytest
 
 from shared import attempt_store, job_read_store, job_store
@@ -84,6 +86,35 @@ def test_memory_kills_are_counted_by_job_where_smaller_passes_help(database, job
     with database.reading() as s:
         counts = [attempt_store.count_memory_kills(s, n) for n in (job_id, other)]
     assert counts == [2, 0]
+
+
+def test_divergences_are_counted_by_phase_and_anew_after_a_retry(database, job_id):
+    def diverge(phase, **ending):
+        claim = database.tx(factories.claim)
+        with database.transaction() as s:
+            attempt_store.record_progress(
+                s, job_id, claim.fence, phase=phase, done=1, total=2, unit="steps"
+            )
+            attempt_store.end(
+                s, job_id, claim.fence, outcome="diverged", charge=True, backoff_ms=0,
+                **ending,
+            )  # fmt: skip
+
+    def count():
+        with database.reading() as s:
+            return attempt_store.count_divergences(s, job_id)
+
+    diverge("frozen")
+    diverge("fine_tune")
+    diverge("fine_tune", permanent=True)
+    assert count() == {"frozen": 1, "fine_tune": 2}
+
+    with database.transaction() as s:
+        job_store.retry(s, job_id, actor="user:1")
+    assert count() == {}
+    time.sleep(0.002)  # the clock counts milliseconds
+    diverge("fine_tune")
+    assert count() == {"fine_tune": 1}
 
 
 def test_the_finished_result_is_no_place_to_resume_from(database, job_id, claim):

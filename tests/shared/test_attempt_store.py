@@ -296,7 +296,8 @@ def test_ten_losses_without_progress_fail_the_job_and_name_the_hosts(database, j
     job = get_job(database, job_id)
     assert state == "failed"
     assert job.reason == (
-        "10 attempts in a row vanished without any progress. They ran on: node0, node1."
+        "10 attempts in a row were lost without any progress. "
+        "They ran on: node0, node1."
     )
 
 

@@ -179,8 +179,8 @@ def test_every_request_is_on_record(database, job_id):
         job_store.resume(s, job_id, actor="user:8")
 
     with database.reading() as s:
-        events = audit_store.list_events(s, object_type="job", object_id=job_id)
-    assert [(e.event, e.actor) for e in events[:2]] == [
+        found = audit_store.list_events(s, object_type="job", object_id=job_id)
+    assert [(e.event, e.actor) for e in found.items[:2]] == [
         ("job_resumed", "user:8"),
         ("job_pause_asked", "user:7"),
     ]

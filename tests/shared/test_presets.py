@@ -12,7 +12,7 @@ from shared.training_spec import TrainingSpec
 def test_every_preset_is_a_valid_spec(name):
     spec = build_training_spec(name).model_dump(mode="json")
 
-    assert presets._merge(spec, PRESETS[name]) == spec
+    assert presets.merge(spec, PRESETS[name]) == spec
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
@@ -57,7 +57,7 @@ def test_the_frozen_phase_may_be_left_out_or_lengthened_in_every_preset(name):
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
-@pytest.mark.parametrize("weights", [None, "random", "none"])
+@pytest.mark.parametrize("weights", [None, "random", "none", "Random", " NULL "])
 def test_random_weights_learn_from_the_first_step_on_in_every_preset(name, weights):
     spec = build_training_spec(name, {"weights": weights})
 

@@ -18,16 +18,7 @@ from shared.reconciler import Reaper, Reconciler
 from shared.settings import Settings
 from shared.tables import Attempt, Job
 from tests import factories
-
-
-class Clock:
-    """Monotonic seconds that pass when told to."""
-
-    def __init__(self):
-        self.now = 100.0
-
-    def __call__(self):
-        return self.now
+from tests.clock import Clock
 
 
 @pytest.fixture
@@ -147,6 +138,18 @@ def test_a_live_attempt_is_left_alone(database, reconciler, clock, claim):
             lambda s: attempt_store.renew(s, claim.job_id, claim.fence, lease_ms=1)
         )
         time.sleep(0.005)
+
+    assert get_job(database, claim.job_id).state == "running"
+
+
+def test_a_heart_that_beat_since_it_was_read_spares_its_attempt(
+    database, reconciler, claim
+):
+    with database.reading() as s:
+        (seen,) = reconcile_store.list_running(s)
+    database.tx(lambda s: attempt_store.renew(s, claim.job_id, claim.fence, lease_ms=1))
+
+    reconciler._end_dead(seen)
 
     assert get_job(database, claim.job_id).state == "running"
 
@@ -331,3 +334,16 @@ def test_a_broker_that_is_away_only_costs_the_ringing(database, rung, broker, cl
     Reconciler(database, rung).sweep()
 
     assert get_job(database, claim.job_id).failure_code == "deadline"
+
+
+def test_a_slot_that_fails_one_job_again_and_again_among_others_is_taken_out(
+    database, reconciler, worker_id
+):
+    fail_jobs(database, worker_id, 2)
+    with database.transaction() as s:
+        s.execute(update(Job).values(state="paused"))
+    fail_jobs(database, worker_id, 2, same=True)
+
+    reconciler.sweep()
+
+    assert status_of(database, worker_id) == "quarantined"

@@ -34,11 +34,13 @@ def test_progress_spares_the_budget():
     assert (verdict.state, verdict.noprog) == ("queued", 2)
 
 
-def test_losses_are_not_charged_but_counted():
-    verdict = decide(LOST, noprog=2, lost=8)
+@pytest.mark.parametrize("outcome", ["lost", "killed", "gpu_lost"])
+def test_losses_are_not_charged_but_counted(outcome):
+    loss = Ending(outcome, charge=False)
+    verdict = decide(loss, noprog=2, lost=8)
 
     assert (verdict.state, verdict.noprog, verdict.lost) == ("queued", 2, 9)
-    assert decide(LOST, lost=9).state == "failed"
+    assert decide(loss, lost=9).state == "failed"
 
 
 def test_a_drained_worker_counts_for_nothing():

@@ -8,6 +8,8 @@ from flask_security.utils import hash_password
 from playwright.sync_api import expect, sync_playwright
 
 from cli.browser import MISSING, find_browser
+from shared import job_store
+from shared.tables import Promise
 from tests.web.rows import PASSWORD, make_archive, make_told
 from tests.web.served import serve
 
@@ -40,6 +42,15 @@ def site(settings, app, rows, tmp_path):
     rows.run(rows.job(owner, dataset, "running", group_key="g"))  # job 3
     rows.fail(rows.job(owner, dataset, "failed"))
     rows.reading(owner, "being read")
+    waiting = [rows.job(owner, dataset, name) for name in ("first", "second", "third")]
+    with rows.database.transaction() as s:
+        for job in waiting:  # 6 to 8, behind what tests submit
+            job_store.set_priority(s, job, -1, "user:1")
+    with rows.database.transaction() as s:
+        s.add_all(
+            Promise(job_id=job, fence=0, made_at=1, starts_at=60_000, ends_at=None)
+            for job in (2, 3)
+        )
     with serve(settings, tmp_path / "web.log") as (address, _):
         yield address
 
@@ -65,11 +76,16 @@ def page(chromium, site):
 
 
 PAGES = (
-    "/jobs", "/jobs/new", "/jobs/2", "/jobs/3", "/jobs/4", "/jobs/2/delete",
-    "/groups/g", "/datasets", "/datasets/1", "/datasets/add", "/models",
-    "/models/solar%20cells", "/models/solar%20cells/1", "/workers", "/users",
-    "/account",
+    "/jobs", "/jobs/queue", "/jobs/queue/promised", "/jobs/new", "/jobs/2", "/jobs/3",
+    "/jobs/4", "/jobs/2/delete", "/groups/g", "/datasets", "/datasets/1",
+    "/datasets/add", "/models", "/models/solar%20cells", "/models/solar%20cells/1",
+    "/workers", "/users", "/audit", "/account",
 )  # fmt: skip
+CHARTS = {
+    "/jobs/2": "chart-loss",
+    "/jobs/3": "chart-loss",
+    "/jobs/queue/promised": "chart-promises",
+}
 
 
 def test_every_page_is_accessible_and_fits_its_window(page):
@@ -84,15 +100,47 @@ def test_every_page_is_accessible_and_fits_its_window(page):
                 over = page.evaluate("document.body.scrollWidth - innerWidth")
                 if over > 0:
                     found.append(f"{path} at {width} px is {over} px too wide")
-            if path in {"/jobs/2", "/jobs/3"}:
+            if path in CHARTS:
                 # The server's first chart waits for an import, long on a busy machine.
-                chart = page.locator("#chart-loss canvas").first
+                chart = page.locator(f"#{CHARTS[path]} canvas").first
                 expect(chart).to_be_visible(timeout=30_000)
             for violation in axe.run(page).response["violations"]:
                 nodes = "; ".join(n["html"][:200] for n in violation["nodes"][:3])
                 found.append(f"{path} ({scheme}): {violation['id']}: {nodes}")
 
     assert found == []
+
+
+def list_waiting(page):
+    return page.locator("#queue tbody tr").evaluate_all(
+        "rows => rows.map(row => Number(row.dataset.job))"
+    )
+
+
+def test_waiting_jobs_are_dragged_and_moved_by_keyboard(page):
+    page.goto("/jobs/queue")
+    assert list_waiting(page) == [6, 7, 8]
+
+    third, first = (page.locator(f"tr[data-job='{n}'] .drag") for n in (8, 6))
+    third.hover()
+    page.mouse.down()
+    page.mouse.move(0, 0)
+    page.keyboard.press("Escape")
+    page.mouse.up()
+    assert list_waiting(page) == [6, 7, 8], "nothing was to be moved"
+    third.hover()
+    page.mouse.down()
+    box = first.bounding_box()
+    page.mouse.move(box["x"] + 5, box["y"] + 40, steps=5)
+    page.mouse.move(box["x"] + 5, box["y"] + 1, steps=5)
+    with page.expect_navigation():
+        page.mouse.up()
+    assert list_waiting(page) == [8, 6, 7]
+
+    page.get_by_role("button", name="Move job 8 to the end").focus()
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    assert list_waiting(page) == [6, 7, 8]
 
 
 def test_archives_are_sent_with_progress_and_their_names_can_be_changed(page):

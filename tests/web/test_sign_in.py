@@ -4,6 +4,7 @@ import pytest
 
 from shared import user_store
 from tests.web.rows import PASSWORD
+from web.auth.sign_in import name_storage
 
 
 def make_link(rows, **values):
@@ -163,3 +164,16 @@ def test_sign_in_does_not_lead_to_other_sites(person, make_user):
     )  # fmt: skip
 
     assert answer.status_code == 200 or "evil" not in answer.location
+
+
+@pytest.mark.parametrize(
+    ("redis_url", "storage"),
+    [
+        (None, None),
+        ("redis://broker:6379/1", "redis://broker:6379/1"),
+        ("redis+socket:///run/b.sock?virtual_host=2", "redis+unix:///run/b.sock?db=2"),
+        ("redis+socket:///run/b.sock", "redis+unix:///run/b.sock?db=0"),
+    ],
+)
+def test_the_limits_are_kept_in_the_broker_wherever_it_listens(redis_url, storage):
+    assert name_storage(redis_url) == storage

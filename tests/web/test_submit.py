@@ -1,6 +1,9 @@
 """Submitting: one request, one set of jobs, however often it is sent."""
 
+from datetime import UTC, datetime
+
 import pytest
+from sqlalchemy.event import listen
 
 from shared import job_read_store
 
@@ -66,6 +69,106 @@ def test_the_same_key_for_something_else_is_a_conflict(ana_api, ana, rows):
     answer = submit(ana_api, "k", datasets=[dataset], spec={"preset": "best"})
 
     assert answer.status_code == 409
+
+
+def test_a_thousand_jobs_are_made_by_one_request_in_few_statements(ana_api, ana, rows):
+    dataset = rows.dataset(ana.user_id)
+    specs = [{"overrides": {"seed": seed}} for seed in range(1000)]
+    statements = []
+    listen(
+        rows.database.engine,
+        "before_cursor_execute",
+        lambda _c, _cursor, statement, *_: statements.append(statement),
+    )
+
+    answer = submit(ana_api, "k", datasets=[dataset], specs=specs)
+
+    assert answer.status_code == 201
+    seeds = [job["title"] for job in answer.json["jobs"]]
+    assert (len(seeds), count_jobs(rows)) == (1000, 1000)
+    assert len(statements) < 40
+    with rows.database.reading() as session:
+        group = job_read_store.list_group(session, answer.json["group_key"])
+        assert [job.spec["training"]["seed"] for job in group] == [*range(1000)]
+        assert [job.fair_rank for job in group] == [*range(1000)]
+    again = submit(ana_api, "k", datasets=[dataset], specs=specs)
+    assert (again.status_code, count_jobs(rows)) == (200, 1000)
+    assert again.json["jobs"] == answer.json["jobs"]
+
+
+def test_a_job_may_wait_for_its_time_and_for_a_gpu(ana_api, ana, rows):
+    at = datetime(2100, 1, 1, 12, tzinfo=UTC)
+    dataset = rows.dataset(ana.user_id)
+    rows.worker("large gpu", gpu_mem_mb=8000)
+    wish = {"datasets": [dataset], "not_before": at.isoformat(), "gpu_mem_mb": 8000}
+
+    answer = submit(ana_api, "k", **wish)
+
+    assert answer.status_code == 201
+    number = answer.json["jobs"][0]["id"]
+    with rows.database.reading() as session:
+        job = job_read_store.get_job(session, number)
+    assert (job.not_before, job.gpu_mem_mb) == (at.timestamp() * 1000, 8000)
+    assert "Waiting for its time" in ana.get(f"/jobs/{number}").text
+    (waiting,) = ana_api("GET", "/queue").json["items"]
+    assert waiting["not_before"] == job.not_before
+    later = wish | {"not_before": "2100-01-02T12:00:00Z"}
+    assert submit(ana_api, "k", **later).status_code == 409
+    over = submit(ana_api, **wish | {"gpu_mem_mb": 8001})
+    assert over.status_code == 400
+    assert "the largest has 8000" in over.json["detail"]
+
+
+@pytest.mark.parametrize("time", ["tomorrow", "2100-01-01T12:00:00"])
+def test_a_time_without_a_zone_is_none(ana_api, ana, rows, time):
+    dataset = rows.dataset(ana.user_id)
+
+    answer = submit(ana_api, datasets=[dataset], not_before=time)
+
+    assert answer.status_code == 422
+    assert "not_before" in answer.text
+
+
+def test_a_sweep_makes_jobs_that_are_called_by_what_differs(ana_api, ana, rows):
+    sweep = {
+        "grid": {"head.dropout": [0.1, 0.3]},
+        "random": {"frozen_learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}},
+        "trials": 2,
+    }
+    spec = {"preset": "fast", "overrides": {"head": {"units": [32]}}, "sweep": sweep}
+
+    answer = submit(ana_api, datasets=[rows.dataset(ana.user_id)], spec=spec)
+
+    assert answer.status_code == 201
+    titles = [job["title"] for job in answer.json["jobs"]]
+    assert len(set(titles)) == 4
+    assert all("head.dropout=0." in title for title in titles)
+    assert all("frozen_learning_rate=0.0" in title for title in titles)
+    with rows.database.reading() as session:
+        jobs = job_read_store.list_group(session, answer.json["group_key"])
+    heads = [job.spec["training"]["head"] for job in jobs]
+    assert [head["dropout"] for head in heads] == [0.1, 0.1, 0.3, 0.3]
+    assert {tuple(head["units"]) for head in heads} == {(32,)}
+
+
+@pytest.mark.parametrize(
+    ("sweep", "words"),
+    [
+        ({"grid": {"no_such": [1]}}, "no_such"),
+        ({"grid": {"seed": []}}, "names no values"),
+        ({"random": {"seed": {"low": 1}}}, "high"),
+        ({"random": {"seed": {"low": 1, "high": 10**400}}}, "high"),
+        ({"grid": {"seed": [*range(1500)], "fit": ["a"]}, "trials": 2000}, "fit"),
+    ],
+)
+def test_a_sweep_that_means_nothing_makes_no_job(ana_api, ana, rows, sweep, words):
+    dataset = rows.dataset(ana.user_id)
+
+    answer = submit(ana_api, datasets=[dataset], spec={"sweep": sweep})
+
+    assert answer.status_code in {400, 422}
+    assert words in answer.text
+    assert count_jobs(rows) == 0
 
 
 @pytest.mark.parametrize("wanted", [1, 3])

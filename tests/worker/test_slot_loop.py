@@ -1,5 +1,7 @@
 """The loop over one slot and the worker's row, in one process."""
 
+import errno
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -140,6 +142,93 @@ class TestSlotLoop:
         place = shop.workplace(database=Away())
 
         assert SlotLoop(place, presence, ["default"]).run_until_idle() == 0
+
+
+class TestLeftBehind:
+    def test_job_of_a_dead_worker_is_ended_before_another_is_claimed(
+        self, shop, presence
+    ):
+        job_id = shop.submit(steps=2)
+        left = shop.claim(lease_ms=10**7)
+        note(shop, left.attempt_uuid)
+        other = shop.submit(steps=2)
+
+        assert SlotLoop(shop.workplace(), presence, ["default"]).run_until_idle() == 1
+
+        (attempt,) = shop.attempts(job_id)
+        assert (attempt.outcome, attempt.charged) == ("lost", False)
+        assert shop.job(other).state == "succeeded"
+        # It got nowhere, so others may have it first.
+        assert shop.job(job_id).state == "queued"
+        lease_ms = shop.settings.lease_seconds * 1000
+        assert shop.job(job_id).not_before >= attempt.ended_at + lease_ms
+
+    def test_nothing_is_claimed_until_the_record_is_clear(self, shop, presence):
+        class Away:
+            def tx(self, *_args, **_options):
+                raise RetryableError("no route")
+
+        job_id = shop.submit(steps=2)
+        note(shop, shop.claim(lease_ms=10**7).attempt_uuid)
+        place = shop.workplace(database=Away())
+        assert SlotLoop(place, presence, ["default"]).run_until_idle() == 0
+
+        SlotLoop(shop.workplace(), presence, ["default"]).run_until_idle()
+        assert shop.attempts(job_id)[0].outcome == "lost"
+
+    def test_ending_that_could_not_be_written_is_written_by_the_next_look(
+        self, shop, presence
+    ):
+        away = threading.Event()
+
+        class GoingAway:
+            def tx(self, *arguments, **options):
+                if away.is_set():
+                    raise RetryableError("no route")
+                return shop.database.tx(*arguments, **options)
+
+        job_id = shop.submit(steps=200, step_seconds=0.05)
+        loop = SlotLoop(shop.workplace(database=GoingAway()), presence, ["default"])
+        with ThreadPoolExecutor(1) as pool:
+            look = pool.submit(loop.run_until_idle)
+            wait_until(lambda: shop.job(job_id).last_step > 0, 20)
+            away.set()
+            shop.stopping = True
+            assert look.result(60) == 1
+        assert shop.attempts(job_id)[0].ended_at is None
+
+        away.clear()
+        shop.stopping = False
+        loop.run_until_idle()
+
+        first, *_ = shop.attempts(job_id)
+        assert (first.outcome, first.charged) == ("lost", False)
+
+    def test_slot_whose_note_cannot_be_written_claims_nothing(
+        self, shop, presence, monkeypatch
+    ):
+        write, writes = os.pwrite, []
+
+        def fill_up(*arguments):
+            writes.append(arguments)
+            if len(writes) > 1:  # the first is of whoever takes the lock
+                raise OSError(errno.EROFS, "read-only now")
+            return write(*arguments)
+
+        job_id = shop.submit(steps=2)
+        monkeypatch.setattr(slots.os, "pwrite", fill_up)
+        loop = SlotLoop(shop.workplace(), presence, ["default"])
+
+        assert [loop.run_until_idle() for _ in range(2)] == [0, 0]
+        assert len(writes) == 2, "it rests"
+        assert shop.attempts(job_id) == []
+
+
+def note(shop, attempt_uuid):
+    """Leaves the slot as a worker that died over this attempt."""
+    lock = slots.acquire(shop.settings.runtime, CPU, grace_seconds=1)
+    lock.note_attempt(attempt_uuid)
+    lock.release()
 
 
 class TestIdlePoll:

@@ -103,6 +103,29 @@ def test_note_of_a_slot_keeps_its_length_and_its_room_on_the_disk(tmp_path):
     lock.release()
 
 
+def test_lock_names_the_attempt_that_was_asked_for_last(tmp_path):
+    first = slots.acquire(tmp_path, CPU, grace_seconds=1)
+    assert first.attempt is None
+    first.note_attempt("a" * 32)
+    first.note_processes(guardian=4_194_304)
+    first.release()
+
+    second = slots.acquire(tmp_path, CPU, grace_seconds=1)
+    assert second.attempt == "a" * 32
+    second.release()
+
+
+@pytest.mark.parametrize("note", ['{"attempt": 3}', '{"attempt": ["a"]}', "[]", "\0"])
+def test_note_that_is_none_names_no_attempt(tmp_path, note):
+    lock = slots.acquire(tmp_path, CPU, grace_seconds=1)
+    lock.path.write_text(note)
+    lock.release()
+
+    again = slots.acquire(tmp_path, CPU, grace_seconds=1)
+    assert again.attempt is None
+    again.release()
+
+
 def test_slot_of_a_live_worker_is_left_alone(tmp_path, start_worker):
     worker, child = start_worker(POLITE)
 
@@ -238,3 +261,28 @@ def test_gpus_are_those_that_the_driver_names(tmp_path):
     tool.chmod(0o755)
 
     assert slots.list_gpus(str(tool)) == GPUS
+
+
+def test_driver_that_lost_a_gpu_names_the_others(tmp_path):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(
+        textwrap.dedent("""\
+            #!/bin/sh
+            echo "Unable to determine the device handle for GPU0: Unknown Error"
+            echo "1, GPU-bbb, 24564"
+            exit 15
+            """)
+    )
+    tool.chmod(0o755)
+
+    assert slots.ask_driver(str(tool)) == GPUS[1:]
+
+
+def test_driver_that_does_not_answer_is_not_taken_at_its_word(tmp_path, monkeypatch):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nexec sleep 60\n")
+    tool.chmod(0o755)
+    monkeypatch.setattr(slots, "NVIDIA_SMI_TIMEOUT_SECONDS", 0.2)
+
+    assert slots.ask_driver(str(tool)) is None
+    assert slots.ask_driver("no-such-program") is None

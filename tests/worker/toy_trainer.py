@@ -3,15 +3,20 @@
 `python toy_trainer.py SPEC.json WORKDIR`. The training spec holds `steps`,
 `step_seconds`, `checkpoint_every` and `faults`; each fault is
 `{"step": n, "do": what, "fences": [...]}` (without `fences` in every attempt), done
-just before that step.
+just before that step. A spec that came through the API has no room for them: they are
+then read from the file named after the model in the folder that PLANS names.
 """
 
+import errno
 import hashlib
 import json
 import os
+import random
+import re
 import signal
 import sys
 import time
+import traceback
 import zipfile
 from pathlib import Path
 
@@ -20,6 +25,9 @@ import numpy as np
 from shared.artifacts import CorruptFolderError, verify_manifest, write_manifest
 from worker import events
 
+PLANS = "TOY_PLANS"
+HOLE = "TOY_HOLE"  # set where every training crashes at once
+APPEAR_SECONDS = 4  # of the real trainer's minute and a half
 REJECTED, FAILED, GPU_MEMORY, FILES, STOPPED = 64, 70, 71, 74, 75
 
 
@@ -27,6 +35,9 @@ class Toy:
     def __init__(self, spec, workdir):
         self.spec, self.workdir = spec, workdir
         self.asked = spec["training"]
+        if "steps" not in self.asked:
+            plan = Path(os.environ[PLANS]) / f"{spec['job']['model_name']}.json"
+            self.asked = json.loads(plan.read_text())
         self.fence = spec["job"]["fence"]
         self.weights, self.step, self.saved_step = np.zeros(8), 0, None
         self.stop = self.finish = False
@@ -41,6 +52,8 @@ class Toy:
         self.finish = True
 
     def run(self):
+        if os.environ.get(HOLE):
+            self.do_crash(None)
         self.resume()
         events.phase("frozen")
         total = self.asked["steps"]
@@ -60,7 +73,9 @@ class Toy:
         for candidate in self.spec["resume_from"]:
             folder = Path(candidate["path"])
             try:
-                verify_manifest(folder, candidate["manifest_sha"])
+                verify_manifest(
+                    folder, candidate["manifest_sha"], appear_seconds=APPEAR_SECONDS
+                )
             except CorruptFolderError as error:
                 events.emit("checkpoint_corrupt", path=str(folder), reason=str(error))
                 continue
@@ -150,6 +165,37 @@ class Toy:
         while True:
             time.sleep(1)
 
+    def do_eat_memory(self, _fault):
+        eaten = []
+        while True:
+            eaten.append(bytearray(os.urandom(1 << 20)) * 16)
+
+    def do_replay(self, _fault):
+        for seq in random.sample(range(1, self.seq + 1), min(3, self.seq)):
+            values = {"loss": 1 / seq, "accuracy": 1 - 1 / seq}
+            events.emit(
+                "metrics", seq=seq, step=seq, phase="frozen", values=values
+            )  # fmt: skip
+
+    def do_slow_fsync(self, fault):
+        real = os.fsync
+
+        def slow(descriptor):
+            time.sleep(fault["seconds"])
+            real(descriptor)
+
+        os.fsync = slow
+
+    def do_fail_fsync(self, _fault):
+        def fail(_descriptor):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        os.fsync = fail
+
+    def do_hold_interpreter(self, _fault):
+        # One call into C that no signal handler gets a turn in.
+        re.match(r"(a+)+$", "a" * 60 + "b")
+
     def do_babble(self, _fault):
         descriptor = int(os.environ["TRAINYARD_EVENTS_FD"])
         os.write(descriptor, b"\xff\xfe not json\n{}\n[1]\n" + b'{"event":5}\n')
@@ -179,7 +225,11 @@ class Toy:
 def main():
     events.take_over_stdout()
     spec_path, workdir = map(Path, sys.argv[1:])
-    return Toy(json.loads(spec_path.read_text()), workdir).run()
+    try:
+        return Toy(json.loads(spec_path.read_text()), workdir).run()
+    except OSError:
+        traceback.print_exc()
+        return FILES
 
 
 if __name__ == "__main__":

@@ -1,36 +1,45 @@
 """`/jobs` and `/groups` of the API: the use cases of the pages, as JSON."""
 
+from collections import Counter
 from typing import Any
 
 from flask import Response, abort, request
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from shared import dataset_store, job_read_store
+from shared import dataset_store, job_read_store, sweeps
 from shared.errors import NotFoundError, UserError
-from shared.presets import DEFAULT_PRESET, build_training_spec
+from shared.presets import DEFAULT_PRESET, build_training_spec, merge
 from shared.tables import Attempt, Checkpoint, Job, Note
 from web.api.blueprint import IdempotencyHeader, blueprint, current_account
 from web.api.problems import ARCHIVE, describe_body, refuse_invalid_request
 from web.api.schemas import (
     Deleted,
     EventsOut,
+    GroupAnswer,
+    GroupOut,
     GroupPath,
+    GroupVerbPath,
     JobDetail,
     JobList,
     JobOut,
     JobPath,
     JobQuery,
-    JobsRequest,
     MetricsOut,
     RetryRequest,
-    SpecRequest,
     Submitted,
 )
+from web.api.submit_schemas import JobsRequest, RangeRequest, SpecRequest
 from web.deleting import describe_deleted
 from web.installation import get_database, get_installation
 from web.jobs import asks, curves, delete, group, log_tail
-from web.jobs.submit import Recipe, Request, make_recipes, submit
+from web.jobs.submit import (
+    Recipe,
+    Request,
+    make_recipes,
+    refuse_too_many,
+    submit,
+)
 from web.jobs.view import VersionName, find_version, find_versions, make_attempt
 
 
@@ -48,7 +57,7 @@ def list_jobs(query: JobQuery) -> dict[str, Any]:
             page_size=query.page_size,
         )
         versions = find_versions(session, found.items)
-        items = [_describe(job, versions.get(job.id)) for job in found.items]
+        items = [describe_plainly(job, versions.get(job.id)) for job in found.items]
     return {
         "items": items,
         "total": found.total,
@@ -75,13 +84,14 @@ def submit_jobs(
             key=header.idempotency_key,
             queue=body.queue,
             priority=body.priority,
+            gpu_mem_mb=body.gpu_mem_mb,
+            not_before=body.not_before,
         ),
     )
     with here.database.reading() as session:
-        jobs = [
-            describe(session, job_read_store.get_job(session, job_id))
-            for job_id in submission.job_ids
-        ]
+        made = job_read_store.get_jobs(session, submission.job_ids)
+        versions = find_versions(session, made)
+        jobs = [describe_plainly(job, versions.get(job.id)) for job in made]
     answer = {
         "group_key": submission.group_key,
         "created": submission.created,
@@ -179,6 +189,26 @@ def delete_job(path: JobPath) -> dict[str, Any]:
     return describe_deleted(plan)
 
 
+@blueprint.get("/groups/<group_key>", responses={"200": GroupOut})
+def get_group(path: GroupPath) -> dict[str, Any]:
+    """One submission: how many of its jobs are where, and which they are."""
+    with get_database().reading() as session:
+        jobs = job_read_store.list_group(session, path.group_key)
+        versions = find_versions(session, jobs)
+        states = Counter(job.state for job in jobs)
+        items = [describe_plainly(job, versions.get(job.id)) for job in jobs]
+    return {"group_key": path.group_key, "states": states, "jobs": items}
+
+
+@blueprint.post("/groups/<group_key>/<verb>", responses={"200": GroupAnswer})
+def ask_group(path: GroupVerbPath) -> dict[str, Any]:
+    """Asks something of every job of a submission that admits it."""
+    asked = asks.ask_all(
+        get_installation(), current_account(), path.group_key, path.verb
+    )
+    return {"jobs": asked.done, "left": asked.left}
+
+
 @blueprint.get("/groups/<group_key>/archive", responses={"200": ARCHIVE})
 def get_group_archive(path: GroupPath) -> Response:
     """All models of one submission as one zip, streamed."""
@@ -187,10 +217,11 @@ def get_group_archive(path: GroupPath) -> Response:
 
 def describe(session: Session, job: Job) -> dict[str, Any]:
     """Returns a job, read with its owner, dataset and model, as the API gives it."""
-    return _describe(job, find_version(session, job))
+    return describe_plainly(job, find_version(session, job))
 
 
-def _describe(job: Job, version: VersionName | None) -> dict[str, Any]:
+def describe_plainly(job: Job, version: VersionName | None = None) -> dict[str, Any]:
+    """Returns the same of a job with what it has published, or nothing."""
     values = {
         **{name: getattr(job, name) for name in JobOut.model_fields if name in _PLAIN},
         "owner": job.owner.email,
@@ -222,12 +253,27 @@ def _build_recipes(body: JobsRequest) -> list[Recipe]:
     wishes = body.specs if body.specs is not None else [body.spec or SpecRequest()]
     if not wishes:
         raise UserError("`specs` names no way to train.", field="specs")
-    return make_recipes(
-        [
-            (w.preset or DEFAULT_PRESET, build_training_spec(w.preset, w.overrides))
-            for w in wishes
-        ]
-    )
+    specs = []
+    for wish in wishes:
+        for overrides in _list_overrides(wish):
+            refuse_too_many((len(specs) + 1) * len(body.datasets))
+            spec = build_training_spec(wish.preset, overrides)
+            specs.append((wish.preset or DEFAULT_PRESET, spec))
+    return make_recipes(specs)
+
+
+def _list_overrides(wish: SpecRequest) -> list[dict[str, Any]]:
+    sweep = wish.sweep
+    if sweep is None:
+        return [wish.overrides]
+    drawn: dict[str, sweeps.Choices] = {
+        name: sweeps.Range(values.low, values.high, values.log)
+        if isinstance(values, RangeRequest)
+        else values
+        for name, values in sweep.random.items()
+    }
+    varied = sweeps.expand(sweep.grid, drawn, trials=sweep.trials, seed=sweep.seed)
+    return [merge(wish.overrides, changes) for changes in varied]
 
 
 def _attempt(attempt: Attempt) -> dict[str, Any]:

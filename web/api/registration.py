@@ -4,11 +4,12 @@ from flask import Flask, Response, current_app, jsonify
 from flask_openapi3.openapi import OpenAPI
 from flask_wtf import CSRFProtect
 
-from web.api import catalog, datasets, jobs, models, workers
+from web.api import audit, catalog, datasets, jobs, models, queue, workers
 from web.api.blueprint import blueprint
 from web.api.problems import Problem
 
-FEATURES = (catalog, datasets, jobs, models, workers)  # imported for their routes
+# Imported for their routes.
+FEATURES = (audit, catalog, datasets, jobs, models, queue, workers)
 
 
 @blueprint.get("/openapi.json", doc_ui=False)

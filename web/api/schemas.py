@@ -8,7 +8,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    model_validator,
 )
 
 from shared.job_status import JobKind, JobStatus
@@ -91,6 +90,14 @@ class GroupPath(BaseModel):
     group_key: Text = Field(description="The submission's key.")
 
 
+class GroupVerbPath(GroupPath):
+    """What to ask of all jobs of a submission."""
+
+    verb: Literal["cancel", "pause", "resume", "finish", "retry", "restart"] = Field(
+        description="What to ask."
+    )
+
+
 class ModelPath(BaseModel):
     """A model."""
 
@@ -109,38 +116,6 @@ class ServerPath(Strict):
     path: Text = Field(description="Absolute path of a folder, CSV or archive.")
     labels: Text | None = Field(default=None, description="Absolute path of a CSV.")
     name: Text | None = Field(default=None, description="Defaults to the path's.")
-
-
-class SpecRequest(Strict):
-    """One way to train."""
-
-    preset: str | None = Field(default=None, description="fast, balanced or best.")
-    overrides: dict[str, Any] = Field(
-        default={}, description="Fields of the training spec on top of the preset."
-    )
-
-
-class JobsRequest(Strict):
-    """Jobs to submit: every dataset with every spec."""
-
-    datasets: list[RowNumber | Text] = Field(
-        min_length=1, description="Numbers or exact names of datasets."
-    )
-    specs: list[SpecRequest] | None = Field(
-        default=None, description="Ways to train. Defaults to one `fast`."
-    )
-    spec: SpecRequest | None = Field(default=None, description="The only way to train.")
-    model_name: Text | None = Field(
-        default=None, description="Publish under this name, not the dataset's."
-    )
-    queue: Text = Field(default="default", max_length=64, description="Workers' queue.")
-    priority: int = Field(default=0, ge=-100, le=100, description="Higher goes first.")
-
-    @model_validator(mode="after")
-    def _one_kind_of_spec(self) -> "JobsRequest":
-        if self.spec is not None and self.specs is not None:
-            raise ValueError("give either `spec` or `specs`")
-        return self
 
 
 class RetryRequest(Strict):
@@ -227,6 +202,21 @@ class JobDetail(JobOut):
     attempt_list: list[dict[str, Any]]
     checkpoints: list[dict[str, Any]]
     notes: list[dict[str, Any]]
+
+
+class GroupOut(BaseModel):
+    """One submission."""
+
+    group_key: str
+    states: dict[str, int] = Field(description="How many jobs are in each state.")
+    jobs: list[JobOut] = Field(description="In the order of the submission.")
+
+
+class GroupAnswer(BaseModel):
+    """What became of a request to all jobs of a submission."""
+
+    jobs: list[int] = Field(description="Jobs that were asked.")
+    left: int = Field(description="How many others do not admit it in their states.")
 
 
 class JobList(BaseModel):

@@ -1,6 +1,7 @@
 """Sign-in: Flask-Security over our users, with our pages and a limit on guessing."""
 
 from typing import Any, cast
+from urllib.parse import parse_qs
 
 from flask import Flask, request
 from flask_limiter import Limiter
@@ -19,6 +20,10 @@ MIN_PASSWORD_CHARACTERS = 10
 # Guessing is slowed per address and, over all addresses, per account.
 LIMIT_PER_ADDRESS = "10 per minute; 100 per hour"
 LIMIT_PER_ACCOUNT = "10 per 5 minutes; 50 per hour"
+
+# Two libraries write the address of a socket in two ways.
+# Source: kombu's `transport.redis`, and the `limits` documentation on storages.
+KOMBU_SOCKET, LIMITS_SOCKET = "redis+socket://", "redis+unix://"
 
 
 class LocalNames(MailUtil):
@@ -77,10 +82,23 @@ def _configuration() -> dict[str, Any]:
     }
 
 
+def name_storage(redis_url: str | None) -> str | None:
+    """Returns the address of the limits' storage, which `limits` writes otherwise.
+
+    Args:
+        redis_url: In kombu's form.
+    """
+    if redis_url is None or not redis_url.startswith(KOMBU_SOCKET):
+        return redis_url
+    path, _, query = redis_url.removeprefix(KOMBU_SOCKET).partition("?")
+    database = parse_qs(query).get("virtual_host", ["0"])[0]
+    return f"{LIMITS_SOCKET}{path}?db={database}"
+
+
 def _limit_sign_in(app: Flask) -> None:
     app.config["REMEMBER_COOKIE_SECURE"] = app.config["SESSION_COOKIE_SECURE"]
     with app.app_context():
-        storage = get_installation().settings.redis_url
+        storage = name_storage(get_installation().settings.redis_url)
     limiter = Limiter(
         get_remote_address,
         app=app,

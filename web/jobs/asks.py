@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from shared import job_read_store, job_store, queue
-from shared.errors import NotFoundError
+from shared.errors import ConflictError, NotFoundError
 from shared.job_status import Desired, JobKind, JobStatus
 from shared.tables import Job
 from web.auth.datastore import Account
@@ -102,6 +102,66 @@ def ask(here: Installation, account: Account, job_id: int, verb: str) -> str:
     if ASKS[verb].rings:
         queue.ring(kind)
     return state
+
+
+@dataclass(frozen=True)
+class AskedAll:
+    """What became of a request to all jobs of a submission.
+
+    Args:
+        done: Jobs that were asked.
+        left: How many others could not be asked that, in their states.
+    """
+
+    done: list[int]
+    left: int
+
+
+def ask_all(
+    here: Installation, account: Account, group_key: str, verb: str
+) -> AskedAll:
+    """Asks `verb` of every job of a submission that admits it, all in one go.
+
+    Raises:
+        ConflictError: When no job admits it now.
+        NotAllowedError: When the submission is somebody else's.
+        NotFoundError: When there is no such submission or verb.
+    """
+    if verb not in ASKS:
+        raise NotFoundError(f"A job cannot be asked to {verb!r}.")
+
+    asked, kinds = here.database.tx(
+        lambda session: _ask_each(session, account, group_key, verb)
+    )
+    if not asked.done:
+        raise ConflictError(
+            f"None of the {asked.left} jobs can be asked to {verb} now: see their "
+            "states."
+        )
+    if ASKS[verb].rings:
+        for kind in kinds:
+            queue.ring(kind)
+    return asked
+
+
+def _ask_each(
+    session: Session, account: Account, group_key: str, verb: str
+) -> tuple[AskedAll, set[str]]:
+    jobs = job_read_store.list_group(session, group_key)
+    for job in jobs:
+        require_change(account, job, "submission")
+    # Run again because an answer got lost, it finds what it did, and asks again.
+    again = session.info.get("retrying")
+    done = [
+        job
+        for job in jobs
+        if (again or ASKS[verb] in list_asks(job))
+        and job_store.is_admitted(
+            lambda job=job: _MOVES[verb](session, job.id, account.actor)
+        )
+    ]
+    asked = AskedAll([job.id for job in done], len(jobs) - len(done))
+    return asked, {job.kind for job in done}
 
 
 _Move = Callable[[Session, int, str], Any]

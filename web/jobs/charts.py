@@ -1,11 +1,11 @@
-"""Both charts of a job's page, drawn by BokehJS; its script fills them with points."""
+"""The charts of jobs, drawn by BokehJS; scripts fill them with points."""
 
 from functools import lru_cache
 from typing import Any
 
 from bokeh.core.types import ID
 from bokeh.embed import json_item
-from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter, Span
+from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter, Slope, Span
 from bokeh.plotting import figure
 
 CHART_HEIGHT_PX = 300
@@ -20,22 +20,31 @@ def build_charts() -> list[Any]:
     ]
 
 
+@lru_cache(maxsize=1)
+def build_promise_chart() -> Any:
+    """Returns the empty chart of promised and actual waits as JSON for BokehJS."""
+    plot = _figure("Minutes until the start", "promised")
+    plot.yaxis.axis_label = "actual"
+    source = ColumnDataSource({"job": [], "promised": [], "actual": []}, name="waits")
+    plot.scatter("promised", "actual", source=source, size=7).glyph.tags = ["train"]
+    plot.add_layout(Slope(gradient=1, y_intercept=0, line_dash="dotted"))
+    plot.add_tools(
+        HoverTool(
+            tooltips=[
+                ("job", "@job"),
+                ("promised", "@promised{0.0} min"),
+                ("actual", "@actual{0.0} min"),
+            ]
+        )
+    )
+    return json_item(plot, ID("chart-promises"))
+
+
 def _chart(name: str, title: str, format_: str = "0.00") -> Any:
     source = ColumnDataSource(
         {"epoch": [], "train": [], "val": [], "phase": []}, name=name
     )
-    plot = figure(
-        title=title,
-        height=CHART_HEIGHT_PX,
-        sizing_mode="stretch_width",
-        tools="pan,wheel_zoom,box_zoom,reset,save",
-        toolbar_location="above",
-        x_axis_label="epoch",
-        # The page shows through, in light and dark; curves.js brings the other colours.
-        background_fill_color=None,
-        border_fill_color=None,
-        outline_line_color=None,
-    )
+    plot = _figure(title, "epoch")
     for column, words in (("train", "training"), ("val", "validation")):
         dash = "solid" if column == "train" else "dashed"
         plot.line(
@@ -62,6 +71,22 @@ def _chart(name: str, title: str, format_: str = "0.00") -> Any:
     plot.yaxis.formatter = NumeralTickFormatter(format=format_)
     plot.legend.click_policy = "hide"
     plot.legend.location = "top_right" if name == "loss" else "bottom_right"
+    return plot
+
+
+def _figure(title: str, x_label: str) -> Any:
+    plot = figure(
+        title=title,
+        height=CHART_HEIGHT_PX,
+        sizing_mode="stretch_width",
+        tools="pan,wheel_zoom,box_zoom,reset,save",
+        toolbar_location="above",
+        x_axis_label=x_label,
+        # The page shows through, in light and dark; charts.js brings the other colours.
+        background_fill_color=None,
+        border_fill_color=None,
+        outline_line_color=None,
+    )
     plot.toolbar.logo = None
     plot.toolbar.autohide = True
     return plot

@@ -9,14 +9,15 @@ from sqlalchemy.orm import Session
 from shared import job_read_store
 from shared.errors import ConflictError, NotFoundError
 from shared.job_status import TERMINAL, JobStatus
-from shared.tables import Job
+from web.auth.sign_in import current_account
 from web.installation import get_database, get_installation
+from web.jobs.asks import CANCEL, PAUSE, RESUME, RETRY, Ask
 from web.jobs.view import PAGE_SIZE, JobRow, VersionName, find_versions, make_row
 from web.models.archive import archive_name
 from web.paging import Pager, asked_page
+from web.permissions import may_change
 from web.zip_stream import Member, measure_zip, stream_zip
 
-MAX_JOBS = 500
 LIVE = [state.value for state in JobStatus if state not in TERMINAL]
 
 
@@ -44,10 +45,15 @@ def make_page(group_key: str) -> dict[str, Any]:
             )
         versions = find_versions(session, found.items)
         rows = [GroupRow(make_row(job), versions.get(job.id)) for job in found.items]
-        waiting = _count(session, group_key, LIVE)
-        published = _count(session, group_key, [JobStatus.SUCCEEDED])
+        summary = job_read_store.count_group(session, group_key)
+        published = summary.get(JobStatus.SUCCEEDED, 0)
+        first = found.items[0]
     return {
-        "live": waiting > 0,
+        "live": any(summary.get(state) for state in LIVE),
+        "allowed": may_change(current_account(), first),
+        "asks": list_asks(summary),
+        "summary": summary,
+        "ended": sum(summary.get(state, 0) for state in TERMINAL),
         "group_key": group_key,
         "rows": rows,
         "published": published,
@@ -64,12 +70,6 @@ def send_archive(group_key: str) -> Response:
     """
     here = get_installation()
     with here.database.reading() as session:
-        if not job_read_store.list_jobs(
-            session, group_key=group_key, page_size=1
-        ).total:
-            raise NotFoundError(
-                "There is no such submission, or its jobs were deleted."
-            )
         versions = _list_versions(session, group_key)
     if not versions:
         raise ConflictError("None of this submission's jobs has published a model yet.")
@@ -88,15 +88,22 @@ def send_archive(group_key: str) -> Response:
     return response
 
 
-def _count(session: Session, group_key: str, states: list[str] | None = None) -> int:
-    return job_read_store.list_jobs(
-        session, states=states, group_key=group_key, page_size=1
-    ).total
+def list_asks(summary: dict[str, int]) -> list[Ask]:
+    """Returns what makes sense to ask of all jobs, going by how many are where."""
+    admits = {
+        PAUSE: (JobStatus.QUEUED, JobStatus.RUNNING),
+        RESUME: (JobStatus.PAUSED,),
+        CANCEL: (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.PAUSED),
+        RETRY: (JobStatus.FAILED, JobStatus.CANCELLED),
+    }
+    return [
+        ask
+        for ask, states in admits.items()
+        if any(summary.get(state) for state in states)
+    ]
 
 
 def _list_versions(session: Session, group_key: str) -> list[VersionName]:
-    jobs: list[Job] = job_read_store.list_jobs(
-        session, group_key=group_key, page_size=MAX_JOBS
-    ).items
+    jobs = job_read_store.list_group(session, group_key)
     found = find_versions(session, jobs)
-    return [found[job.id] for job in reversed(jobs) if job.id in found]
+    return [found[job.id] for job in jobs if job.id in found]

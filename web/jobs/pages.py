@@ -5,12 +5,12 @@ from typing import Any
 from flask import request, url_for
 from sqlalchemy.orm import Session
 
-from shared import job_read_store, model_store, worker_store
+from shared import job_read_store, model_store, queue_pause_store, worker_store
 from shared.job_status import JobKind, JobStatus
 from shared.tables import Job
 from web.auth.sign_in import current_account
 from web.installation import get_database, get_installation
-from web.jobs import curves, log_tail
+from web.jobs import curves, log_tail, order, queues
 from web.jobs.asks import list_asks
 from web.jobs.submit import describe_spec
 from web.jobs.view import PAGE_SIZE, find_version, make_attempt, make_row
@@ -26,8 +26,7 @@ def make_table() -> dict[str, Any]:
     """Returns the values of the table of jobs for the filters in the address."""
     state = request.args.get("state", "")
     state = state if state in list(JobStatus) else ""
-    kind = request.args.get("kind", JobKind.TRAIN)
-    kind = kind if kind in KINDS else JobKind.TRAIN
+    kind = _asked_kind()
     page = asked_page()
     with get_database().reading() as session:
         found = job_read_store.list_jobs(
@@ -48,6 +47,29 @@ def make_table() -> dict[str, Any]:
         "kind_filter": kind,
         "workers_seen": workers_seen,
         "waiting": counts.get(JobStatus.QUEUED, 0),
+    }
+
+
+def make_queue() -> dict[str, Any]:
+    """Returns the values of the page of what waits."""
+    kind = _asked_kind()
+    rows, pager = order.list_waiting(
+        get_installation(), current_account(), kind, asked_page()
+    )
+    filters = [
+        {
+            "words": KINDS[each],
+            "current": kind == each,
+            "address": url_for("jobs.queue", kind=_asked(each)),
+        }
+        for each in KINDS
+    ]
+    return {
+        "rows": rows,
+        "pager": pager,
+        "filters": filters,
+        "kind": _asked(kind),
+        "queues": queues.list_queues(get_installation()),
     }
 
 
@@ -79,7 +101,15 @@ def make_live(job_id: int) -> dict[str, Any]:
             "allowed": may_change(current_account(), job),
             "asks": list_asks(job),
             "version": find_version(session, job),
+            "expected": _expect(job),
+            "queue_is_paused": job.queue in queue_pause_store.list_paused(session),
         }
+
+
+def _expect(job: Job) -> tuple[float | None, float | None]:
+    if job.state != JobStatus.QUEUED:
+        return None, None
+    return order.tell_wait(get_installation().outlook.look().get(job.id))
 
 
 def make_runs(job_id: int) -> dict[str, Any]:
@@ -137,6 +167,11 @@ def _make_filters(
         }
     )
     return filters
+
+
+def _asked_kind() -> str:
+    kind = request.args.get("kind", JobKind.TRAIN)
+    return kind if kind in KINDS else JobKind.TRAIN
 
 
 def _asked(kind: str) -> str | None:

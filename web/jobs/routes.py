@@ -26,12 +26,12 @@ from web.deleting import show_plan
 from web.error_pages import status_of
 from web.form_key import form_key
 from web.installation import get_database, get_installation
-from web.jobs import curves, form, group, pages
-from web.jobs.asks import ASKS
+from web.jobs import curves, form, group, order, pages, promises, queues
+from web.jobs.asks import ASKS, ask_all
 from web.jobs.asks import ask as ask_job
 from web.jobs.delete import delete_job, plan_deletion
 from web.jobs.submit import MAX_JOBS, Request, submit
-from web.row_numbers import read_numbers
+from web.row_numbers import read_number, read_numbers
 from web.workers.base_models import list_told
 
 blueprint = Blueprint("jobs", __name__)
@@ -53,6 +53,78 @@ def index() -> str:
 def table() -> Response:
     """The table alone, for polling."""
     return polling.fragment("jobs/_table.html", **pages.make_table())
+
+
+@blueprint.get("/jobs/queue")
+def queue() -> str:
+    """What waits, in the order in which it starts."""
+    return render_template("jobs/queue.html", **pages.make_queue())
+
+
+@blueprint.get("/jobs/queue/table")
+def queue_table() -> Response:
+    """The queue alone, for polling."""
+    return polling.fragment("jobs/_queue.html", **pages.make_queue())
+
+
+@blueprint.post("/jobs/queue/pause")
+def pause_queue() -> AnyResponse:
+    """Starts no more jobs from a queue."""
+    name = request.form.get("queue", "")
+    asked = queues.pause(
+        get_installation(), current_account(), name,
+        running_too=bool(request.form.get("running_too")),
+    )  # fmt: skip
+    stops = f" Running jobs asked to stop: {len(asked)}." if asked else ""
+    flash(f"No job is started from the queue {name} until it is resumed.{stops}")
+    return redirect(url_for("jobs.queue"))
+
+
+@blueprint.post("/jobs/queue/resume")
+def resume_queue() -> AnyResponse:
+    """Starts jobs from a queue again."""
+    name = request.form.get("queue", "")
+    put_back = queues.resume(
+        get_installation(), current_account(), name,
+        paused_too=bool(request.form.get("paused_too")),
+    )  # fmt: skip
+    words = f" Paused jobs put back: {len(put_back)}." if put_back else ""
+    flash(f"Jobs are started from the queue {name} again.{words}", "success")
+    return redirect(url_for("jobs.queue"))
+
+
+@blueprint.get("/jobs/queue/promised")
+def promised() -> str:
+    """What was expected of waiting jobs, and what came."""
+    with get_database().reading() as session:
+        values = promises.make_page(session)
+    return render_template("jobs/promises.html", bokeh_version=BOKEH_VERSION, **values)
+
+
+@blueprint.get("/jobs/queue/promised.json")
+def promise_chart() -> Response:
+    """The chart of promised and actual waits, and its points."""
+    # Bokeh takes a second to import; most requests never need it.
+    from web.jobs.charts import build_promise_chart  # noqa: PLC0415
+
+    with get_database().reading() as session:
+        points = promises.list_points(session)
+    return jsonify({"chart": build_promise_chart(), "waits": points})
+
+
+@blueprint.post("/jobs/<int:job_id>/move")
+def move(job_id: int) -> AnyResponse:
+    """Moves a waiting job, and shows the queue again."""
+    asked = request.form
+    wish = order.Wish(
+        to=asked.get("to"),  # type: ignore[arg-type] - anything else is refused
+        before=read_number(asked.get("before", "")),
+        after=read_number(asked.get("after", "")),
+    )
+    order.move(get_installation(), current_account(), job_id, wish)
+    return redirect(
+        url_for("jobs.queue", kind=asked.get("kind"), page=asked.get("page"))
+    )
 
 
 @blueprint.route("/jobs/new", methods=["GET", "POST"])
@@ -157,6 +229,17 @@ def delete(job_id: int) -> str | AnyResponse:
 def group_page(group_key: str) -> str:
     """All jobs of one submission."""
     return render_template("jobs/group.html", **group.make_page(group_key))
+
+
+@blueprint.post("/groups/<group_key>/ask/<verb>")
+def ask_group(group_key: str, verb: str) -> AnyResponse:
+    """Asks something of all jobs of a submission: cancel, pause, resume, retry."""
+    asked = ask_all(get_installation(), current_account(), group_key, verb)
+    left = f"; {asked.left} could not be" if asked.left else ""
+    count = len(asked.done)
+    were = "1 job was asked" if count == 1 else f"{count} jobs were asked"
+    flash(f"{ASKS[verb].words}: {were}{left}.", "success")
+    return redirect(url_for("jobs.group_page", group_key=group_key))
 
 
 @blueprint.get("/groups/<group_key>/table")

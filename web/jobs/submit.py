@@ -6,9 +6,10 @@ impatient client.
 """
 
 import hashlib
-import json
+import itertools
 import secrets
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -24,6 +25,7 @@ from shared import (
 )
 from shared.errors import ConflictError, UserError
 from shared.job_status import JobKind
+from shared.job_submit_store import DEFAULT_QUEUE
 from shared.tables import Dataset, DatasetVersion, Model
 from shared.training_spec import TrainingSpec
 from web.auth.datastore import Account
@@ -31,8 +33,7 @@ from web.datasets.names import MAX_CHARACTERS, clean_name, name_from_text
 from web.installation import Installation
 from web.permissions import NotAllowedError, may_change
 
-MAX_JOBS = 500
-DEFAULT_QUEUE = "default"
+MAX_JOBS = 2000
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class Request:
         key: The idempotency key; null makes one, so that nothing is repeated.
         queue: Name of the queue that workers must serve.
         priority: Higher goes first.
+        gpu_mem_mb: Memory that a worker's GPU must have, MiB; 0 takes any worker.
+        not_before: When they may start at the earliest; None: at once.
         parent_id: The job that this one trains again.
     """
 
@@ -70,6 +73,8 @@ class Request:
     key: str | None = None
     queue: str = DEFAULT_QUEUE
     priority: int = 0
+    gpu_mem_mb: int = 0
+    not_before: datetime | None = None
     parent_id: int | None = None
 
     def count_jobs(self) -> int:
@@ -107,26 +112,41 @@ def submit(here: Installation, account: Account, request: Request) -> Submission
 
     def write(session: Session) -> Submission:
         _refuse_unserved(session, request.queue)
-        job_ids, created = [], 0
-        pairs = [(d, r) for d in request.dataset_ids for r in request.recipes]
-        for index, (dataset_id, recipe) in enumerate(pairs):
-            submitted = _submit_one(
-                session, account, request, dataset_id, recipe,
-                key=f"{key}#{index}", group_key=group_key,
-            )  # fmt: skip
-            job_ids.append(submitted.job_id)
-            created += submitted.created
+        _refuse_unheld(session, request.gpu_mem_mb)
+        made = job_store.submit_all(
+            session,
+            [
+                _make_job(
+                    account, request, subject, recipe, f"{key}#{index}", group_key
+                )
+                for index, (subject, recipe) in enumerate(
+                    itertools.product(
+                        _find_subjects(session, account, request), request.recipes
+                    )
+                )
+            ],
+        )
+        created = sum(one.created for one in made)
         if created:
             audit_store.record(
                 session, account.actor, "jobs_submitted", "group", group_key,
                 {"jobs": created},
             )  # fmt: skip
-        return Submission(group_key, job_ids, created)
+        return Submission(group_key, [one.job_id for one in made], created)
 
     submission = here.database.tx(write)
     if submission.created:
         queue.ring(JobKind.TRAIN)
     return submission
+
+
+def refuse_too_many(jobs: int) -> None:
+    """Raises `UserError` for more jobs than one submission makes."""
+    if jobs > MAX_JOBS:
+        raise UserError(
+            f"One submission makes at most {MAX_JOBS} jobs. Received: {jobs} or more.",
+            field="specs",
+        )
 
 
 def _validate(request: Request) -> None:
@@ -136,12 +156,7 @@ def _validate(request: Request) -> None:
         raise UserError("A dataset is named twice.", field="datasets")
     if not request.recipes:
         raise UserError("Choose at least one preset and base model.", field="specs")
-    jobs = request.count_jobs()
-    if jobs > MAX_JOBS:
-        raise UserError(
-            f"One submission makes at most {MAX_JOBS} jobs. Received: {jobs}.",
-            field="specs",
-        )
+    refuse_too_many(request.count_jobs())
     for recipe in request.recipes:
         base_models.resolve_image_size_px(
             recipe.spec.base_model, recipe.spec.image_size_px
@@ -162,38 +177,68 @@ def _refuse_unserved(session: Session, wanted: str) -> None:
         )
 
 
-def _submit_one(
-    session: Session,
+def _refuse_unheld(session: Session, wanted_mb: int) -> None:
+    """Refuses a job for which no worker's GPU has the memory."""
+    largest_mb = worker_store.find_largest_gpu_mb(session)
+    if wanted_mb > largest_mb:
+        raise UserError(
+            f"No worker has a GPU with {wanted_mb} MiB; the largest has {largest_mb}. "
+            "Ask for less, or start a worker on a machine that has more.",
+            field="gpu_mem_mb",
+        )
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """One dataset of a request: its version to train on, the model to publish."""
+
+    dataset: Dataset
+    version: DatasetVersion
+    model: Model
+
+
+def _find_subjects(
+    session: Session, account: Account, request: Request
+) -> list[_Subject]:
+    subjects = []
+    for dataset_id in request.dataset_ids:
+        dataset = dataset_store.get_dataset(session, dataset_id)
+        version = _version_to_train(session, dataset)
+        model = _model_to_publish(session, account, request, dataset)
+        subjects.append(_Subject(dataset, version, model))
+    return subjects
+
+
+def _make_job(  # noqa: PLR0917 - of whom, what, where: read in this order
     account: Account,
     request: Request,
-    dataset_id: int,
+    subject: _Subject,
     recipe: Recipe,
-    *,
     key: str,
     group_key: str,
-) -> job_store.Submitted:
-    dataset = dataset_store.get_dataset(session, dataset_id)
-    version = _version_to_train(session, dataset)
-    model = _model_to_publish(session, account, request, dataset)
-    return job_store.submit(
-        session,
+) -> job_store.NewJob:
+    return job_store.NewJob(
         owner_id=account.id,
         kind=JobKind.TRAIN,
-        title=f"{dataset.name} · {recipe.label}",
+        title=f"{subject.dataset.name} · {recipe.label}",
         spec={
             "training": recipe.spec.model_dump(mode="json"),
             "preset": recipe.preset,
-            "model_name": model.name,
+            "model_name": subject.model.name,
             # So that the same key with more or fewer jobs is another request.
             "submission_jobs": request.count_jobs(),
         },
         idempotency_key=key,
-        dataset_id=dataset.id,
-        dataset_version_id=version.id,
-        model_id=model.id,
+        dataset_id=subject.dataset.id,
+        dataset_version_id=subject.version.id,
+        model_id=subject.model.id,
         group_key=group_key,
         queue=request.queue,
         priority=request.priority,
+        gpu_mem_mb=request.gpu_mem_mb,
+        not_before=int(request.not_before.timestamp() * 1000)
+        if request.not_before
+        else 0,
         parent_id=request.parent_id,
     )
 
@@ -244,22 +289,43 @@ _NULLS = {
 def make_recipes(specs: list[tuple[str, TrainingSpec]]) -> list[Recipe]:
     """Names each (preset, spec) so that recipes of one submission differ visibly.
 
+    Those of one preset and base model are told apart by the settings that differ.
+
     Raises:
         UserError: When two of them are the same.
     """
-    seen: set[str] = set()
-    recipes = []
-    for preset, spec in specs:
-        content = json.dumps(spec.model_dump(mode="json"), sort_keys=True)
+    alike: dict[str, list[dict[str, str]]] = {}
+    flat = [dict(describe_spec(spec.model_dump(mode="json"))) for _, spec in specs]
+    seen: set[tuple[tuple[str, str], ...]] = set()
+    for (preset, spec), settings in zip(specs, flat, strict=True):
+        content = tuple(settings.items())
         if content in seen:
             raise UserError(
                 f"Two of the asked-for trainings are the same: {spec.base_model}, "
-                f"{preset}.",
+                f"{preset}, with equal settings. Leave one of them out.",
                 field="specs",
             )
         seen.add(content)
-        recipes.append(Recipe(f"{spec.base_model} · {preset}", spec, preset))
-    return recipes
+        alike.setdefault(_name(preset, spec), []).append(settings)
+    differing = {name: _find_differing(group) for name, group in alike.items()}
+    return [
+        Recipe(_label(_name(preset, spec), settings, differing), spec, preset)
+        for (preset, spec), settings in zip(specs, flat, strict=True)
+    ]
+
+
+def _name(preset: str, spec: TrainingSpec) -> str:
+    return f"{spec.base_model} · {preset}"
+
+
+def _find_differing(group: list[dict[str, str]]) -> list[str]:
+    names = dict.fromkeys(name for settings in group for name in settings)
+    return [n for n in names if len({settings.get(n) for settings in group}) > 1]
+
+
+def _label(name: str, settings: dict[str, str], differing: dict[str, list[str]]) -> str:
+    told = ", ".join(f"{n}={settings.get(n, 'none')}" for n in differing[name])
+    return f"{name} · {told}" if told else name
 
 
 def describe_spec(spec: dict[str, Any]) -> list[tuple[str, str]]:

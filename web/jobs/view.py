@@ -48,6 +48,7 @@ class JobRow:
     accuracy: float | None
     reason: str | None
     waits_ms: float
+    attempts: int
     created_at: int
 
     @property
@@ -83,6 +84,7 @@ def make_row(job: Job) -> JobRow:
         accuracy=_accuracy(job),
         reason=job.reason,
         waits_ms=job.not_before - time.time() * 1000,
+        attempts=job.attempts,
         created_at=job.created_at,
     )
 

@@ -69,7 +69,7 @@
     let failures = 0;
     for (;;) {
       await new Promise((done) => setTimeout(done, seconds * 1000 * Math.min(8, 1 + failures)));
-      if (document.hidden) continue;
+      if (document.hidden || container.dataset.held) continue;
       try {
         const answer = await fetch(container.dataset.poll, { cache: "no-cache", redirect: "manual" });
         if (answer.type === "opaqueredirect" || answer.status === 401) { location.reload(); return; }
@@ -77,7 +77,7 @@
         if (!answer.ok) throw new Error(answer.status);
         failures = 0;
         const text = await answer.text();
-        if (text !== container.lastText) {
+        if (text !== container.lastText && !container.dataset.held) {
           container.lastText = text;
           replace(container, text);
           document.dispatchEvent(new CustomEvent("polled", { detail: container }));

@@ -125,6 +125,7 @@ class Chooser:
         self._cores = cores
         self._mixed = None if exact else mixed_precision.find_precision()
         self.measured: list[Measured] = []
+        self._failed: set[tuple[str, str]] = set()
 
     def choose(self, pictures: int = WORTH_MEASURING) -> Origin:
         """Returns the remembered choice; measures and remembers it if there is none.
@@ -250,7 +251,10 @@ class Chooser:
         except OSError:
             raise  # of the disk, not of the engine
         except Exception as error:  # noqa: BLE001 - it may fail in any way it likes
-            engine_race.tell_failure(origin, error)
+            # Its other batch sizes are tried, too, and mostly fail for the same reason.
+            if (origin.engine, origin.precision) not in self._failed:
+                engine_race.tell_failure(origin, error)
+            self._failed.add((origin.engine, origin.precision))
             return None
 
     def _pick(self, measured: list[Measured]) -> _Choice:

@@ -9,8 +9,9 @@ import os
 from dataclasses import dataclass
 
 from shared.errors import RetryableError, UserError
+from worker.training.diverged import Diverged
 
-_REJECTED, _ERROR, _DEVICE_MEMORY, _FILES = 64, 70, 71, 74
+_REJECTED, _ERROR, _DEVICE_MEMORY, _DIVERGED, _FILES = 64, 70, 71, 72, 74
 _LONGEST_MESSAGE = 500
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _DEVICE_MEMORY_WORDS = ("ResourceExhaustedError", "RESOURCE_EXHAUSTED")
@@ -23,7 +24,7 @@ class Failure:
     Args:
         code: A word for machines.
         message: A sentence for the user.
-        exit_code: 64, 70, 71 or 74.
+        exit_code: 64, 70, 71, 72 or 74.
     """
 
     code: str
@@ -56,10 +57,17 @@ def explain(error: Exception) -> Failure:
         )
     if isinstance(error, OSError) or _is_full_disk(error):
         return Failure("files", f"A file failed: {_name_file_error(error)}.", _FILES)
-    if isinstance(error, RetryableError):
-        return Failure("interrupted", str(error), _ERROR)
+    if isinstance(error, Diverged | RetryableError):
+        return _explain_interruption(error)
     text = f"{type(error).__name__}: {error}"
     return Failure("exception", text[:_LONGEST_MESSAGE], _ERROR)
+
+
+def _explain_interruption(error: Diverged | RetryableError) -> Failure:
+    """Of what another attempt is to do better."""
+    if isinstance(error, Diverged):
+        return Failure("diverged", str(error), _DIVERGED)
+    return Failure("interrupted", str(error), _ERROR)
 
 
 def is_memory(error: Exception) -> bool:

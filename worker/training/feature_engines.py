@@ -12,6 +12,7 @@ Which one is chosen, and how, is told in `engine_choice.py`.
 
 import hashlib
 import os
+import platform
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -45,8 +46,16 @@ _LANES_THAT_FEED_A_GPU = 4
 _MAX_FOLDED_BYTES = 3 * 2**29
 _FLOAT32_BYTES = 4
 
-# Source: the Linux kernel's names in /proc/cpuinfo.
-_CPU_FIELDS = ("model name", "cpu family", "model")
+# Source: the Linux kernel's names in /proc/cpuinfo, on x86 and on ARM.
+_CPU_FIELDS = (
+    "model name",
+    "cpu family",
+    "model",
+    "CPU implementer",
+    "CPU variant",
+    "CPU part",
+)
+_INSTRUCTION_FIELDS = ("flags", "Features")
 _FLAGS_CHARACTERS = 8
 
 
@@ -252,13 +261,13 @@ def name_processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     for line in lines:
         key, _, value = line.partition(":")
         fields.setdefault(key.strip(), set()).add(value.strip())
-    kinds = {key: "/".join(sorted(fields.get(key, {"?"}))) for key in _CPU_FIELDS}
-    flags = " ".join(sorted(" ".join(fields.get("flags", ())).split()))
+    kinds = [
+        f"{key} {'/'.join(sorted(fields[key]))}" for key in _CPU_FIELDS if key in fields
+    ]
+    listed = [flags for key in _INSTRUCTION_FIELDS for flags in fields.get(key, ())]
+    flags = " ".join(sorted(" ".join(listed).split()))
     digest = hashlib.sha256(flags.encode()).hexdigest()[:_FLAGS_CHARACTERS]
-    cpu = (
-        f"{kinds['model name']} (family {kinds['cpu family']}, model {kinds['model']}, "
-        f"instructions {digest})"
-    )
+    cpu = ", ".join([*(kinds or [platform.machine()]), f"instructions {digest}"])
     return ", ".join([*sorted(set(_gpu_names())), cpu])
 
 

@@ -8,7 +8,7 @@ admitted engine has finished, on whichever machine, is not computed again.
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,14 +46,14 @@ class Features:
             not asked for; a later attempt must ask for the same.
         digests: SHA-256 over what each view holds: the same features computed again
             have the same.
-        found: How many views of the spec were there already.
+        found: Whether each view of the spec was there already.
         measured: What the probe of the engines gave, fastest first; empty without one.
     """
 
-    views: list[np.ndarray]
+    views: list[HeldArray]
     origins: list[Origin]
     digests: list[str]
-    found: int
+    found: list[bool]
     measured: list[Measured]
 
 
@@ -66,6 +66,7 @@ def open_or_compute_features(  # noqa: PLR0917 - the order in which they are use
     should_stop: Callable[[], bool] = lambda: False,
     *,
     count: int | None = None,
+    opened: Features | None = None,
     origins: list[Origin] | None = None,
     engines: Path | None = None,
     cores: int | None = None,
@@ -81,8 +82,10 @@ def open_or_compute_features(  # noqa: PLR0917 - the order in which they are use
         report: Called with finished and all shards after each durable shard.
         should_stop: Asked several times a second.
         count: How many of the spec's views are wanted. Defaults to all.
-        origins: What computed the views of an earlier attempt. Defaults to whatever
-            is there, then to the engine that this machine has chosen.
+        opened: What an earlier call returned; its views are not read again.
+        origins: What computed the views of an earlier attempt, or was to compute them.
+            Defaults to whatever is there, then to the engine that this machine has
+            chosen.
         engines: Folder of this machine's choices and of converted base models.
             Defaults to that in `caches`.
         cores: Threads that this job may use. Defaults to all.
@@ -102,22 +105,25 @@ def open_or_compute_features(  # noqa: PLR0917 - the order in which they are use
         _View(pack, base, spec, caches / "features", number)
         for number in range(spec.feature_views)
     ]
-    entries = [
-        _find_entry(view, origins[view.number] if origins else None, exact=exact)
-        for view in views
+    count = spec.feature_views if count is None else count
+    planned = origins or [None] * len(views)
+    entries = _take_opened(opened)[:count]
+    known = opened.found[: len(entries)] if opened else []
+    entries += [
+        _find_entry(view, planned[view.number], exact=exact)
+        for view in views[len(entries) : count]
     ]
-    found = sum(entry is not None for entry in entries)
-    wanted = spec.feature_views if count is None else count
-    if origins is None:
-        origins = _plan_origins(views, entries, wanted, chooser)
-    whole = _complete(
-        views[:wanted], entries[:wanted], origins, chooser, report, should_stop
-    )
+    there = [None if entry is None else entry.origin for entry in entries]
+    there += [
+        _find_origin(view, planned[view.number], exact=exact) for view in views[count:]
+    ]
+    plan = _plan_origins(views, there, origins, count, chooser)
+    whole = _complete(views[:count], entries, plan, chooser, report, should_stop)
     return Features(
         [entry.array for entry in whole],
-        [entry.origin for entry in whole] + origins[wanted:],
+        [entry.origin for entry in whole] + plan[count:],
         [entry.array.digest for entry in whole],
-        found,
+        known + [origin is not None for origin in there[len(known) :]],
         chooser.measured,
     )
 
@@ -215,43 +221,65 @@ class _View:
         )
 
 
-def _find_entry(view: _View, wanted: Origin | None, *, exact: bool) -> _Entry | None:
-    """Returns a finished view: of the `wanted` origin, else of any that may be used."""
-    if wanted is not None:
-        return _open_entry(view, wanted)
-    for fields in feature_array.list_origins(view.features, view.subject):
-        origin = Origin.from_json(fields)
-        if origin is None or (exact and origin.precision != FLOAT32):
-            continue
-        entry = _open_entry(view, origin)
-        if entry is not None:
-            return entry
+def _take_opened(opened: Features | None) -> list[_Entry | None]:
+    if opened is None:
+        return []
+    return list(map(_Entry, opened.origins, opened.views))
+
+
+def _find_entry(view: _View, planned: Origin | None, *, exact: bool) -> _Entry | None:
+    """Returns a finished view: what was `planned`, else any that may be used."""
+    for origin in _list_usable(view, planned, exact=exact):
+        array = view.shards(origin).find_array()
+        if array is not None:
+            return _Entry(origin, array)
     return None
 
 
-def _open_entry(view: _View, origin: Origin) -> _Entry | None:
-    array = view.shards(origin).find_array()
-    return None if array is None else _Entry(origin, array)
+def _find_origin(view: _View, planned: Origin | None, *, exact: bool) -> Origin | None:
+    """Returns what computed a finished view that nobody reads yet, as `_find_entry`."""
+    for origin in _list_usable(view, planned, exact=exact):
+        if view.shards(origin).is_done:
+            return origin
+    return None
+
+
+def _list_usable(
+    view: _View, planned: Origin | None, *, exact: bool
+) -> Iterator[Origin]:
+    if planned is not None:
+        yield planned
+        return
+    for fields in feature_array.list_origins(view.features, view.subject):
+        origin = Origin.from_json(fields)
+        if origin is not None and (not exact or origin.precision == FLOAT32):
+            yield origin
 
 
 def _plan_origins(
     views: list[_View],
-    entries: list[_Entry | None],
+    there: list[Origin | None],
+    planned: list[Origin] | None,
     wanted: int,
     chooser: engine_choice.Chooser,
 ) -> list[Origin]:
-    """Returns what has computed, or is to compute, every view.
+    """Returns what has computed, or is to compute here, every view.
 
-    Nothing is measured for views that are not wanted yet: what gave the plain view
-    will do for them.
+    Nothing is measured for views that are not wanted yet where what gave the plain view
+    runs here just so: its processor and versions have admitted it.
     """
-    missing = [view for view, e in zip(views, entries, strict=True) if e is None]
-    plain = entries[0]
-    if plain is None or None in entries[:wanted]:
-        rest = chooser.choose(sum(view.size for view in missing))
+    missing = [view for view, origin in zip(views, there, strict=True) if not origin]
+    if planned:
+        mine = {view.number: chooser.adapt(planned[view.number]) for view in missing}
+        return [origin or mine[number] for number, origin in enumerate(there)]
+    if not missing:
+        return [origin for origin in there if origin]
+    plain = there[0]
+    if plain and None not in there[:wanted] and chooser.adapt(plain) == plain:
+        rest = plain
     else:
-        rest = plain.origin
-    return [rest if entry is None else entry.origin for entry in entries]
+        rest = chooser.choose(sum(view.size for view in missing))
+    return [origin or rest for origin in there]
 
 
 def _complete(  # noqa: PLR0917 - the order in which they are used
@@ -290,10 +318,12 @@ def _queue(
     engines: dict[Origin, Engine] = {}
     pending = []
     for view in views:
-        here = chooser.adapt(origins[view.number])
-        if here not in engines:
-            engines[here] = chooser.build(here)
-        pending.append(PendingView(view.shards(here), engines[here], view.pixels_of))
+        origin = origins[view.number]
+        if origin not in engines:
+            engines[origin] = chooser.build(origin)
+        pending.append(
+            PendingView(view.shards(origin), engines[origin], view.pixels_of)
+        )
     return pending
 
 

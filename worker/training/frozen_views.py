@@ -63,7 +63,7 @@ class FrozenViews:
         stops: StopRequests,
         stopwatch: Stopwatch,
     ) -> None:
-        self.arrays: list[np.ndarray] = []
+        self._opened: Features | None = None
         self._request = request
         self._material = material
         self._state = state
@@ -76,11 +76,17 @@ class FrozenViews:
             download_weights=request.download_weights,
         )
 
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        """The views that are open."""
+        return list(self._opened.views) if self._opened else []
+
     def open(self) -> None:
         """Opens what the training's next epoch draws from.
 
         Raises:
-            Stopped: When the process was asked to stop; nothing computed is lost.
+            Stopped: When the process was asked to stop, or to finish with the best so
+                far; nothing computed is lost.
             UserError: When the base model cannot be built as the spec says.
         """
         spec, state = self._material.spec, self._state
@@ -90,15 +96,15 @@ class FrozenViews:
         first: Features | None = None
         if spec.augmentation.measured:
             first = self._open(spec.model_copy(update={"feature_views": 1}), 1)
+            self._opened = first
             self._choose_augmentation(first)
             self._material = settle(self._material, state)
             spec = self._material.spec
-        known = state.facts.get("features")
         computed = self._open(spec, count_views(spec, state.epoch))
-        if known is None:
-            _tell_found(self._material, computed, first or computed)
+        if "features" not in state.facts:
+            _tell_found(self._material, computed)
         self._take(computed)
-        measured = (first or computed).measured or computed.measured
+        measured = (first.measured if first else []) or computed.measured
         if measured:
             events.note("info", describe_choice(measured))
 
@@ -131,6 +137,7 @@ class FrozenViews:
             self._report,
             self._should_stop,
             count=count,
+            opened=self._opened,
             origins=_read_origins(state, spec),
             engines=request.engines,
             cores=state.facts.get("threads"),
@@ -145,7 +152,7 @@ class FrozenViews:
 
     def _should_stop(self) -> bool:
         wants_best = self._stops.finish and self._state.best is not None
-        return self._stops.stop or (self._is_training and wants_best)
+        return self._stops.stop or wants_best
 
     def _choose_augmentation(self, plain: Features) -> None:
         """Writes into the state which changes do no harm; see `augmentation_choice`."""
@@ -197,7 +204,7 @@ class FrozenViews:
                 "this training; the result is as good, but not the same to the bit.",
             )
         facts |= {"origins": origins, "features": computed.digests}
-        self.arrays = computed.views
+        self._opened = computed
 
 
 def _read_origins(state: TrainingState, spec: TrainingSpec) -> list[Origin] | None:
@@ -206,23 +213,15 @@ def _read_origins(state: TrainingState, spec: TrainingSpec) -> list[Origin] | No
     return known if len(known) == spec.feature_views else None
 
 
-def _tell_found(material: Material, computed: Features, first: Features) -> None:
-    """Says which features were there already.
-
-    Args:
-        material: The dataset.
-        computed: The views that the first epoch draws from.
-        first: What was computed before them: view 0, or all of them at once.
-    """
-    # Views that this very attempt computed a moment ago were not found.
-    own = 0 if first is computed else len(first.views) - first.found
-    there, needed = computed.found - own, len(computed.views)
+def _tell_found(material: Material, computed: Features) -> None:
+    """Says which features were there already."""
+    there, needed = sum(computed.found), len(computed.views)
     if not there:
         return
-    pictures, views = len(material.pack.pixels), len(computed.origins)
+    pictures, views = len(material.pack.pixels), len(computed.found)
     found = f"{views}" if there == views else f"{there} of {views}"
     plural = "s" if views > 1 else ""
-    starts = ": training starts at once" if there >= needed else ""
+    starts = ": training starts at once" if all(computed.found[:needed]) else ""
     events.note(
         "info",
         f"Found the features of {pictures:,} pictures x {found} view{plural}, "

@@ -87,7 +87,7 @@ def build_golden_images(
     ]
     images = pack.dataset.describe(rows)
     names = [image.name for image in images]
-    files = [image.path.read_bytes() for image in images]
+    files = [image.read() for image in images]
     upright = decode_oblong(files[0])
     names += [f"{names[0]}, turned by EXIF", f"{names[0]}, grey"]
     files += [encode_turned(upright), encode_grey(upright)]

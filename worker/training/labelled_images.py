@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import os
 import stat
+import time
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shared.artifacts import sha256_file
+from shared.artifacts import APPEAR_SECONDS, sha256_file
 from shared.errors import UserError
 from worker.ingest.content import fingerprint_line, merge_identical
 from worker.ingest.found import FoundFile, LabelledFile, SkipList, junk_reason
@@ -52,6 +53,27 @@ class ImageText(NamedTuple):
     path: Path
     name: str
     sha256: str
+
+    def read(self) -> bytes:
+        """Returns the encoded picture; what is not there is waited for a while.
+
+        Raises:
+            UserError: Naming the picture, when its file has vanished from its folder.
+            OSError: The disk cannot be read, or all of the dataset is out of sight.
+        """
+        deadline = time.monotonic() + APPEAR_SECONDS
+        while True:
+            try:
+                return self.path.read_bytes()
+            except FileNotFoundError as error:
+                if not self.path.parent.is_dir():
+                    raise  # a share that is not mounted comes back; one file does not
+                if time.monotonic() > deadline:
+                    raise UserError(
+                        f"The picture “{self.name}” has vanished from the dataset. Add "
+                        "the data as a dataset again."
+                    ) from error
+            time.sleep(1)
 
 
 @dataclass(frozen=True)

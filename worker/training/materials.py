@@ -79,6 +79,10 @@ def note_facts(request: Request, material: Material, state: TrainingState) -> No
     """
     state.facts["fingerprint"] = material.pack.fingerprint
     versions.note_machine(state)
+    # Of each phase: the learning rate is halved as often. A checkpoint may hold a rate
+    # that was halved less often by then.
+    state.facts["saved_rate_halvings"] = state.facts.get("rate_halvings", {})
+    state.facts["rate_halvings"] = dict(request.divergences)
     known = state.facts.get("memory_kills", 0)
     if request.memory_kills <= known:
         return

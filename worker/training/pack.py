@@ -333,12 +333,12 @@ def _decode_shards(
 
 
 def _write_shard(
-    plan: _Plan, shard: int, decode: Callable[[Path, str], np.ndarray]
+    plan: _Plan, shard: int, decode: Callable[[ImageText], np.ndarray]
 ) -> str:
     digest = hashlib.sha256()
     with _replacing(plan.shard_path(shard)) as stream:
         for image in _describe_in_turn(plan, shard):
-            pixels = decode(image.path, image.name).tobytes()
+            pixels = decode(image).tobytes()
             digest.update(pixels)
             stream.write(pixels)
     # The digest goes last: a shard without a fitting one is not finished.
@@ -354,7 +354,7 @@ def _describe_in_turn(plan: _Plan, shard: int) -> Iterator[ImageText]:
         yield from plan.dataset.describe(rows[at : at + BLOCK_ROWS])
 
 
-def _decoder(plan: _Plan) -> Callable[[Path, str], np.ndarray]:
+def _decoder(plan: _Plan) -> Callable[[ImageText], np.ndarray]:
     import tensorflow as tf  # noqa: PLC0415 - only when there is something to decode
 
     from worker.decode import decode_image  # noqa: PLC0415
@@ -366,12 +366,13 @@ def _decoder(plan: _Plan) -> Callable[[Path, str], np.ndarray]:
             autograph=False,
         ).get_concrete_function()
 
-    def decode(path: Path, name: str) -> np.ndarray:
+    def decode(image: ImageText) -> np.ndarray:
+        encoded = image.read()
         try:
-            pixels = graph(tf.constant(path.read_bytes())).numpy()
-        except (tf.errors.InvalidArgumentError, FileNotFoundError) as error:
+            pixels = graph(tf.constant(encoded)).numpy()
+        except tf.errors.InvalidArgumentError as error:
             raise UserError(
-                f"“{name}” is no readable JPEG or PNG picture. Add the data as a "
+                f"“{image.name}” is no readable JPEG or PNG picture. Add the data as a "
                 "dataset: ingest sorts such files out and says why."
             ) from error
         events.stage("first image")

@@ -67,6 +67,8 @@ def build_frozen(
     material: Material,
     views: list[np.ndarray],
     draw_from: Callable[[int], list[np.ndarray]] | None = None,
+    *,
+    rate_share: float = 1.0,
 ) -> Phase:
     """Returns the phase that trains the head alone, on cached features.
 
@@ -74,6 +76,7 @@ def build_frozen(
         material: What every phase is made from.
         views: Those of the epoch that is trained first.
         draw_from: Returns those of each epoch. Defaults to `views` for all.
+        rate_share: Share of the spec's learning rate that it learns at.
 
     Shapes:
         views: one array (n, features) float32 per view, rows as in the pack.
@@ -99,7 +102,8 @@ def build_frozen(
         views[:1], **_held_out_split(material, _FEATURES_PER_PASS)
     )
     steps = len(train) * spec.frozen_epochs
-    _compile(head, spec, spec.frozen_learning_rate, steps)
+    peak = spec.frozen_learning_rate * rate_share
+    _compile(head, spec, peak, steps)
     # A head on features is small: one device, and one pass a step, are the fastest.
     step = TrainStep(head, images_per_pass=train.images_per_step, replicas=Replicas())
     return Phase(
@@ -114,6 +118,14 @@ def build_frozen(
         makers=0,
         start=start,
     )
+
+
+def share_of_rate(state: TrainingState, phase: str) -> float:
+    """Returns the share of the spec's learning rate that is left to `phase`.
+
+    It is halved for each attempt that the phase has ended by diverging.
+    """
+    return 0.5 ** state.facts.get("rate_halvings", {}).get(phase, 0)
 
 
 def build_fine_tune(
@@ -137,7 +149,8 @@ def build_fine_tune(
     train, held_out = _build_pixel_batches(material)
     steps = len(train) * spec.fine_tune_epochs
     with replicas.scope():
-        _compile(model, spec, spec.fine_tune_learning_rate, steps)
+        peak = spec.fine_tune_learning_rate * share_of_rate(state, FINE_TUNE)
+        _compile(model, spec, peak, steps)
     images_per_pass = min(spec.batch_size, train.images_per_step)
     step = TrainStep(model, images_per_pass=images_per_pass, replicas=replicas)
     start = fine_tune_start.prepare_start(

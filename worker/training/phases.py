@@ -16,13 +16,14 @@ from typing import NoReturn, TypeVar
 import keras
 
 from shared.errors import UserError
-from shared.training_spec import TrainingSpec
+from shared.training_spec import LearningRateSchedule, TrainingSpec
 from worker import events
 from worker.training import checkpoint, jit_choice, variables
 from worker.training.averaging import averaged
 from worker.training.background_writer import BackgroundWriter
 from worker.training.batches import Batch, Batches, count_waiting, read_ahead
 from worker.training.best_weights import BestWeights
+from worker.training.diverged import Diverged
 from worker.training.stop_requests import Stopped, StopRequests
 from worker.training.train_step import DeviceMemoryTooSmall, TrainStep
 from worker.training.training_state import EVALUATE, Stopwatch, TrainingState
@@ -71,10 +72,6 @@ class Phase:
     may_compile: bool = False
 
 
-class Diverged(Exception):  # noqa: N818 - control flow: an earlier epoch may do
-    """The loss is no longer a number."""
-
-
 class Trainer:
     """What every phase shares: the state, the best weights, the checkpoints.
 
@@ -85,6 +82,8 @@ class Trainer:
         checkpoints: Where the state is saved.
         stops: What the process was asked to do.
         stopwatch: Books the wall time of the phase.
+        may_roll_back: Whether another attempt goes on from the last checkpoint, at half
+            the learning rate, when the loss is no longer a number.
     """
 
     def __init__(
@@ -96,7 +95,9 @@ class Trainer:
         checkpoints: BackgroundWriter,
         stops: StopRequests,
         stopwatch: Stopwatch,
+        may_roll_back: Callable[[str], bool] = lambda _phase: False,
     ) -> None:
+        self._may_roll_back = may_roll_back
         self._spec = spec
         self._state = state
         self._best = best
@@ -116,8 +117,10 @@ class Trainer:
 
         Raises:
             Stopped: When the process was asked to stop; the state is saved.
-            UserError: When the loss stopped being a number before the first epoch
-                had ended.
+            Diverged: When the loss stopped being a number and the training may go on
+                from its last checkpoint at half the learning rate.
+            UserError: When it stopped being one before the first epoch had ended, and
+                the training may not.
         """
         if arrays and not self._state.at_phase_start:
             self._go_on(phase, arrays)
@@ -130,6 +133,11 @@ class Trainer:
             except Diverged:
                 self._end_diverged(phase)
 
+    def finish_early(self) -> None:
+        """Ends training with the best weights so far, before a phase is built."""
+        with self._stops.saved_first(), self._checkpoints:
+            self._enter(EVALUATE)
+
     def _go_on(self, phase: Phase, arrays: Arrays) -> None:
         facts = self._state.facts
         if phase.least_halvings > facts.get("halvings", 0):
@@ -141,6 +149,21 @@ class Trainer:
         compiled = phase.may_compile and facts.get("compiled_by_xla", False)
         phase.step.compile_by_xla(wanted=compiled)
         variables.write_all(phase.model, arrays)
+        self._lower_rate(phase)
+
+    def _lower_rate(self, phase: Phase) -> None:
+        """Halves the rate that the checkpoint holds as often as was decided since."""
+        if self._spec.learning_rate_schedule != LearningRateSchedule.PLATEAU:
+            return  # a function of the step, which the checkpoint does not hold
+        wanted, applied = (
+            self._state.facts.get(name, {}).get(phase.name, 0)
+            for name in ("rate_halvings", "saved_rate_halvings")
+        )
+        if wanted > applied:
+            optimizer = phase.model.optimizer
+            optimizer.learning_rate = float(optimizer.learning_rate) * 0.5 ** (
+                wanted - applied
+            )
 
     def _start(self, phase: Phase) -> None:
         facts = self._state.facts
@@ -192,18 +215,18 @@ class Trainer:
                 break
         is_cut = self._state.batch < len(phase.train)
         if self._stops.finish and is_cut and self._state.best:
-            self._enter(phase, EVALUATE)
+            self._enter(EVALUATE)
         else:
             self._end_epoch(phase)
 
     def _leave_between_epochs(self, phase: Phase) -> None:
         if not self._stops.stop:
-            self._enter(phase, EVALUATE)
+            self._enter(EVALUATE)
             return
         self._save_and_stop(phase)
 
     def _save_and_stop(self, phase: Phase) -> NoReturn:
-        self._save(phase, checkpoint.EMERGENCY)
+        self._save(phase.model, checkpoint.EMERGENCY)
         self._wait_until_saved()
         raise Stopped
 
@@ -290,20 +313,25 @@ class Trainer:
             optimizer = phase.model.optimizer
             optimizer.learning_rate = learning_rate * self._spec.plateau_factor
         if self._stops.finish:
-            self._enter(phase, EVALUATE)
+            self._enter(EVALUATE)
         elif state.epoch >= phase.epochs or self._best.waited_long_enough:
-            self._enter(phase, phase.next_name)
+            self._enter(phase.next_name)
         else:
             self._save_when_due(phase, is_due=self._is_due_after_epoch())
 
-    def _enter(self, phase: Phase, next_name: str) -> None:
+    def _enter(self, next_name: str) -> None:
         """Saves the border between two phases: only the best weights cross it."""
         self._state.enter(next_name)
-        self._save(phase, checkpoint.PERIODIC)
+        self._save(None, checkpoint.PERIODIC)
         self._wait_until_saved()
 
     def _end_diverged(self, phase: Phase) -> None:
         step = self._state.step + 1
+        if step > 1 and self._may_roll_back(phase.name):
+            raise Diverged(
+                f"The loss was no longer a number at step {step}. Training goes on "
+                "from its last checkpoint, at half the learning rate."
+            )
         if step == 1:
             raise UserError(
                 "The loss was no number at the first step, before anything was "
@@ -322,7 +350,7 @@ class Trainer:
             f"The loss was no longer a number at step {step}, so this phase ended "
             f"there; the best weights are from step {self._state.best.step}.",
         )
-        self._enter(phase, phase.next_name)
+        self._enter(phase.next_name)
 
     def _is_due_in_epoch(self) -> bool:
         every = self._spec.checkpoint_every.steps
@@ -342,14 +370,14 @@ class Trainer:
         self._is_due = self._is_due or is_due
         # Asked at every step, because it raises what the last checkpoint met.
         if self._checkpoints.is_free() and self._is_due:
-            self._save(phase, checkpoint.PERIODIC)
+            self._save(phase.model, checkpoint.PERIODIC)
 
-    def _save(self, phase: Phase, kind: str) -> None:
+    def _save(self, model: keras.Model | None, kind: str) -> None:
         self._stopwatch.lap()
         with self._stalled():
             self._checkpoints.wait()  # before the copy: memory holds one at most
-            at_start = self._state.at_phase_start
-            arrays = {} if at_start else variables.read_all(phase.model)
+            is_needed = model is not None and not self._state.at_phase_start
+            arrays = variables.read_all(model) if is_needed else {}
             arrays["best"] = self._best.weights
             self._checkpoints.begin(self._state, arrays, kind=kind)
         self._saved_at = time.monotonic()

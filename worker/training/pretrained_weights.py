@@ -157,7 +157,7 @@ def find_own_weights(weights: str, weights_dirs: list[Path]) -> Path:
         return path
     folders = ", ".join(str(folder) for folder in weights_dirs) or "none are set"
     raise UserError(
-        f"`weights` must be `imagenet`, null or a file under the weights folders "
+        f"`weights` must be `imagenet`, `random` or a file under the weights folders "
         f"({folders}). Received: weights={weights!r}.",
         field="weights",
     )

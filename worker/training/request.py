@@ -6,7 +6,7 @@ carries everything: a child process reads no settings, no database, no environme
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from shared.training_spec import TrainingSpec, parse_training_spec
 # A shared folder on another host may hide a new file this long behind its negative
 # name cache (reliability: pitfall 52), so an absent checkpoint is asked for again.
 _MISSING_CHECKPOINT_SECONDS = 90.0
+_MOST_ROLL_BACKS = 2
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Request:
             fingerprint, not by where it lies.
         memory_kills: How many attempts of this job the kernel has killed for lack of
             memory.
+        divergences: How many attempts of this job ended, in each phase, because the
+            loss was no longer a number.
     """
 
     dataset: Path
@@ -70,6 +73,14 @@ class Request:
     job: dict[str, Any]
     spec_sha: str
     memory_kills: int = 0
+    divergences: dict[str, int] = field(default_factory=dict)
+
+    def may_roll_back(self, phase: str) -> bool:
+        """Whether a later attempt may do better in `phase` once the loss is no number.
+
+        It is given half the learning rate, twice; whoever keeps the record counts.
+        """
+        return not self.runs_alone and self.divergences.get(phase, 0) < _MOST_ROLL_BACKS
 
     @property
     def runs_alone(self) -> bool:
@@ -109,6 +120,7 @@ def load_request(spec_path: Path, workdir: Path) -> Request:
         job=fields.get("job") or {},
         spec_sha=_digest(fields.get("training", {})),
         memory_kills=int(fields.get("memory_kills", 0)),
+        divergences=fields.get("divergences") or {},
     )
 
 

@@ -6,7 +6,8 @@ holds the result. Killed at any moment and started again, it goes on where its l
 checkpoint stands and ends with the same weights to the bit.
 
 Exit codes: 0 done; 75 stopped as asked, state saved; 64 the spec or the data cannot be
-used; 70 an exception; 71 the device's memory is too small; 74 a file failed.
+used; 70 an exception; 71 the device's memory is too small; 72 the loss is no number any
+more, and the next attempt learns at half the rate; 74 a file failed.
 """
 
 import os
@@ -31,7 +32,9 @@ from worker.training.training_state import (
 )
 
 if TYPE_CHECKING:
+    from worker.training.frozen_views import FrozenViews
     from worker.training.phase_setup import Material
+    from worker.training.phases import Trainer
 
 _USAGE = "usage: python -m worker.training.run SPEC.json WORKDIR"
 
@@ -105,19 +108,26 @@ def train(request: Request, stops: StopRequests, *, started: float) -> bool:
         checkpoints=materials.build_writer(request),
         stops=stops,
         stopwatch=stopwatch,
+        may_roll_back=request.may_roll_back,
     )
     if state.phase == FROZEN:
         views = FrozenViews(request, material, state, stops, stopwatch)
-        views.open()
-        material = materials.settle(material, state)
-        events.stage("features")
-        stopwatch.switch(FROZEN)
-        events.phase(FROZEN)
-        phase = phase_setup.build_frozen(material, views.arrays, views.draw_from)
-        trainer.train(phase, arrays)
+        if _open_views(views, trainer, stops):
+            material = materials.settle(material, state)
+            events.stage("features")
+            stopwatch.switch(FROZEN)
+            events.phase(FROZEN)
+            phase = phase_setup.build_frozen(
+                material,
+                views.arrays,
+                views.draw_from,
+                rate_share=phase_setup.share_of_rate(state, FROZEN),
+            )
+            trainer.train(phase, arrays)
+            del phase
         arrays = {}
         # They hold the frozen base; fine-tuning has one of its own.
-        del views, phase
+        del views
     if state.phase == FINE_TUNE:
         stopwatch.switch(FINE_TUNE)
         events.phase(FINE_TUNE)
@@ -157,6 +167,22 @@ def _take_up(
         events.note("info", idle)
     arrays = stored.arrays if stored else {}
     return materials.settle(material, state), state, arrays, stopwatch
+
+
+def _open_views(views: "FrozenViews", trainer: "Trainer", stops: StopRequests) -> bool:
+    """Returns whether there is still something to train.
+
+    Not where the user wants the best of an earlier attempt now, and this one would
+    first have to compute views again.
+    """
+    try:
+        views.open()
+    except Stopped:
+        if stops.stop:
+            raise
+        trainer.finish_early()
+        return False
+    return True
 
 
 def _new_state(request: Request) -> TrainingState:

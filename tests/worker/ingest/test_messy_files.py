@@ -62,7 +62,7 @@ class TestAgainstTheFiles:
         script = Path("benchmarks", "messy_files.py")
 
         done = subprocess.run(
-            [sys.executable, script, "--data", DATA, "--check"],
+            [sys.executable, "-P", script, "--data", DATA, "--check"],
             cwd=ROOT,
             capture_output=True,
             text=True,

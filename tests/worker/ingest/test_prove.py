@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from tests.worker.ingest.uploads import encode, huge_png_header, pixels
 from worker.decode import decode_upright
 from worker.ingest.limits import MemberFaultError
-from worker.ingest.prove import prepare, prove, thumbnail
+from worker.ingest.prove import know_formats, prove, thumbnail
 
 ORIENTATIONS = range(1, 9)
 MOST_PIXELS = 1_000_000
@@ -21,7 +21,7 @@ MOST_PIXELS = 1_000_000
 
 @pytest.fixture(scope="module", autouse=True)
 def _prepared():
-    prepare()
+    know_formats()
 
 
 @pytest.fixture(scope="module")

@@ -82,6 +82,15 @@ def run_to_end(spec, workdir, **environment):
     return engine
 
 
+def run_until_trained(spec, workdir, **environment):
+    """Runs an attempt until nothing is left but to publish, which takes the longest."""
+
+    def is_trained(event):
+        return event["event"] == "phase" and event["phase"] == "export"
+
+    return run_killed_at(spec, workdir, is_trained, **environment)
+
+
 def kill_while_writing(spec, workdir, is_due):
     """Kills an attempt in the middle of a checkpoint written after `is_due`."""
     engine = Engine(spec, workdir)

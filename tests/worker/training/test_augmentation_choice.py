@@ -21,6 +21,9 @@ from tests.worker.training.pictures import build_pack
 from worker.training import augmentation_choice, phase_setup
 from worker.training.augmentation_choice import Choice, choose
 
+# In one process, so that what its tests share is made once.
+pytestmark = pytest.mark.xdist_group("augmentation choice")
+
 SIDE = 32
 EVERYTHING = Augmentation(measured=True, rotation=90)
 SPEC = {

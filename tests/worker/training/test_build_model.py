@@ -68,7 +68,10 @@ def test_a_member_of_every_family_is_built_and_trained_for_one_step(name):
     spec = make_spec(name)
     base, _, model = build_all(spec)
     build_model.set_trainable_from(base, 0.8)
-    model.compile(keras.optimizers.SGD(0.01), "categorical_crossentropy")
+    # Not as a graph, which takes longer to make than one step.
+    model.compile(
+        keras.optimizers.SGD(0.01), "categorical_crossentropy", run_eagerly=True
+    )
     size = spec.image_size_px
     pixels = np.random.default_rng(0).integers(0, 255, (2, size, size, 3))
     before = read(model.variables)

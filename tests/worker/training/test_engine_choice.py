@@ -334,8 +334,56 @@ def test_views_that_another_engine_has_finished_are_used_and_not_computed(
 
     got = open_or_compute_features(pack, FrozenBase(spec), spec, caches)
 
-    assert got.found == 1
+    assert got.found == [True, False]
     assert [one.engine for one in got.origins] == ["keras", "tensorflow-folded"]
+
+
+def test_views_to_come_are_this_machines_where_another_one_made_the_plain_view(
+    tmp_path, pack, spec, monkeypatch
+):
+    """What a machine has chosen for itself was never compared with the model here."""
+    caches, folded = tmp_path / "caches", origin(feature_engines.FOLDED)
+    one_view = spec.model_copy(update={"feature_views": 1})
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(feature_engines, "name_processor", lambda: "another one")
+        plain = origin(feature_engines.PLAIN)
+        open_or_compute_features(
+            pack, FrozenBase(spec), one_view, caches, origins=[plain]
+        )
+    remember(caches, pack, spec, folded)
+
+    first = open_or_compute_features(pack, FrozenBase(spec), spec, caches, count=1)
+    whole = open_or_compute_features(
+        pack, FrozenBase(spec), spec, caches, opened=first, origins=first.origins
+    )
+
+    assert first.origins == whole.origins == [plain, folded]
+    assert (first.found, whole.found) == ([True, False],) * 2
+    assert whole.views[0] is first.views[0]
+
+
+def test_views_to_come_take_what_has_made_the_plain_view_here(tmp_path, pack, spec):
+    caches, plain = tmp_path / "caches", origin(feature_engines.PLAIN)
+    one_view = spec.model_copy(update={"feature_views": 1})
+    open_or_compute_features(pack, FrozenBase(spec), one_view, caches, origins=[plain])
+    remember(caches, pack, spec, origin(feature_engines.FOLDED))
+
+    first = open_or_compute_features(pack, FrozenBase(spec), spec, caches, count=1)
+
+    assert first.origins == [plain, plain]
+
+
+def test_an_attempt_elsewhere_plans_its_views_for_that_machine(tmp_path, pack, spec):
+    planned = [
+        origin(feature_engines.PLAIN),
+        replace(origin(feature_engines.FOLDED), processor="another one"),
+    ]
+
+    first = open_or_compute_features(
+        pack, FrozenBase(spec), spec, tmp_path, count=1, origins=planned
+    )
+
+    assert first.origins == [planned[0], origin(feature_engines.FOLDED)]
 
 
 def test_a_deterministic_job_does_not_use_views_of_half_precision(tmp_path, pack, spec):
@@ -347,8 +395,8 @@ def test_a_deterministic_job_does_not_use_views_of_half_precision(tmp_path, pack
     loose = open_or_compute_features(pack, FrozenBase(spec), spec, caches, exact=False)
     exact = open_or_compute_features(pack, FrozenBase(spec), spec, caches)
 
-    assert (loose.found, loose.origins[0].precision) == (2, "mixed_bfloat16")
-    assert (exact.found, exact.origins[0].precision) == (0, "float32")
+    assert (loose.found, loose.origins[0].precision) == ([True] * 2, "mixed_bfloat16")
+    assert (exact.found, exact.origins[0].precision) == ([False] * 2, "float32")
     difference = np.abs(loose.views[0] - exact.views[0]).max()
     assert 0 < difference < 0.1 * np.abs(exact.views[0]).max()
 

@@ -14,6 +14,9 @@ from tests.worker.training.pictures import build_pack
 from worker.training import build_model, export_saved_model, golden_images
 from worker.training.export_saved_model import ExportMismatch
 
+# In one process, so that what its tests share is made once.
+pytestmark = pytest.mark.xdist_group("export")
+
 SPEC = build_training_spec(overrides={"image_size_px": 32})
 
 

@@ -20,7 +20,8 @@ from tests.worker.training.pictures import write_pictures
 from worker.training.backend_change import go_on_under_tensorflow
 from worker.training.request import load_request
 
-pytestmark = pytest.mark.timeout(600)
+# In one process, so that what its tests share is made once.
+pytestmark = [pytest.mark.xdist_group("jax training"), pytest.mark.timeout(600)]
 
 JAX = {"KERAS_BACKEND": "jax"}
 TRAINING = {

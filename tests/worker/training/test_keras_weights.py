@@ -13,7 +13,12 @@ from keras.src.legacy.saving import legacy_h5_format
 
 from shared.base_models import get_base_model
 from shared.presets import build_training_spec
-from tests.worker.training.engine_process import Engine, run_to_end, write_spec
+from tests.worker.training.engine_process import (
+    Engine,
+    run_to_end,
+    run_until_trained,
+    write_spec,
+)
 from tests.worker.training.pictures import write_pictures
 from worker.training import build_model
 
@@ -90,7 +95,7 @@ def test_a_training_reads_it_from_keras_home_without_any_network(published, tmp_
         download_weights=False,
     )
 
-    engine = run_to_end(spec, tmp_path / "work")
+    engine = run_until_trained(spec, tmp_path / "work")
 
     assert len(engine.named("metrics")) == 2
 
@@ -127,7 +132,7 @@ def test_null_weights_train_from_scratch_and_need_no_file(models, tmp_path):
         download_weights=False,
     )
 
-    engine = run_to_end(spec, tmp_path / "work")
+    engine = run_until_trained(spec, tmp_path / "work")
 
     assert [event["phase"] for event in engine.named("metrics")] == ["fine_tune"]
 

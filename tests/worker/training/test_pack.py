@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from shared.errors import UserError
 from worker import decode
 from worker.decode import decode_image
+from worker.training import labelled_images
 from worker.training import pack as pack_module
 from worker.training.pack import open_or_build_pack, read_dataset
 
@@ -217,6 +219,36 @@ def test_an_unreadable_picture_is_named(folder, tmp_path):
 
     with pytest.raises(UserError, match=r"“cat/page\.jpg” is no readable JPEG or PNG"):
         build(folder, tmp_path)
+
+
+def test_a_vanished_picture_is_named(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(labelled_images, "APPEAR_SECONDS", 0.5)
+    dataset = read_dataset(folder)
+    (folder / "cat" / "3.jpg").unlink()
+
+    with pytest.raises(UserError, match=r"picture “cat/3\.jpg” has vanished"):
+        open_or_build_pack(dataset, image_size_px=SIZE, fit="stretch", caches=tmp_path)
+
+
+def test_a_picture_that_comes_back_is_waited_for(folder, tmp_path):
+    dataset, picture = read_dataset(folder), folder / "cat" / "3.jpg"
+    picture.rename(tmp_path / "hidden")
+    back = threading.Timer(1.5, lambda: (tmp_path / "hidden").rename(picture))
+    back.start()
+
+    pack = open_or_build_pack(
+        dataset, image_size_px=SIZE, fit="stretch", caches=tmp_path
+    )
+
+    assert len(pack.pixels) == 40
+
+
+def test_a_folder_out_of_sight_is_the_disks_failure(folder, tmp_path):
+    dataset = read_dataset(folder)
+    folder.rename(tmp_path / "unmounted")
+
+    with pytest.raises(FileNotFoundError):
+        open_or_build_pack(dataset, image_size_px=SIZE, fit="stretch", caches=tmp_path)
 
 
 def test_folder_and_table_of_the_same_images_are_the_same_dataset(folder):

@@ -13,7 +13,8 @@ import pytest
 from tests.worker.training.engine_process import ROOT
 from tests.worker.training.pictures import build_pack
 
-pytestmark = pytest.mark.timeout(600)
+# In one process, so that what its tests share is made once.
+pytestmark = [pytest.mark.xdist_group("replicas"), pytest.mark.timeout(600)]
 
 SPEC = {
     "base_model": "MobileNet-0.25",

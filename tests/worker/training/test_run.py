@@ -18,7 +18,9 @@ from tests.worker.training.engine_process import (
     ROOT,
     Engine,
     read_arrays,
+    run_killed_at,
     run_to_end,
+    run_until_trained,
     write_spec,
 )
 from tests.worker.training.pictures import write_pictures
@@ -258,3 +260,100 @@ def test_a_long_epoch_is_saved_within_unless_that_would_take_its_time(
     ]
     # The end of the phase, and two that fall due before the first has been written.
     assert (len(saved) > 3) is is_often
+
+
+# Far too much for a network from scratch that nothing keeps in bounds.
+DIVERGING = {
+    "base_model": "VGG16",
+    "weights": None,
+    "image_size_px": 32,
+    "batch_size": 8,
+    "frozen_epochs": 0,
+    "fine_tune_epochs": 4,
+    "unfreeze_from": 0,
+    "optimizer": "sgd",
+    "fine_tune_learning_rate": 10,
+    "early_stopping_patience": None,
+}
+
+
+def diverge(tmp_path, dataset, divergences):
+    """Runs it as a supervisor does; returns the exit code and the engine."""
+    spec = write_spec(
+        tmp_path / "SPEC.json", dataset, DIVERGING,
+        resume_from=[], divergences=divergences,
+    )  # fmt: skip
+    engine = Engine(spec, tmp_path / "work")
+    return engine.finish(), engine
+
+
+@pytest.mark.parametrize("before", [{}, {"fine_tune": 1, "frozen": 2}])
+def test_a_loss_that_is_no_number_asks_for_another_attempt(tmp_path, dataset, before):
+    code, engine = diverge(tmp_path, dataset, before)
+
+    (failed,) = engine.named("failed")
+    assert (code, failed["code"], failed["permanent"]) == (72, "diverged", False)
+    assert "half the learning rate" in failed["message"]
+
+
+def test_the_third_time_the_best_epoch_so_far_is_published(tmp_path, dataset):
+    code, engine = diverge(tmp_path, dataset, {"fine_tune": 2})
+
+    assert code == 0, engine.errors()
+    assert len(engine.named("metrics")) == 1
+    said = [event["message"] for event in engine.named("note")]
+    assert any("no longer a number" in sentence for sentence in said)
+
+
+def test_each_divergence_of_a_phase_halves_its_rate(tmp_path, dataset):
+    calm = DIVERGING | {
+        "base_model": "MobileNetV2-0.35",
+        "fine_tune_learning_rate": 1e-4, "fine_tune_epochs": 1,
+        "learning_rate_schedule": "constant",
+    }  # fmt: skip
+    rates = []
+    for number, divergences in enumerate([{}, {"fine_tune": 2, "frozen": 1}]):
+        spec = write_spec(
+            tmp_path / f"{number}.json", dataset, calm,
+            resume_from=[], divergences=divergences,
+        )  # fmt: skip
+        engine = run_until_trained(spec, tmp_path / f"work-{number}")
+        rates.append(engine.named("metrics")[0]["values"]["learning_rate"])
+
+    assert rates[1] == pytest.approx(rates[0] / 4)
+
+
+def test_a_divergence_halves_the_rate_that_a_checkpoint_holds(tmp_path, dataset):
+    still = {
+        "base_model": "MobileNet-0.25", "weights": None, "image_size_px": 32,
+        # A slow disk saves few of these short epochs: there must be some left after it.
+        "batch_size": 8, "frozen_epochs": 200, "early_stopping_patience": None,
+        # Nothing gets better at such a rate, so that it is cut after every epoch.
+        "frozen_learning_rate": 1e-9, "monitor": "val_accuracy",
+        "learning_rate_schedule": "plateau", "plateau_patience": 1,
+    }  # fmt: skip
+    spec = write_spec(tmp_path / "1.json", dataset, still, resume_from=[])
+    first, rates = Engine(spec, tmp_path / "1"), {}
+
+    def is_saved_on_plateau(event):
+        if event["event"] == "metrics":
+            rates[event["step"]] = event["values"]["learning_rate"]
+        # The first epoch improves on nothing; a slow machine saves within epochs too.
+        return event["event"] == "checkpoint" and event["step"] in [*rates][1:]
+
+    saved = first.watch(is_saved_on_plateau)
+    first.kill()
+    first.finish()
+    spec = write_spec(
+        tmp_path / "2.json", dataset, still, divergences={"frozen": 1},
+        resume_from=[{"path": saved["path"], "manifest_sha": saved["manifest_sha"]}],
+    )  # fmt: skip
+
+    second = run_killed_at(
+        spec, tmp_path / "2", lambda event: event["event"] == "metrics"
+    )
+
+    # One cut by the schedule, as after every epoch, and one for the divergence.
+    rate = second.named("metrics")[0]["values"]["learning_rate"]
+    assert second.named("resumed")[0]["step"] == saved["step"]
+    assert rate == pytest.approx(rates[saved["step"]] / 4)

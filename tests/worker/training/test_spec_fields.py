@@ -172,6 +172,10 @@ def rate_after_plateaus(lab, spec, **more):
     return lab.last_rate(spec.model_copy(update=schedule | more))
 
 
+def shape_of_batch(phase):
+    return len(phase.train[0][0]), phase.step.images_per_pass
+
+
 def peak_of(phase):
     return phase.model.optimizer._learning_rate.warmup_target
 
@@ -262,10 +266,7 @@ EFFECTS = {
     "cutmix": (first_pictures, 0, 1.0),
     "batch_size": (lambda lab, spec: len(lab.frozen(spec).train[0][0]), 4, 5),
     "gradient_accumulation_steps": (
-        lambda lab, spec: (
-            len(lab.fine_tune(spec).train[0][0]),
-            lab.fine_tune(spec).step.images_per_pass,
-        ),
+        lambda lab, spec: shape_of_batch(lab.fine_tune(spec)),
         1,
         3,
     ),

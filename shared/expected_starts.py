@@ -1,0 +1,134 @@
+"""When each waiting job will start and end: the workers' next choices, played ahead.
+
+Each worker that gets free takes the first waiting job that it may, as `claim` does.
+"""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+Seconds = Callable[["Waiting", "Taker"], float | None]
+
+
+@dataclass(frozen=True)
+class Taker:
+    """A worker that takes jobs.
+
+    Args:
+        worker_id: Its number.
+        kinds: Of jobs that it does.
+        queues: That it serves.
+        gpu_mem_mb: Memory of its GPU, MiB.
+        free_at: When its present job ends, in milliseconds; now or earlier when idle.
+    """
+
+    worker_id: int
+    kinds: frozenset[str]
+    queues: frozenset[str]
+    gpu_mem_mb: int
+    free_at: int
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """One queued job.
+
+    Args:
+        job_id: Its number.
+        kind: What it does.
+        queue: Whose workers may take it.
+        gpu_mem_mb: Memory that a worker's GPU must have, MiB.
+        not_before: When it is due, in milliseconds.
+        spent_seconds: What earlier attempts have done of it and it goes on from.
+    """
+
+    job_id: int
+    kind: str
+    queue: str
+    gpu_mem_mb: int = 0
+    not_before: int = 0
+    spent_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Expected:
+    """When a job is expected to start and to end, in milliseconds.
+
+    `ends_at` is None when nobody can tell how long it takes.
+    """
+
+    starts_at: int
+    ends_at: int | None
+
+
+@dataclass
+class _Line:
+    """Jobs that the same workers may take, as heaps: who is due, and who will be."""
+
+    due: list[int] = field(default_factory=list)  # places in the queue
+    later: list[tuple[int, int]] = field(default_factory=list)  # (not_before, place)
+
+    def first_due(self, now: int) -> int | None:
+        """Returns the place of the next job at `now`."""
+        while self.later and self.later[0][0] <= now:
+            heapq.heappush(self.due, heapq.heappop(self.later)[1])
+        return self.due[0] if self.due else None
+
+
+def expect_starts(
+    waiting: list[Waiting], takers: list[Taker], seconds: Seconds, now: int
+) -> dict[int, Expected]:
+    """Plays the queue ahead until nothing is left that a worker may take.
+
+    Args:
+        waiting: In the order of their claim.
+        takers: Every worker that takes jobs.
+        seconds: How long a job will take on a taker; None when nobody can tell.
+        now: Milliseconds since 1970.
+
+    Returns:
+        What is expected, by job. Missing are jobs that no worker may take. A worker
+        whose job may take any time is taken for busy from then on.
+    """
+    lines = _line_up(waiting, now)
+    free = [(max(now, taker.free_at), taker.worker_id, taker) for taker in takers]
+    heapq.heapify(free)
+    expected: dict[int, Expected] = {}
+    while free:
+        at, _, taker = heapq.heappop(free)
+        mine = [line for key, line in lines.items() if _may_take(taker, *key)]
+        places = [(p, line) for line in mine if (p := line.first_due(at)) is not None]
+        if not places:
+            later = [line.later[0][0] for line in mine if line.later]
+            if later:
+                heapq.heappush(free, (min(later), taker.worker_id, taker))
+            continue
+        place, line = min(places, key=lambda found: found[0])
+        heapq.heappop(line.due)
+        job = waiting[place]
+        duration = seconds(job, taker)
+        if duration is None:
+            expected[job.job_id] = Expected(at, None)
+            continue
+        ends_at = at + round(1000 * duration)
+        expected[job.job_id] = Expected(at, ends_at)
+        heapq.heappush(free, (ends_at, taker.worker_id, taker))
+    return expected
+
+
+def _line_up(waiting: list[Waiting], now: int) -> dict[tuple[str, str, int], _Line]:
+    lines: dict[tuple[str, str, int], _Line] = defaultdict(_Line)
+    for place, job in enumerate(waiting):
+        line = lines[job.kind, job.queue, job.gpu_mem_mb]
+        if job.not_before <= now:
+            line.due.append(place)  # rising, so it is a heap
+        else:
+            heapq.heappush(line.later, (job.not_before, place))
+    return lines
+
+
+def _may_take(taker: Taker, kind: str, queue: str, gpu_mem_mb: int) -> bool:
+    return (
+        kind in taker.kinds and queue in taker.queues and gpu_mem_mb <= taker.gpu_mem_mb
+    )

@@ -9,6 +9,7 @@ from cli import (
     doctor_command,
     job_commands,
     model_commands,
+    notify_commands,
     platform_commands,
     queue_commands,
     worker_commands,
@@ -30,6 +31,7 @@ for module in (
     job_commands,
     queue_commands,
     model_commands,
+    notify_commands,
     account_commands,
     doctor_command,
 ):

@@ -9,10 +9,13 @@ from shared import audit_store
 from shared.database import read_clock
 from shared.errors import LostLease
 from shared.job_status import JobStatus, is_terminal
+from shared.notifications import event_store
+from shared.notifications.event_store import EventKind
 from shared.retry_policy import (
     LOSSES,
     LOST,
     MEMORY_KILL,
+    STALLED,
     Counters,
     Ending,
     Limits,
@@ -109,6 +112,7 @@ def end(
         {"outcome": outcome, "state": str(verdict.state), "reason": why},
         fence=fence,
     )
+    _announce(session, job_id, verdict.state, outcome)
     return verdict.state
 
 
@@ -209,6 +213,14 @@ def _close_job(session: Session, job: Job, verdict: Verdict, **facts: Any) -> No
         )
         .execution_options(synchronize_session=False)
     )
+
+
+def _announce(session: Session, job_id: int, state: str, outcome: str) -> None:
+    """Lets those hear of it who want to: of a failure, and of what made no progress."""
+    if state == JobStatus.FAILED:
+        event_store.announce(session, job_id, EventKind.FAILED)
+    elif state == JobStatus.QUEUED and outcome == STALLED:
+        event_store.announce(session, job_id, EventKind.STALLED)
 
 
 def _find_ended(session: Session, job_id: int, fence: int, outcome: str) -> str:

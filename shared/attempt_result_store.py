@@ -10,6 +10,8 @@ from shared import audit_store
 from shared.database import now_ms, read_clock
 from shared.errors import Cancelled, InternalError, LostLease
 from shared.job_status import Desired, JobStatus
+from shared.notifications import event_store
+from shared.notifications.event_store import EventKind
 from shared.tables import Attempt, Dataset, DatasetVersion, Job, Model, ModelVersion
 
 OUTPUT = "model"
@@ -217,3 +219,4 @@ def _close_attempt(
         detail,
         fence=fence,
     )
+    event_store.announce(session, job_id, EventKind.FINISHED)

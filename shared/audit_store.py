@@ -58,7 +58,8 @@ def record(  # noqa: PLR0917 - who, what, to which: read in this order
         session: The writing session of that transaction.
         actor: `user:<id>`, `worker:<id>`, `reconciler` or `system`.
         event: Past tense, snake case: `job_cancelled`.
-        object_type: `job`, `group`, `queue`, `dataset`, `model`, `user`, `worker`.
+        object_type: `job`, `group`, `queue`, `dataset`, `model`, `user`, `worker`,
+            `receiver`.
         object_id: Its number or name.
         detail: JSON values worth keeping; never a secret.
         fence: The attempt, where one acted.

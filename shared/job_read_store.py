@@ -75,7 +75,7 @@ def count_group(session: Session, group_key: str) -> dict[str, int]:
         .where(Job.group_key == group_key)
         .group_by(Job.state)
     )
-    return dict(session.execute(query).tuples().all())
+    return dict(session.execute(query).all())
 
 
 def find_job_by_key(session: Session, owner_id: int, key: str) -> Job | None:

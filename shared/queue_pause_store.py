@@ -60,7 +60,7 @@ def list_queues(session: Session) -> list[QueueState]:
         for queue in queues:
             served[queue] = served.get(queue, 0) + 1
     since = dict(
-        session.execute(select(PausedQueue.name, PausedQueue.paused_at)).tuples().all()
+        session.execute(select(PausedQueue.name, PausedQueue.paused_at)).all()
     )
     return [
         QueueState(

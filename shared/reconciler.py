@@ -7,8 +7,9 @@ each action is one conditional write, so a second one finds nothing to do. One s
   3. Take slots out of service that fail every job.
   4. Ring for jobs that wait while workers idle.
   5. Write down when new jobs are expected to start, so that it can be compared.
-  6. Collect garbage on shared storage, every ten minutes.
-  7. Check the invariants, every minute; a violation is an error in the log, and is
+  6. Tell of jobs that no worker takes.
+  7. Collect garbage on shared storage, every ten minutes.
+  8. Check the invariants, every minute; a violation is an error in the log, and is
      never repaired in silence.
 """
 
@@ -26,6 +27,7 @@ from shared.artifacts import Storage
 from shared.database import Database
 from shared.errors import LostLease, RetryableError
 from shared.garbage import collect_garbage
+from shared.notifications.stuck_jobs import announce_stuck
 from shared.queue_outlook import QueueOutlook
 from shared.reconcile_store import RunningJob
 from shared.settings import Settings
@@ -34,6 +36,7 @@ log = structlog.get_logger()
 
 ACTOR = "reconciler"
 GOOD_READS = 3  # looks at an unchanged heartbeat before it counts as dead
+STUCK_SECONDS = 30.0
 GARBAGE_SECONDS = 600.0
 CHECK_SECONDS = 60.0
 MOST_PROMISES = 5_000  # of one sweep: heartbeats wait while they are written
@@ -136,6 +139,7 @@ class Reconciler:
         self._clock = clock
         self._reaper = Reaper(settings.lease_seconds, clock)
         self._outlook = QueueOutlook(database, clock)
+        self._stuck_at = clock()
         self._garbage_at = clock()
         self._check_at = clock()
 
@@ -154,6 +158,7 @@ class Reconciler:
             self._quarantine,
             self._ring,
             self._promise,
+            self._tell_stuck,
             self._collect,
             self._check,
         ):
@@ -281,6 +286,16 @@ class Reconciler:
         some = dict(itertools.islice(told.items(), MOST_PROMISES))
         if some:
             self._database.tx(lambda session: promise_store.keep(session, some))
+
+    def _tell_stuck(self) -> None:
+        if self._clock() < self._stuck_at:
+            return
+        self._stuck_at = self._clock() + STUCK_SECONDS
+        self._database.tx(
+            lambda session: announce_stuck(
+                session, self._settings.progress_timeout_seconds
+            )
+        )
 
     def _collect(self) -> None:
         if self._clock() < self._garbage_at:

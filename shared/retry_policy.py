@@ -22,6 +22,8 @@ LOST = "lost"
 LOSSES = frozenset({LOST, "killed", "gpu_lost"})
 # The kernel killed the attempt for lack of memory.
 MEMORY_KILL = "oom"
+# It made no progress for too long.
+STALLED = "stalled"
 # The loss was no longer a number.
 DIVERGED = "diverged"
 

@@ -10,8 +10,9 @@ import os
 import stat
 import tempfile
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -185,6 +186,23 @@ class Settings(BaseSettings):
     )
     max_job_hours: float = Field(
         default=168, gt=0, description="Longest total running time of one job, hours."
+    )
+    webhook_networks: list[IPv4Network | IPv6Network] = Field(
+        default=[],
+        description="Networks that are not public and that webhooks may reach all the "
+        'same (JSON list, such as ["10.0.0.0/8", "127.0.0.1/32"]).',
+    )
+    smtp_host: str | None = Field(
+        default=None, description="Server that takes e-mail; without one none is sent."
+    )
+    smtp_port: int = Field(default=587, ge=1, le=65535, description="Port of it.")
+    smtp_security: Literal["starttls", "tls", "none"] = Field(
+        default="starttls", description="How the connection to it is kept secret."
+    )
+    smtp_user: str | None = Field(default=None, description="Name to sign in to it.")
+    smtp_password: str | None = Field(default=None, description="Its password.")
+    mail_from: str | None = Field(
+        default=None, description="Sender of e-mail: `Trainyard <trainyard@...>`."
     )
     url: str | None = Field(
         default=None,

@@ -73,7 +73,7 @@ def find_user_by_email(session: Session, email: str) -> User | None:
 def list_names(session: Session, user_ids: Collection[int]) -> dict[int, str]:
     """Returns the sign-in names of those of these users that exist, by number."""
     query = select(User.id, User.email).where(User.id.in_(user_ids))
-    return dict(session.execute(query).tuples().all())
+    return dict(session.execute(query).all())
 
 
 def find_user_by_session_key(session: Session, session_key: str) -> User | None:

@@ -33,6 +33,7 @@ from web.home import blueprint as home
 from web.installation import install
 from web.jobs import routes as jobs
 from web.models import routes as models
+from web.notifications import routes as notifications
 from web.upload_request import UploadRequest
 from web.workers import routes as workers
 
@@ -90,6 +91,7 @@ def create_app(
         models.blueprint,
         workers.blueprint,
         audit.blueprint,
+        notifications.blueprint,
         bokeh_assets,
     ):
         app.register_blueprint(blueprint)

@@ -53,7 +53,7 @@ def register(app: Flask) -> None:
     """Adds the filters and functions to the templates of `app`."""
     app.jinja_env.filters.update(
         filesize=size, ago=ago, duration=duration, percent=percent, stamp=stamp,
-        count=count, phase=phase, number=number, soon=soon,
+        count=count, phase=phase, number=number, soon=soon, until=until,
     )  # fmt: skip
     app.jinja_env.globals.update(
         icon=icon,
@@ -107,6 +107,11 @@ def soon(seconds: float) -> str:
     if seconds < DAY:
         return f"in {seconds // HOUR:.0f} h {seconds % HOUR // MINUTE:.0f} min"
     return f"in {seconds // DAY:.0f} d {seconds % DAY // HOUR:.0f} h"
+
+
+def until(at_ms: int) -> str:
+    """`soon`, for a time in milliseconds."""
+    return soon(max(0.0, at_ms / 1000 - time.time()))
 
 
 def ago(at_ms: int | None) -> Markup:

@@ -1,6 +1,6 @@
-"""What gunicorn serves: the app, with a reconciler thread in each web process.
+"""What gunicorn serves: the app, with reconciler and notifier in each web process.
 
-Importing this module starts that thread; nothing else in the package does.
+Importing this module starts their threads; nothing else in the package does.
 """
 
 import threading
@@ -8,6 +8,7 @@ import threading
 from flask import Flask
 
 from shared.log import configure_logging
+from shared.notifications import notifier
 from shared.reconciler import Reconciler
 from shared.settings import get_settings
 from web.app import create_app
@@ -31,6 +32,13 @@ def start_reconciler(app: Flask) -> threading.Thread:
     return thread
 
 
+def start_notifier(app: Flask) -> None:
+    """Starts the notifier of this process; it ends with the process."""
+    here: Installation = app.extensions["trainyard"]
+    notifier.start(here.database, here.settings, threading.Event())
+
+
 configure_logging(get_settings())
 app = create_app()
 start_reconciler(app)
+start_notifier(app)

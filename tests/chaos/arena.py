@@ -7,7 +7,6 @@ over a Postgres of their own that each party reaches through a network of its ow
 import contextlib
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import threading
 import httpx
 from sqlalchemy import select
 
+from cli.machine import find_free_port
 from shared import queue, user_store, worker_store
 from shared.database import Database, migrate
 from shared.tables import (
@@ -84,7 +84,7 @@ class Arena(Records):
         self.seen_checkpoints = set()
         self._closed = threading.Event()
         self._sampler = threading.Thread(target=self._sample, daemon=True)
-        self.port = _find_free_port()
+        self.port = find_free_port("127.0.0.1")
 
     def start(self):
         """Brings everything up; returns when the web answers and workers wait."""
@@ -313,9 +313,3 @@ def _end_group(process):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
     process.wait(PATIENCE_SECONDS)
-
-
-def _find_free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -1,6 +1,5 @@
 """The web as it is served: gunicorn in a process of its own."""
 
-import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from contextlib import contextmanager
 import httpx
 import psutil
 
+from cli.machine import find_free_port
 from shared.settings import child_environment
 from tests.services import die_with_parent, wait_until
 
@@ -15,7 +15,7 @@ from tests.services import die_with_parent, wait_until
 @contextmanager
 def serve(settings, log_path):
     """Yields (address, process of the one worker)."""
-    port = _free_port()
+    port = find_free_port("127.0.0.1")
     environment = child_environment(
         settings,
         TRAINYARD_DATABASE_URL=settings.database_address,
@@ -47,9 +47,3 @@ def _answers(address):
         return httpx.get(f"{address}/healthz", timeout=5).status_code == 200
     except httpx.HTTPError:
         return False
-
-
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -16,7 +16,8 @@ class AuditQuery(PageQuery):
     """Which lines to list."""
 
     object_type: Text | None = Field(
-        default=None, description="job, dataset, model, user, worker, queue or group."
+        default=None,
+        description="job, dataset, model, user, worker, queue, group, receiver.",
     )
     object_id: Text | None = Field(default=None, description="Its number or name.")
     actor: Text | None = Field(

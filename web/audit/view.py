@@ -10,7 +10,7 @@ from shared.pages import Page
 from shared.tables import Audit
 
 USER = "user"
-TYPES = ("job", "group", "queue", "dataset", "model", "worker", "user")
+TYPES = ("job", "group", "queue", "dataset", "model", "worker", "user", "receiver")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import typer
 from cli.options import Json
 from cli.output import out, print_json, print_table, say
 from cli.records import open_records
-from shared.errors import UserError
+from shared.errors import NotFoundError, UserError
 
 app = typer.Typer()
 users = typer.Typer(help="See users and make links for them.", no_args_is_help=True)
@@ -80,6 +80,35 @@ def list_users(as_json: Json = False) -> None:
                 for row in rows
             ],
         )
+
+
+@users.command("limits")
+def set_limits(
+    email: Email,
+    running: Annotated[
+        int | None, typer.Option("--running", help="Trainings that run at once.")
+    ] = None,
+    waiting: Annotated[
+        int | None, typer.Option("--waiting", help="Jobs that wait at once.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Limit what one user may have; what is left out is as for everybody."""
+    from shared import user_limit_store, user_store
+    from shared.user_limit_store import UserLimits
+
+    limits = UserLimits(running, waiting)
+    with open_records() as (database, _settings), database.transaction() as session:
+        user = user_store.find_user_by_email(session, email)
+        if user is None:
+            raise NotFoundError(f"There is no user {email}.", field="email")
+        user_limit_store.set_limits(session, user.id, limits, actor="local")
+    told = {"email": email, "running": running, "waiting": waiting}
+    if as_json:
+        print_json(told)
+        return
+    words = [f"{told[name] or 'as usual'} {name}" for name in ("running", "waiting")]
+    out.print(f"{email}: {', '.join(words)}.", markup=False)
 
 
 def _hand_over(email: str, role: str | None, *, as_json: bool) -> None:

@@ -61,6 +61,10 @@ def submit(
         datetime | None,
         typer.Option("--not-before", help="Start then at the earliest, local time."),
     ] = None,
+    preemptible: Annotated[
+        bool,
+        typer.Option("--preemptible", help="More urgent jobs may interrupt it."),
+    ] = False,
     key: Annotated[
         str | None,
         typer.Option("--key", help="Idempotency key: the same makes no second job."),
@@ -101,6 +105,7 @@ def submit(
         priority=priority,
         gpu_mem_mb=gpu_memory,
         not_before=not_before.astimezone().isoformat() if not_before else None,
+        preemptible=preemptible or None,
     )
     numbers = [job["id"] for job in submitted["jobs"]]
     if not wait:

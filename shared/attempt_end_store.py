@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from shared import audit_store
 from shared.database import read_clock
 from shared.errors import LostLease
-from shared.job_status import JobStatus, is_terminal
+from shared.job_status import Desired, JobStatus, is_terminal
 from shared.notifications import event_store
 from shared.notifications.event_store import EventKind
 from shared.retry_policy import (
@@ -82,7 +82,8 @@ def end(
     ending = Ending(outcome, charge, permanent, user_failure)
     progressed = _has_progressed(job)
     spent = Counters(job.noprog, job.lost, job.failures, job.attempts, progressed)
-    verdict = decide_end(job.desired, ending, spent, limits)
+    gives_way = job.gives_way_to is not None
+    verdict = decide_end(job.desired, ending, spent, limits, gives_way=gives_way)
     if backoff_ms is None:
         backoff_ms = policy_backoff_ms(ending, verdict, limits)
     why = _explain(session, job, verdict, outcome, reason)
@@ -190,6 +191,8 @@ def _explain(
 def _close_job(session: Session, job: Job, verdict: Verdict, **facts: Any) -> None:
     now, not_before = facts.pop("now"), facts.pop("not_before")
     terminal = is_terminal(verdict.state)
+    if job.gives_way_to is not None and job.desired == Desired.PAUSE:
+        facts |= {"desired": Desired.RUN, "gives_way_to": None}
     session.execute(
         update(Job)
         .where(

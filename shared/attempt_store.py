@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, exists, literal_column, select, update
 from sqlalchemy.orm import Session
 
-from shared import audit_store, queue_pause_store, worker_store
+from shared import audit_store, queue_pause_store, user_limit_store, worker_store
 from shared.attempt_end_store import end, end_left_behind
 from shared.attempt_progress_store import (
     MetricPoint,
@@ -33,7 +33,7 @@ from shared.attempt_result_store import Completed, complete_ingest, complete_tra
 from shared.database import now_ms
 from shared.errors import LostLease
 from shared.job_order_store import CLAIM_ORDER
-from shared.job_status import Desired, JobStatus
+from shared.job_status import Desired, JobKind, JobStatus
 from shared.retry_policy import LOSSES
 from shared.tables import Attempt, Dataset, DatasetVersion, Job, Worker
 
@@ -93,6 +93,7 @@ def claim(
     queues: list[str],
     gpu_mem_mb: int,
     lease_ms: int,
+    max_running_per_user: int | None = None,
 ) -> Claim | None:
     """Takes the best job that waits, or returns None: there is one winner per job.
 
@@ -112,6 +113,8 @@ def claim(
         queues: Values of `jobs.queue` that this slot serves.
         gpu_mem_mb: Memory of its GPU, MiB; 0 without one.
         lease_ms: How long the job is this attempt's without renewal.
+        max_running_per_user: Trainings of one user at once, where an admin has not
+            said otherwise for that user.
     """
     mine = _find_claimed(session, attempt_uuid)
     if mine is not None:
@@ -119,6 +122,7 @@ def claim(
     status = session.scalar(select(Worker.status).where(Worker.id == worker_id))
     if status is not None and status != "active":
         return None
+    full_owners = user_limit_store.list_full_alone(session, max_running_per_user)
     paused = queue_pause_store.list_paused(session)
     queues = [name for name in queues if name not in paused]
     if not queues:
@@ -131,6 +135,7 @@ def claim(
             queues=queues,
             gpu_mem_mb=gpu_mem_mb,
             lease_ms=lease_ms,
+            full_owners=full_owners,
             leaves_own_failures=not worker_store.is_alone(
                 session, worker_id, kinds=kinds, queues=queues
             ),
@@ -190,6 +195,7 @@ def _take_best(
     queues: list[str],
     gpu_mem_mb: int,
     lease_ms: int,
+    full_owners: list[int],
     leaves_own_failures: bool,
 ) -> Job | None:
     # PostgreSQL may run a plain subquery again and take several rows: MATERIALIZED,
@@ -206,6 +212,7 @@ def _take_best(
             Job.queue.in_(queues),
             Job.gpu_mem_mb <= gpu_mem_mb,
             Job.not_before <= now_ms(),
+            *([~_is_held_back(full_owners)] if full_owners else []),
             *([~_just_failed_on(worker_id, lease_ms)] if leaves_own_failures else []),
         )
         .order_by(*CLAIM_ORDER)
@@ -238,6 +245,10 @@ def _take_best(
         .returning(Job)
         .execution_options(synchronize_session=False, populate_existing=True)
     ).one_or_none()
+
+
+def _is_held_back(full_owners: list[int]) -> ColumnElement[bool]:
+    return (Job.kind == JobKind.TRAIN) & Job.owner_id.in_(full_owners)
 
 
 def _just_failed_on(worker_id: int, lease_ms: int) -> ColumnElement[bool]:

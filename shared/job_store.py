@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 
+_GIVING_WAY = (Job.state == JobStatus.RUNNING) & Job.gives_way_to.is_not(None)
 _RETRIED = (JobStatus.FAILED, JobStatus.CANCELLED)
 
 
@@ -90,7 +91,8 @@ def pause(session: Session, job_id: int, *, actor: str) -> str:
     """Sets a queued job aside; a running one saves its state and stops first.
 
     Raises:
-        ConflictError: Unless the job is queued, or running with no other request.
+        ConflictError: Unless the job is queued, or running with no other request of
+            a user's.
         NotFoundError: When there is no such job.
     """
     return _move(
@@ -99,15 +101,18 @@ def pause(session: Session, job_id: int, *, actor: str) -> str:
         actor,
         "pause",
         allowed=(Job.state == JobStatus.QUEUED)
-        | ((Job.state == JobStatus.RUNNING) & (Job.desired == Desired.RUN)),
+        | ((Job.state == JobStatus.RUNNING) & (Job.desired == Desired.RUN))
+        | _GIVING_WAY,
         values={
             "desired": Desired.PAUSE,
+            "gives_way_to": None,
             "state": case(
                 (Job.state == JobStatus.QUEUED, JobStatus.PAUSED), else_=Job.state
             ),
         },
         goal=lambda job: (
             job.desired == Desired.PAUSE
+            and job.gives_way_to is None
             and job.state in {JobStatus.PAUSED, JobStatus.RUNNING}
         ),
     )
@@ -120,7 +125,11 @@ def resume(session: Session, job_id: int, *, actor: str) -> str:
         ConflictError: Unless the job is paused or pausing.
         NotFoundError: When there is no such job.
     """
-    pausing = (Job.state == JobStatus.RUNNING) & (Job.desired == Desired.PAUSE)
+    pausing = (
+        (Job.state == JobStatus.RUNNING)
+        & (Job.desired == Desired.PAUSE)
+        & Job.gives_way_to.is_(None)
+    )
     promise_store.forget(session, (Job.id == job_id) & (Job.state == JobStatus.PAUSED))
     return _move(
         session,
@@ -134,6 +143,7 @@ def resume(session: Session, job_id: int, *, actor: str) -> str:
                 (Job.state == JobStatus.PAUSED, JobStatus.QUEUED), else_=Job.state
             ),
             "not_before": 0,
+            "gives_way_to": None,
         },
         goal=lambda job: (
             job.desired == Desired.RUN
@@ -188,6 +198,7 @@ def retry(
         "state": JobStatus.QUEUED,
         "desired": Desired.RUN,
         "not_before": 0,
+        "gives_way_to": None,
         "place": 0,
         "fair_rank": next_fair_rank(
             session, job.owner_id, job.kind, job.queue, job.priority

@@ -40,6 +40,7 @@ class NewJob:
         gpu_mem_mb: Memory that its GPU must have, MiB.
         not_before: When it may start at the earliest, in milliseconds since 1970.
         parent_id: The job that this one trains again.
+        preemptible: It may be stopped for a more urgent one, and goes on later.
     """
 
     owner_id: int
@@ -56,13 +57,16 @@ class NewJob:
     gpu_mem_mb: int = 0
     not_before: int = 0
     parent_id: int | None = None
+    preemptible: bool = False
 
     def asked(self) -> dict[str, Any]:
         """Returns what makes this request another one than that of another job."""
         names = ("kind", "spec", "dataset_id", "model_id", "queue", "priority")
         asked = {name: getattr(self, name) for name in (*names, "gpu_mem_mb")}
-        # Only where it is used: requests from before it was there keep their digests.
-        return asked | ({"not_before": self.not_before} if self.not_before else {})
+        # Only where they are used: requests from before they were there keep their
+        # digests.
+        later = {"not_before": self.not_before, "preemptible": self.preemptible}
+        return asked | {name: value for name, value in later.items() if value}
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,7 @@ def _insert(
             {
                 **job.asked(),
                 "not_before": job.not_before,
+                "preemptible": job.preemptible,
                 "owner_id": job.owner_id,
                 "title": job.title,
                 "group_key": job.group_key,

@@ -22,12 +22,18 @@ class QueueOutlook:
     Args:
         database: Of the installation.
         clock: Monotonic seconds.
+        max_running_per_user: The installation's setting.
     """
 
     def __init__(
-        self, database: Database, clock: Callable[[], float] = time.monotonic
+        self,
+        database: Database,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        max_running_per_user: int | None = None,
     ) -> None:
         self._database = database
+        self._max_running_per_user = max_running_per_user
         self._clock = clock
         self._lock = threading.Lock()
         self._expected: dict[int, Expected] = {}
@@ -54,13 +60,16 @@ class QueueOutlook:
             if self._clock() >= self._learn_at:
                 self._durations = Durations(queue_outlook_store.list_finished(session))
                 self._learn_at = self._clock() + LEARN_SECONDS
-            waiting = queue_outlook_store.list_waiting(session)
+            allowances = queue_outlook_store.list_allowances(
+                session, self._max_running_per_user, self._durations
+            )
+            waiting = queue_outlook_store.list_waiting(session, allowances.keys())
             takers = queue_outlook_store.list_takers(session, self._durations)
             numbers = {job.job_id for job in waiting}
             known = {n: w for n, w in self._work.items() if n in numbers}
             news = queue_outlook_store.read_work(session, numbers - known.keys())
             self._work = known | news
-        return expect_starts(waiting, takers, self._tell_seconds, now)
+        return expect_starts(waiting, takers, self._tell_seconds, now, allowances)
 
     def _tell_seconds(self, job: Waiting, taker: Taker) -> float | None:
         whole = self._durations.estimate(self._work.get(job.job_id), taker.worker_id)

@@ -1,26 +1,32 @@
 """What the outlook of the queue reads: who waits, who works, what took how long."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from math import inf
 from typing import Any
 
-from sqlalchemy import case, select
+from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session, aliased
 
-from shared import worker_store
+from shared import user_limit_store, worker_store
 from shared.database import read_clock
-from shared.expected_starts import Taker, Waiting
+from shared.expected_starts import Allowance, Taker, Waiting
 from shared.job_duration import Durations, Finished, Work, measure_work
 from shared.job_order_store import CLAIM_ORDER
 from shared.job_status import Desired, JobKind, JobStatus
 from shared.sql_dialect import in_parts
-from shared.tables import Attempt, DatasetVersion, Job, PausedQueue, Worker
+from shared.tables import Attempt, DatasetVersion, Job, PausedQueue, User, Worker
 
 LOOKED_BACK = 300  # finished trainings that durations are told from
 OTHERS_LOOKED_BACK = 30  # finished jobs of other kinds
 
 
-def list_waiting(session: Session) -> list[Waiting]:
-    """Returns every queued job of an open queue in the order of its claim."""
+def list_waiting(session: Session, limited: Collection[int] = ()) -> list[Waiting]:
+    """Returns every queued job of an open queue in the order of its claim.
+
+    Args:
+        session: Any session.
+        limited: Users whose running trainings are limited.
+    """
     rows = session.execute(
         select(
             Job.id,
@@ -29,6 +35,7 @@ def list_waiting(session: Session) -> list[Waiting]:
             Job.gpu_mem_mb,
             Job.not_before,
             case((Job.last_step > 0, Job.running_ms / 1000.0), else_=0.0),
+            Job.owner_id,
         )
         .where(
             Job.state == JobStatus.QUEUED,
@@ -37,7 +44,29 @@ def list_waiting(session: Session) -> list[Waiting]:
         )
         .order_by(*CLAIM_ORDER)
     )
-    return [Waiting(*row) for row in rows]
+    return [
+        Waiting(*told, owner if owner in limited and told[1] == JobKind.TRAIN else None)
+        for *told, owner in rows
+    ]
+
+
+def list_allowances(
+    session: Session, usual_running: int | None, durations: Durations
+) -> dict[int, Allowance]:
+    """Returns what users may have running whose trainings are limited."""
+    if not user_limit_store.is_any_limited(session, usual_running):
+        return {}
+    now = read_clock(session)
+    limits = session.execute(
+        select(User.id, func.coalesce(User.max_running, usual_running).label("most"))
+    )
+    found = {row.id: Allowance(row.most, []) for row in limits if row.most is not None}
+    for row in session.execute(_running().where(Job.kind == JobKind.TRAIN)):
+        if row.owner_id in found:
+            left = _tell_left(row, durations, now)
+            ends_at = inf if left is None else now + 1000 * left
+            found[row.owner_id].ends.append(ends_at)
+    return found
 
 
 def read_work(session: Session, job_ids: Iterable[int]) -> dict[int, Work | None]:
@@ -114,6 +143,7 @@ def _running() -> Any:
     return (
         _with_work()
         .add_columns(
+            Job.owner_id,
             Job.worker_id,
             Job.desired,
             Job.running_ms,

@@ -10,7 +10,7 @@ from shared.database import now_ms
 from shared.errors import UserError
 from shared.job_status import Desired, JobStatus
 from shared.job_submit_store import DEFAULT_QUEUE
-from shared.sql_dialect import insert
+from shared.sql_dialect import insert, wait_for_claims
 from shared.tables import Job, PausedQueue, Worker
 from shared.worker_store import GONE
 
@@ -59,9 +59,7 @@ def list_queues(session: Session) -> list[QueueState]:
     for queues in session.scalars(select(Worker.queues).where(Worker.status != GONE)):
         for queue in queues:
             served[queue] = served.get(queue, 0) + 1
-    since = dict(
-        session.execute(select(PausedQueue.name, PausedQueue.paused_at)).all()
-    )
+    since = dict(session.execute(select(PausedQueue.name, PausedQueue.paused_at)).all())
     return [
         QueueState(
             name=name,
@@ -95,6 +93,8 @@ def pause(
             f"A queue's name has 1 to {LONGEST_NAME} characters. Received: {name!r}.",
             field="queue",
         )
+    # A claim that has read the queues before may still take a job from this one.
+    wait_for_claims(session, alone=True)
     paused = session.execute(
         insert(session, PausedQueue)
         .values(name=name, paused_at=now_ms(), paused_by=actor)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.orm import Session
 
+from shared import user_limit_store
 from shared.attempt_progress_store import FINAL
 from shared.database import now_ms, read_clock
 from shared.dataset_store import find_uploads
@@ -98,8 +99,11 @@ def stands_still(session: Session, job: RunningJob) -> bool:
     return found.one_or_none() is not None
 
 
-def count_claimable(session: Session, kinds: list[str]) -> int:
-    """Returns how many jobs of `kinds` wait in open queues and are due."""
+def count_claimable(
+    session: Session, kinds: list[str], max_running_per_user: int | None = None
+) -> int:
+    """Returns how many jobs of `kinds` wait in open queues and may start now."""
+    full_owners = user_limit_store.list_full(session, max_running_per_user)
     return session.execute(
         select(func.count())
         .select_from(Job)
@@ -109,6 +113,7 @@ def count_claimable(session: Session, kinds: list[str]) -> int:
             Job.kind.in_(kinds),
             Job.not_before <= now_ms(),
             Job.queue.not_in(select(PausedQueue.name)),
+            (Job.kind != JobKind.TRAIN) | Job.owner_id.not_in(full_owners),
         )
     ).scalar_one()
 

@@ -5,11 +5,12 @@ each action is one conditional write, so a second one finds nothing to do. One s
   1. Reap attempts whose lease ran out (the double condition below).
   2. End jobs that have used up their time.
   3. Take slots out of service that fail every job.
-  4. Ring for jobs that wait while workers idle.
-  5. Write down when new jobs are expected to start, so that it can be compared.
-  6. Tell of jobs that no worker takes.
-  7. Collect garbage on shared storage, every ten minutes.
-  8. Check the invariants, every minute; a violation is an error in the log, and is
+  4. Ask jobs to give way to more urgent ones.
+  5. Ring for jobs that wait while workers idle.
+  6. Write down when new jobs are expected to start, so that it can be compared.
+  7. Tell of jobs that no worker takes.
+  8. Collect garbage on shared storage, every ten minutes.
+  9. Check the invariants, every minute; a violation is an error in the log, and is
      never repaired in silence.
 """
 
@@ -22,7 +23,14 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy.orm import Session
 
-from shared import attempt_store, promise_store, queue, reconcile_store, worker_store
+from shared import (
+    attempt_store,
+    preemption_store,
+    promise_store,
+    queue,
+    reconcile_store,
+    worker_store,
+)
 from shared.artifacts import Storage
 from shared.database import Database
 from shared.errors import LostLease, RetryableError
@@ -138,7 +146,9 @@ class Reconciler:
         self._settings = settings
         self._clock = clock
         self._reaper = Reaper(settings.lease_seconds, clock)
-        self._outlook = QueueOutlook(database, clock)
+        self._outlook = QueueOutlook(
+            database, clock, max_running_per_user=settings.max_running_per_user
+        )
         self._stuck_at = clock()
         self._garbage_at = clock()
         self._check_at = clock()
@@ -156,6 +166,7 @@ class Reconciler:
             self._reap,
             self._end_overdue,
             self._quarantine,
+            self._make_way,
             self._ring,
             self._promise,
             self._tell_stuck,
@@ -264,11 +275,22 @@ class Reconciler:
             )
             log.error("worker_quarantined", worker=name)
 
+    def _make_way(self) -> None:
+        asked = self._database.tx(
+            lambda session: preemption_store.make_way(
+                session, self._settings.max_running_per_user, actor=ACTOR
+            )
+        )
+        if asked:
+            log.info("jobs_give_way", job_ids=asked)
+
     def _ring(self) -> None:
         for name in queue.QUEUES:
             kinds = queue.kinds_of(name)
             with self._database.reading() as session:
-                waiting = reconcile_store.count_claimable(session, kinds)
+                waiting = reconcile_store.count_claimable(
+                    session, kinds, self._settings.max_running_per_user
+                )
                 idle = worker_store.count_idle(session, kinds)
             wanted = min(waiting, idle)
             if not wanted:

@@ -89,12 +89,18 @@ class Verdict:
 
 
 def decide_end(
-    desired: str, ending: Ending, spent: Counters, limits: Limits
+    desired: str,
+    ending: Ending,
+    spent: Counters,
+    limits: Limits,
+    *,
+    gives_way: bool = False,
 ) -> Verdict:
     """Returns what becomes of a running job whose attempt ended so.
 
     The user's wish comes first (cancel, then pause), then permanent errors, then the
-    budgets; whatever is left is tried again.
+    budgets; whatever is left is tried again. A job that was asked to pause for a more
+    urgent one (`gives_way`) is nobody's to resume: it waits for its next turn.
     """
     noprog, lost, failures = spent.noprog, spent.lost, spent.failures
     if ending.charge and not spent.progressed:
@@ -106,7 +112,7 @@ def decide_end(
     state, why = JobStatus.QUEUED, None
     if desired == Desired.CANCEL:
         state = JobStatus.CANCELLED
-    elif desired == Desired.PAUSE:
+    elif desired == Desired.PAUSE and not gives_way:
         state = JobStatus.PAUSED
     elif ending.permanent:
         state = JobStatus.FAILED

@@ -187,6 +187,18 @@ class Settings(BaseSettings):
     max_job_hours: float = Field(
         default=168, gt=0, description="Longest total running time of one job, hours."
     )
+    max_running_per_user: int | None = Field(
+        default=None,
+        ge=1,
+        description="Trainings of one user that may run at once, unless an admin says "
+        "otherwise for that user.",
+    )
+    max_waiting_per_user: int | None = Field(
+        default=None,
+        ge=1,
+        description="Jobs of one user that may wait at once, unless an admin says "
+        "otherwise for that user.",
+    )
     webhook_networks: list[IPv4Network | IPv6Network] = Field(
         default=[],
         description="Networks that are not public and that webhooks may reach all the "

@@ -17,6 +17,7 @@ from sqlalchemy import (
     MetaData,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -58,6 +59,8 @@ class User(Base):
     active: Mapped[bool] = mapped_column(default=True)
     session_key: Mapped[str] = mapped_column(unique=True)  # changed to end sessions
     created_at: Mapped[int]
+    max_running: Mapped[int | None]  # trainings at once; null: the installation's
+    max_waiting: Mapped[int | None]  # queued jobs; null: the installation's
     __table_args__ = (NEVER_REUSE_IDS,)
 
 
@@ -173,6 +176,8 @@ class Job(Base):
     ended_at: Mapped[int | None]
     # Among jobs of one priority and rank; 0 until somebody moves the job.
     place: Mapped[int] = mapped_column(default=0, server_default="0")
+    preemptible: Mapped[bool] = mapped_column(default=False, server_default=false())
+    gives_way_to: Mapped[int | None]  # the job for which it was asked to stop
     __table_args__ = (
         UniqueConstraint("owner_id", "idempotency_key"),
         Index("ix_jobs_state", "state", "id"),

@@ -33,6 +33,7 @@ STATE_LOOKS = {  # state as shown -> (Bootstrap colour, icon)
     "cancelling": ("warning", "x-octagon"),
     "pausing": ("warning", "pause-fill"),
     "finishing": ("info", "flag-fill"),
+    "giving way": ("warning", "pause-fill"),
     "paused": ("warning", "pause-fill"),
     "succeeded": ("success", "check-lg"),
     "failed": ("danger", "exclamation-triangle-fill"),
@@ -160,10 +161,12 @@ def phase(name: str | None) -> str:
     return PHASES.get(name or "", name or "")
 
 
-def shown_state(state: str, desired: str) -> str:
+def shown_state(state: str, desired: str, gives_way_to: int | None = None) -> str:
     """What the page calls a job's state: a running one may be about to stop."""
     if state != JobStatus.RUNNING:
         return state
+    if gives_way_to is not None:
+        return "giving way"
     return {
         Desired.CANCEL: "cancelling",
         Desired.PAUSE: "pausing",

@@ -22,9 +22,8 @@ class Installation:
 
 def install(app: Flask, settings: Settings, database: Database) -> Installation:
     """Puts the installation into `app`, and returns it."""
-    installation = Installation(
-        settings, database, Storage(settings.storage), QueueOutlook(database)
-    )
+    outlook = QueueOutlook(database, max_running_per_user=settings.max_running_per_user)
+    installation = Installation(settings, database, Storage(settings.storage), outlook)
     app.extensions["trainyard"] = installation
     return installation
 

@@ -191,6 +191,7 @@ class SlotLoop:
                     queues=self._queues,
                     gpu_mem_mb=self._place.slot.gpu_mem_mb,
                     lease_ms=int(self._place.settings.lease_seconds * 1000),
+                    max_running_per_user=self._place.settings.max_running_per_user,
                 ),
                 patience_seconds=CLAIM_PATIENCE_SECONDS,
             )

@@ -20,6 +20,9 @@ from shared import (
     worker_store,
 )
 from shared.attempt_progress_store import MetricPoint
+from shared.notifications import receiver_store
+from shared.notifications.delivery_store import Answer, record_try, take_due
+from shared.notifications.event_store import Channel, EventKind, announce_test
 from shared.presets import build_training_spec
 
 PASSWORD = "a long enough phrase"
@@ -57,6 +60,27 @@ class Rows:
                 s, name=name, host="host", slot="cpu", kinds=list(kinds),
                 queues=["default"], facts={"cores": 2, "memory": "4 GiB"}, **more,
             )  # fmt: skip
+
+    def receiver(self, owner_id, address, tries=(503, 200)):
+        """A webhook to which two events were sent; one of them waits for its next try.
+
+        Returns its number. Make it before other receivers and their events.
+        """
+        with self.database.transaction() as s:
+            receiver = receiver_store.add(
+                s, owner_id=owner_id, channel=Channel.WEBHOOK, address=address,
+                kinds=[EventKind.FINISHED], everyones=False,
+            )  # fmt: skip
+            announce_test(s, receiver)
+        for status in tries:
+            with self.database.transaction() as s:
+                (due,) = take_due(s, Channel.WEBHOOK, limit=1, hold_ms=0)
+                record_try(s, due, Answer(status == 200, "told", status, 12), 0)
+        with self.database.transaction() as s:
+            announce_test(s, receiver)
+            (due,) = take_due(s, Channel.WEBHOOK, limit=1, hold_ms=0)
+            record_try(s, due, Answer(False, "Service unavailable", 503, 9), 600)
+        return receiver.id
 
     def reading(self, owner_id, name="cells"):
         """A dataset whose ingest waits; returns (dataset, job)."""

@@ -42,6 +42,7 @@ def site(settings, app, rows, tmp_path):
     rows.run(rows.job(owner, dataset, "running", group_key="g"))  # job 3
     rows.fail(rows.job(owner, dataset, "failed"))
     rows.reading(owner, "being read")
+    rows.receiver(owner, "https://hooks.example.org/trainyard")  # 1
     waiting = [rows.job(owner, dataset, name) for name in ("first", "second", "third")]
     with rows.database.transaction() as s:
         for job in waiting:  # 6 to 8, behind what tests submit
@@ -79,7 +80,7 @@ PAGES = (
     "/jobs", "/jobs/queue", "/jobs/queue/promised", "/jobs/new", "/jobs/2", "/jobs/3",
     "/jobs/4", "/jobs/2/delete", "/groups/g", "/datasets", "/datasets/1",
     "/datasets/add", "/models", "/models/solar%20cells", "/models/solar%20cells/1",
-    "/workers", "/users", "/audit", "/account",
+    "/workers", "/users", "/audit", "/account", "/notifications", "/notifications/1",
 )  # fmt: skip
 CHARTS = {
     "/jobs/2": "chart-loss",

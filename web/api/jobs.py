@@ -86,6 +86,7 @@ def submit_jobs(
             priority=body.priority,
             gpu_mem_mb=body.gpu_mem_mb,
             not_before=body.not_before,
+            preemptible=body.preemptible,
         ),
     )
     with here.database.reading() as session:

@@ -186,6 +186,8 @@ class JobOut(BaseModel):
     attempts: int
     last_step: int
     priority: int
+    preemptible: bool = Field(description="It may be stopped for a more urgent one.")
+    gives_way_to: int | None = Field(description="The job for which it stops now.")
     reason: str | None
     failure_code: str | None
     result: dict[str, Any] | None

@@ -66,6 +66,10 @@ class JobsRequest(Strict):
     not_before: AwareDatetime | None = Field(
         default=None, description="Start at this time at the earliest, with its zone."
     )
+    preemptible: bool = Field(
+        default=False,
+        description="They may be stopped for more urgent ones, and go on later.",
+    )
 
     @model_validator(mode="after")
     def _one_kind_of_spec(self) -> "JobsRequest":

@@ -12,11 +12,13 @@ from flask_security.decorators import auth_required
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
-from shared import audit_store, user_store
+from shared import audit_store, user_limit_store, user_store
 from shared.errors import ConflictError, UserError
+from shared.user_limit_store import UserLimits
 from web.auth.datastore import ROLES
 from web.auth.names import require_email
 from web.auth.sign_in import current_account
+from web.error_pages import status_of
 from web.installation import get_database, get_installation
 from web.paging import cut_page
 from web.permissions import admins_only
@@ -119,6 +121,53 @@ def set_active(user_id: int) -> Response:
     get_database().tx(write)
     flash("The user may sign in." if active else "The user is shut out.", "success")
     return redirect(url_for("users.index"))
+
+
+@blueprint.route("/<int:user_id>/limits", methods=["GET", "POST"])
+def limits(user_id: int) -> str | tuple[str, int] | Response:
+    """Shows and changes how much a user may have running and waiting."""
+    problem = None
+    if request.method == "POST":
+        try:
+            _set_limits(user_id)
+        except UserError as error:
+            problem = error
+        else:
+            flash("The limits are changed.", "success")
+            return redirect(url_for("users.index"))
+    with get_database().reading() as session:
+        user = user_store.get_user(session, user_id)
+    settings = get_installation().settings
+    page = render_template(
+        "auth/limits.html",
+        user=user,
+        usual_running=settings.max_running_per_user,
+        usual_waiting=settings.max_waiting_per_user,
+        problem=problem,
+        most=user_limit_store.MOST,
+    )
+    return page if problem is None else (page, status_of(problem))
+
+
+def _set_limits(user_id: int) -> None:
+    wanted = UserLimits(_read_limit("running"), _read_limit("waiting"))
+    get_database().tx(
+        lambda session: user_limit_store.set_limits(
+            session, user_id, wanted, actor=current_account().actor
+        )
+    )
+
+
+def _read_limit(name: str) -> int | None:
+    text = request.form.get(name, "").strip()
+    if not text:
+        return None
+    if not text.isascii() or not text.isdecimal():
+        raise UserError(
+            f"`{name}` must be a whole number, or empty. Received: {text[:40]!r}.",
+            field=name,
+        )
+    return int(text)
 
 
 def _refuse_self(user_id: int) -> None:

@@ -75,6 +75,8 @@ def list_asks(job: Job) -> list[Ask]:
 def _list_running_asks(job: Job) -> list[Ask]:
     if job.desired == Desired.CANCEL:
         return []
+    if job.gives_way_to is not None:
+        return [PAUSE, CANCEL]
     if job.desired == Desired.PAUSE:
         return [RESUME, CANCEL]
     if job.desired == Desired.FINISH:

@@ -21,6 +21,7 @@ from shared import (
     job_store,
     model_store,
     queue,
+    user_limit_store,
     worker_store,
 )
 from shared.errors import ConflictError, UserError
@@ -28,6 +29,7 @@ from shared.job_status import JobKind
 from shared.job_submit_store import DEFAULT_QUEUE
 from shared.tables import Dataset, DatasetVersion, Model
 from shared.training_spec import TrainingSpec
+from shared.user_limit_store import UserLimits
 from web.auth.datastore import Account
 from web.datasets.names import MAX_CHARACTERS, clean_name, name_from_text
 from web.installation import Installation
@@ -65,6 +67,7 @@ class Request:
         gpu_mem_mb: Memory that a worker's GPU must have, MiB; 0 takes any worker.
         not_before: When they may start at the earliest; None: at once.
         parent_id: The job that this one trains again.
+        preemptible: They may be stopped for more urgent ones, and go on later.
     """
 
     dataset_ids: list[int]
@@ -76,6 +79,7 @@ class Request:
     gpu_mem_mb: int = 0
     not_before: datetime | None = None
     parent_id: int | None = None
+    preemptible: bool = False
 
     def count_jobs(self) -> int:
         """Returns how many jobs it makes."""
@@ -107,6 +111,7 @@ def submit(here: Installation, account: Account, request: Request) -> Submission
             something else.
     """
     _validate(request)
+    usual = UserLimits(waiting=here.settings.max_waiting_per_user)
     key = request.key or secrets.token_urlsafe(16)
     group_key = hashlib.sha256(f"{account.id}:{key}".encode()).hexdigest()[:20]
 
@@ -127,6 +132,7 @@ def submit(here: Installation, account: Account, request: Request) -> Submission
             ],
         )
         created = sum(one.created for one in made)
+        user_limit_store.require_room(session, account.id, usual, created)
         if created:
             audit_store.record(
                 session, account.actor, "jobs_submitted", "group", group_key,
@@ -240,6 +246,7 @@ def _make_job(  # noqa: PLR0917 - of whom, what, where: read in this order
         if request.not_before
         else 0,
         parent_id=request.parent_id,
+        preemptible=request.preemptible,
     )
 
 

@@ -69,7 +69,7 @@ def make_row(job: Job) -> JobRow:
         kind=job.kind,
         title=job.title,
         state=job.state,
-        shown=shown_state(job.state, job.desired),
+        shown=shown_state(job.state, job.desired, job.gives_way_to),
         owner_id=job.owner_id,
         owner=job.owner.email,
         group_key=job.group_key,

@@ -1,6 +1,7 @@
 """What the outlook of the queue reads: who waits, who works, what took how long."""
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -44,10 +45,7 @@ def list_waiting(session: Session, limited: Collection[int] = ()) -> list[Waitin
         )
         .order_by(*CLAIM_ORDER)
     )
-    return [
-        Waiting(*told, owner if owner in limited and told[1] == JobKind.TRAIN else None)
-        for *told, owner in rows
-    ]
+    return [_make_waiting(row, limited) for row in rows]
 
 
 def list_allowances(
@@ -107,6 +105,12 @@ def list_takers(session: Session, durations: Durations) -> list[Taker]:
         if left is not None:
             takers.append(_make_taker(worker, now + round(1000 * left)))
     return takers
+
+
+def _make_waiting(row: Any, limited: Collection[int]) -> Waiting:
+    job = Waiting(*row[:-1])
+    held_back = row.owner_id in limited and row.kind == JobKind.TRAIN
+    return replace(job, owner_id=row.owner_id) if held_back else job
 
 
 def _with_work() -> Any:

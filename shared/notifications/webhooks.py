@@ -133,7 +133,7 @@ def _send(
     with (
         httpcore.ConnectionPool(network_backend=_Guard(networks, deadline)) as pool,
         pool.stream(
-            "POST", address, headers=headers, content=body,
+            "POST", address, headers=[*headers.items()], content=body,
             extensions={"timeout": limits},
         ) as response,
     ):  # fmt: skip

@@ -2,7 +2,13 @@
 
 import random
 
-from shared.expected_starts import Expected, Taker, Waiting, expect_starts
+from shared.expected_starts import (
+    Allowance,
+    Expected,
+    Taker,
+    Waiting,
+    expect_starts,
+)
 
 NOW = 1_000_000
 
@@ -134,3 +140,50 @@ def play_plainly(jobs, takers, seconds):
         else:
             del free[taker.worker_id]
     return expected
+
+
+# Owners who are limited
+
+
+def owned(number, owner_id, **facts):
+    return Waiting(number, "train", "default", owner_id=owner_id, **facts)
+
+
+def test_who_may_have_one_running_starts_one_after_the_other():
+    jobs = [owned(0, 7), owned(1, 7), Waiting(2, "train", "default")]
+
+    expected = expect_starts(
+        jobs, [taker(1), taker(2)], ten_seconds, NOW, {7: Allowance(1, [])}
+    )
+
+    assert times(expected) == {0: (0, 10), 2: (0, 10), 1: (10, 20)}
+
+
+def test_what_runs_already_counts():
+    ends = [NOW + 4_000.5, NOW + 30_000, NOW - 1]
+
+    expected = expect_starts(
+        [owned(0, 7), owned(1, 7)], [taker(1), taker(2)], ten_seconds, NOW,
+        {7: Allowance(2, ends)},
+    )  # fmt: skip
+
+    assert times(expected) == {0: (4.001, 14.001), 1: (14.001, 24.001)}
+
+
+def test_behind_a_job_that_may_take_any_time_nobody_can_tell():
+    expected = expect_starts(
+        [owned(0, 7), owned(1, 7)], [taker(1), taker(2)], lambda *_: None, NOW,
+        {7: Allowance(1, [])},
+    )  # fmt: skip
+
+    assert times(expected) == {0: (0, None)}
+
+
+def test_a_wait_for_room_and_for_a_time_is_the_longer_of_both():
+    jobs = [owned(0, 7), owned(1, 7, not_before=NOW + 25_000)]
+
+    expected = expect_starts(
+        jobs, [taker(1), taker(2)], ten_seconds, NOW, {7: Allowance(1, [])}
+    )
+
+    assert times(expected) == {0: (0, 10), 1: (25, 35)}

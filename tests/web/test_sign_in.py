@@ -137,6 +137,30 @@ def test_an_admin_cannot_shut_themselves_out(root):
     assert root.send(page, "/users", active="").status_code == 400
 
 
+def test_an_admin_limits_what_a_user_may_have(root, ana, rows):
+    path = f"/users/{ana.user_id}/limits"
+
+    root.send(path, path, running="2", waiting="")
+
+    html = root.get(path).text
+    assert 'name="running" inputmode="numeric" value="2"' in html
+    assert 'name="waiting" inputmode="numeric" value=""' in html
+    assert ana.get(path).status_code == 403
+    with rows.database.reading() as s:
+        assert user_store.get_user(s, ana.user_id).max_running == 2
+
+
+@pytest.mark.parametrize("value", ["0", "two", "-1", "1.5", "9" * 30])
+def test_an_odd_limit_is_named_and_kept_in_its_field(root, ana, value):
+    path = f"/users/{ana.user_id}/limits"
+
+    answer = root.send(path, path, running=value)
+
+    assert answer.status_code == 400
+    assert "`running` must be" in answer.text
+    assert f'value="{value}"' in answer.text
+
+
 def test_cookies_and_headers_are_strict(person):
     answer = person.get("/sign-in")
 

@@ -317,3 +317,29 @@ def test_numbers_that_no_row_has_are_not_found(ana):
     answer = ana.send("/jobs/new", "/jobs/new", **values)
 
     assert answer.status_code == 404
+
+
+def test_more_than_may_wait_is_refused_and_nothing_is_kept(app, ana, rows, api):
+    here = app.extensions["trainyard"]
+    more = {"max_waiting_per_user": 3}
+    object.__setattr__(here, "settings", here.settings.model_copy(update=more))
+    rows.dataset(ana.user_id)
+    ask = api(ana.user_id)
+    body = {"datasets": ["cells"], "spec": {"sweep": {"grid": {"seed": [1, 2, 3]}}}}
+
+    assert ask("POST", "/jobs", json=body).status_code == 201
+    refused = ask("POST", "/jobs", json=body)
+
+    assert refused.status_code == 409
+    assert "3 jobs waiting" in refused.json["detail"]
+    assert ask("GET", "/jobs?kind=train").json["total"] == 3
+
+
+def test_a_preemptible_job_says_so(ana, rows, api):
+    rows.dataset(ana.user_id)
+    ask = api(ana.user_id)
+
+    made = ask("POST", "/jobs", json={"datasets": ["cells"], "preemptible": True})
+
+    job = ask("GET", f"/jobs/{made.json['jobs'][0]['id']}").json
+    assert (job["preemptible"], job["gives_way_to"]) == (True, None)

@@ -35,7 +35,7 @@ from shared.artifacts import Storage
 from shared.database import Database
 from shared.errors import LostLease, RetryableError
 from shared.garbage import collect_garbage
-from shared.notifications.stuck_jobs import announce_stuck
+from shared.notifications.stuck_job_store import announce_stuck
 from shared.queue_outlook import QueueOutlook
 from shared.reconcile_store import RunningJob
 from shared.settings import Settings

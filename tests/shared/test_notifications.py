@@ -19,7 +19,7 @@ from shared.database import Database
 from shared.notifications import delivery_store, receiver_store, webhooks
 from shared.notifications.event_store import Channel, EventKind, announce_test
 from shared.notifications.notifier import Notifier
-from shared.notifications.stuck_jobs import announce_stuck
+from shared.notifications.stuck_job_store import announce_stuck
 from shared.notifications.tables import Delivery, DeliveryTry, Event, Receiver
 from shared.settings import Settings
 from shared.tables import Job

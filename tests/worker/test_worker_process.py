@@ -96,6 +96,29 @@ class TestKills:
         assert fleet.shop.weights(job_id) == expected
 
 
+class TestPreemption:
+    def test_a_job_gives_way_to_an_urgent_one_and_goes_on(self, fleet):
+        expected = straight_run(fleet, steps=100)
+        humble = fleet.shop.submit(
+            steps=100, step_seconds=0.05, row={"preemptible": True}
+        )
+        fleet.start_worker()
+        fleet.start_reconciler()
+        fleet.wait_for_step(humble)
+
+        urgent = fleet.shop.submit(steps=5, row={"priority": 9})
+        fleet.wait_for_state(urgent, "succeeded")
+        fleet.wait_for_state(humble, "succeeded")
+
+        first, second = fleet.shop.attempts(humble)
+        (between,) = fleet.shop.attempts(urgent)
+        assert (first.outcome, first.charged) == ("paused", False)
+        assert first.ended_at <= between.started_at <= between.ended_at
+        assert between.ended_at <= second.started_at
+        assert second.start_step >= 10
+        assert fleet.shop.weights(humble) == expected
+
+
 class TestBroker:
     def test_kick_starts_a_job_without_waiting_for_the_next_look(self, make_fleet):
         fleet = make_fleet(idle_poll_seconds=60)

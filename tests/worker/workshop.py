@@ -95,12 +95,14 @@ class Workshop:
         }
         return Workplace(**(facts | changes))
 
-    def submit(self, *, steps=20, **training):
+    def submit(self, *, steps=20, row=None, **training):
+        """Submits a toy training; `row` has further columns of its job."""
         return self._submit(
             "train",
             {"training": {"steps": steps, **training}, "model_name": "parts"},
             dataset_version_id=1,
             model_id=1,
+            **(row or {}),
         )
 
     def submit_ingest(self, **spec):

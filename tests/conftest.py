@@ -8,6 +8,7 @@ import pytest
 import structlog
 
 from shared.database import Database, migrate
+from tests.memory_folder import make_memory_folder
 from tests.services import Broker, PostgresServer
 
 # As every process of ours does it. Unconfigured, the log draws each traceback with all
@@ -51,13 +52,9 @@ def postgres_template(postgres):
 
 @pytest.fixture(scope="session")
 def sqlite_folder():
-    """A folder in memory where there is one: SQLite waits for the disk at each commit.
-
-    Measured on a busy machine: 2 to 10 times the time of a test is that wait.
-    """
-    memory = Path("/dev/shm")
-    folder = tempfile.mkdtemp(prefix="ty-sq-", dir=memory if memory.is_dir() else None)
-    yield Path(folder)
+    """A folder in memory: SQLite waits for the disk at each commit."""
+    folder = make_memory_folder("sqlite")
+    yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -8,7 +8,6 @@ import json
 import random
 import shutil
 import sys
-import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -17,6 +16,7 @@ from tests.chaos import matrix, oplog, oracles
 from tests.chaos.arena import Arena
 from tests.chaos.records import KERAS, TOY
 from tests.chaos.rows import CannotInject
+from tests.memory_folder import make_memory_folder
 
 SETTLE_SECONDS = {TOY: 90, KERAS: 300}
 LOG_LINES = 15
@@ -24,11 +24,8 @@ LOG_LINES = 15
 
 def main():
     batch = json.load(sys.stdin)
-    memory = Path("/dev/shm")
-    parent = tempfile.mkdtemp(
-        prefix="ty-chaos-", dir=memory if memory.is_dir() else None
-    )
-    folder = Path(parent) / "arena"
+    parent = make_memory_folder("chaos")
+    folder = parent / "arena"
     arena = Arena(folder, batch["kind"], batch["engine"])
     is_fine = False
     try:

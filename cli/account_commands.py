@@ -86,24 +86,33 @@ def list_users(as_json: Json = False) -> None:
 def set_limits(
     email: Email,
     running: Annotated[
-        int | None, typer.Option("--running", help="Trainings that run at once.")
+        int | None,
+        typer.Option("--running", min=1, help="Trainings that run at once."),
     ] = None,
     waiting: Annotated[
-        int | None, typer.Option("--waiting", help="Jobs that wait at once.")
+        int | None,
+        typer.Option("--waiting", min=1, help="Trainings that wait at once."),
     ] = None,
+    usual: Annotated[
+        bool, typer.Option("--usual", help="Forget this user's own limits first.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Limit what one user may have; what is left out is as for everybody."""
+    """Show or change what one user may have; what is left out stays."""
     from shared import user_limit_store, user_store
     from shared.user_limit_store import UserLimits
 
-    limits = UserLimits(running, waiting)
     with open_records() as (database, _settings), database.transaction() as session:
         user = user_store.find_user_by_email(session, email)
         if user is None:
             raise NotFoundError(f"There is no user {email}.", field="email")
-        user_limit_store.set_limits(session, user.id, limits, actor="local")
-    told = {"email": email, "running": running, "waiting": waiting}
+        limits = UserLimits(
+            running or (None if usual else user.max_running),
+            waiting or (None if usual else user.max_waiting),
+        )
+        if usual or running is not None or waiting is not None:
+            user_limit_store.set_limits(session, user.id, limits, actor="local")
+    told = {"email": email, "running": limits.running, "waiting": limits.waiting}
     if as_json:
         print_json(told)
         return

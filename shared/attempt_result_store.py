@@ -182,6 +182,7 @@ def _succeed(
             reason=None,
             failure_code=None,
             eta_seconds=None,
+            gives_way_to=None,
             running_ms=Job.running_ms + now - started_at,
             ended_at=now,
             updated_at=now,

@@ -66,10 +66,22 @@ class Allowance:
     most: int
     ends: list[float]
 
+    def __post_init__(self) -> None:
+        heapq.heapify(self.ends)
+
     def next_room(self, now: float) -> float:
-        """Returns when one more may start: `now`, or the end of another one."""
-        running = sorted(end for end in self.ends if end > now)
-        return now if len(running) < self.most else running[-self.most]
+        """Returns when one more may start: `now`, or the end of another one.
+
+        Forgets what has ended by then, so `now` must never fall.
+        """
+        while self.ends and self.ends[0] <= now:
+            heapq.heappop(self.ends)
+        too_many = len(self.ends) - self.most + 1
+        return now if too_many <= 0 else heapq.nsmallest(too_many, self.ends)[-1]
+
+    def take(self, ends_at: float) -> None:
+        """Counts one more that runs until then."""
+        heapq.heappush(self.ends, ends_at)
 
 
 @dataclass(frozen=True)
@@ -166,7 +178,7 @@ class _Room:
     def take(self, line: _Line, ends_at: float) -> None:
         allowance = self._allowances.get(line.owner_id or 0)
         if allowance is not None:
-            allowance.ends.append(ends_at)
+            allowance.take(ends_at)
 
     def next_start(self, lines: list[_Line], now: int) -> int | None:
         """Returns when the first job of lines that cannot give one now can start."""

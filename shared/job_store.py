@@ -44,7 +44,11 @@ __all__ = [
 ]
 
 
-_GIVING_WAY = (Job.state == JobStatus.RUNNING) & Job.gives_way_to.is_not(None)
+_GIVING_WAY = (
+    (Job.state == JobStatus.RUNNING)
+    & (Job.desired == Desired.PAUSE)
+    & Job.gives_way_to.is_not(None)
+)
 _RETRIED = (JobStatus.FAILED, JobStatus.CANCELLED)
 
 
@@ -79,6 +83,7 @@ def cancel(session: Session, job_id: int, *, actor: str) -> str:
         allowed=Job.state.in_([JobStatus.QUEUED, JobStatus.PAUSED, JobStatus.RUNNING]),
         values={
             "desired": Desired.CANCEL,
+            "gives_way_to": None,
             "state": case((waiting, JobStatus.CANCELLED), else_=Job.state),
             "ended_at": case((waiting, now_ms()), else_=Job.ended_at),
             "eta_seconds": None,

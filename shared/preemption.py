@@ -38,6 +38,7 @@ class Occupant:
         priority: Of the job.
         preemptible: Whether it may be asked to give way.
         started_at: When the attempt began, in milliseconds.
+        owner_id: Whose job it is.
     """
 
     job_id: int
@@ -45,17 +46,24 @@ class Occupant:
     priority: int
     preemptible: bool
     started_at: int
+    owner_id: int = 0
 
 
 @dataclass(frozen=True)
 class Urgent:
-    """A job that is due and waits."""
+    """A job that is due and waits.
+
+    `needs_own`: its owner has as many running as allowed, so that it can start only
+    when another one of the same owner's gives way.
+    """
 
     job_id: int
     kind: str
     queue: str
     gpu_mem_mb: int
     priority: int
+    owner_id: int = 0
+    needs_own: bool = False
 
 
 def choose_giving_way(
@@ -72,7 +80,7 @@ def choose_giving_way(
     for job in waiting:
         able = [slot for slot in left if _may_take(slot, job)]
         free = [slot for slot in able if slot.occupant is None]
-        if free:
+        if free and not job.needs_own:
             # The smallest that will do, so that larger ones stay for who needs them.
             left.remove(min(free, key=lambda slot: slot.gpu_mem_mb))
             continue
@@ -82,6 +90,7 @@ def choose_giving_way(
             if slot.occupant is not None
             and slot.occupant.preemptible
             and slot.occupant.priority < job.priority
+            and (not job.needs_own or slot.occupant.owner_id == job.owner_id)
         ]
         if not yielding:
             continue

@@ -1,7 +1,10 @@
 """Asking running jobs to give way to more urgent ones (`preemption`)."""
 
-from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row, Select, exists, literal_column, or_, select, tuple_, update
+from sqlalchemy.orm import Session, aliased
 
 from shared import audit_store, user_limit_store, worker_store
 from shared.attempt_progress_store import write_note
@@ -9,96 +12,40 @@ from shared.database import now_ms, read_clock
 from shared.job_order_store import CLAIM_ORDER
 from shared.job_status import Desired, JobKind, JobStatus
 from shared.preemption import Occupant, Slot, Urgent, choose_giving_way
-from shared.tables import Attempt, Job, PausedQueue, Worker
+from shared.tables import Attempt, Job, PausedQueue
 
 LOOKED_AT = 500  # waiting jobs, the most urgent ones
 
 
-def make_way(
-    session: Session, max_running_per_user: int | None, *, actor: str
-) -> list[int]:
-    """Asks jobs to give way where a more urgent one waits; returns their numbers.
+def find_giving_way(
+    session: Session, *, lease_ms: int, max_running_per_user: int | None
+) -> list[tuple[Occupant, Urgent]]:
+    """Returns which running jobs are to give way, and to which that wait.
 
-    Run by two at once, each job is asked once.
+    Args:
+        session: Any session.
+        lease_ms: Of one claim. A job that has just failed is urgent only after it: the
+            worker on which it failed would not take it.
+        max_running_per_user: The installation's setting.
     """
-    lowest = session.scalar(
-        select(func.min(Job.priority)).where(
-            Job.state == JobStatus.RUNNING, Job.preemptible, Job.desired == Desired.RUN
-        )
-    )
-    if lowest is None:
+    slots = _list_slots(session)
+    yielding = [s for s in slots if s.occupant is not None and s.occupant.preemptible]
+    if not yielding:
         return []
-    waiting = _list_urgent(session, lowest, max_running_per_user)
-    if not waiting:
-        return []
-    return [
-        occupant.job_id
-        for occupant, job in choose_giving_way(waiting, _list_slots(session))
-        if _ask(session, occupant, job, actor)
-    ]
-
-
-def _list_urgent(
-    session: Session, above: int, max_running_per_user: int | None
-) -> list[Urgent]:
-    full_owners = user_limit_store.list_full(session, max_running_per_user)
-    rows = session.execute(
-        select(Job.id, Job.kind, Job.queue, Job.gpu_mem_mb, Job.priority)
-        .where(
-            Job.state == JobStatus.QUEUED,
-            Job.desired.in_([Desired.RUN, Desired.FINISH]),
-            Job.priority > above,
-            Job.not_before <= now_ms(),
-            Job.queue.not_in(select(PausedQueue.name)),
-            (Job.kind != JobKind.TRAIN) | Job.owner_id.not_in(full_owners),
-        )
-        .order_by(*CLAIM_ORDER)
-        .limit(LOOKED_AT)
+    waiting = _list_urgent(session, yielding, lease_ms)
+    room = user_limit_store.list_room(
+        session, {job.owner_id for job in waiting}, max_running_per_user
     )
-    return [Urgent(*row) for row in rows]
+    return choose_giving_way([_fit(job, room) for job in waiting], slots)
 
 
-def _list_slots(session: Session) -> list[Slot]:
-    now = read_clock(session)
-    occupants = {row.worker_id: row for row in session.execute(_running())}
-    return [
-        Slot(
-            worker_id=worker.id,
-            kinds=frozenset(worker.kinds),
-            queues=frozenset(worker.queues),
-            gpu_mem_mb=worker.gpu_mem_mb,
-            occupant=_make_occupant(occupants.get(worker.id)),
-        )
-        for worker in worker_store.list_workers(session)
-        if worker.status == worker_store.ACTIVE and worker_store.is_alive(worker, now)
-    ]
+def ask(session: Session, occupant: Occupant, job: Urgent, *, actor: str) -> bool:
+    """Asks one job to give way; whether it and the other are still as they were seen.
 
-
-def _running():  # noqa: ANN202 - a Select of these columns
-    return (
-        select(
-            Job.id,
-            Job.fence,
-            Job.priority,
-            Job.preemptible,
-            Job.worker_id,
-            Job.desired,
-            Attempt.started_at,
-        )
-        .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.fence == Job.fence))
-        .join(Worker, Worker.id == Job.worker_id)
-        .where(Job.state == JobStatus.RUNNING)
-    )
-
-
-def _make_occupant(row) -> Occupant | None:  # noqa: ANN001 - a row of `_running`
-    if row is None or row.desired in {Desired.PAUSE, Desired.CANCEL}:
-        return None  # it stops within seconds
-    may = row.preemptible and row.desired == Desired.RUN
-    return Occupant(row.id, row.fence, row.priority, may, row.started_at)
-
-
-def _ask(session: Session, occupant: Occupant, job: Urgent, actor: str) -> bool:
+    Asked by two at once, it is asked once.
+    """
+    other = aliased(Job)
+    waits = exists().where(other.id == job.job_id, other.state == JobStatus.QUEUED)
     asked = session.execute(
         update(Job)
         .where(
@@ -106,6 +53,7 @@ def _ask(session: Session, occupant: Occupant, job: Urgent, actor: str) -> bool:
             Job.fence == occupant.fence,
             Job.state == JobStatus.RUNNING,
             Job.desired == Desired.RUN,
+            waits,
         )
         .values(desired=Desired.PAUSE, gives_way_to=job.job_id, updated_at=now_ms())
         .returning(Job.id)
@@ -126,3 +74,83 @@ def _ask(session: Session, occupant: Occupant, job: Urgent, actor: str) -> bool:
         "from where it was.",
     )
     return True
+
+
+def _list_urgent(
+    session: Session, yielding: Sequence[Slot], lease_ms: int
+) -> list[Urgent]:
+    """Returns what the workers of those who may give way could take instead."""
+    places = {
+        (kind, queue)
+        for slot in yielding
+        for kind in slot.kinds
+        for queue in slot.queues
+    }
+    lowest = min(s.occupant.priority for s in yielding if s.occupant is not None)
+    rows = session.execute(
+        select(Job.id, Job.kind, Job.queue, Job.gpu_mem_mb, Job.priority, Job.owner_id)
+        .where(
+            # In so many words, as the claim has it: then its index serves.
+            Job.state == literal_column(f"'{JobStatus.QUEUED}'"),
+            Job.desired.in_([Desired.RUN, Desired.FINISH]),
+            Job.priority > lowest,
+            tuple_(Job.kind, Job.queue).in_(places),
+            Job.gpu_mem_mb <= max(slot.gpu_mem_mb for slot in yielding),
+            Job.not_before <= now_ms(),
+            or_(Job.attempts == 0, Job.not_before <= now_ms() - lease_ms),
+            Job.queue.not_in(select(PausedQueue.name)),
+        )
+        .order_by(*CLAIM_ORDER)
+        .limit(LOOKED_AT)
+    )
+    return [Urgent(*row) for row in rows]
+
+
+def _fit(job: Urgent, room: dict[int, int]) -> Urgent:
+    """Counts the job against its owner's room, where the owner is limited."""
+    if job.kind != JobKind.TRAIN or job.owner_id not in room:
+        return job
+    room[job.owner_id] -= 1
+    if room[job.owner_id] >= 0:
+        return job
+    return Urgent(**{**vars(job), "needs_own": True})
+
+
+def _list_slots(session: Session) -> list[Slot]:
+    now = read_clock(session)
+    occupants = {row.worker_id: row for row in session.execute(_running())}
+    return [
+        Slot(
+            worker_id=worker.id,
+            kinds=frozenset(worker.kinds),
+            queues=frozenset(worker.queues),
+            gpu_mem_mb=worker.gpu_mem_mb,
+            occupant=_make_occupant(occupants.get(worker.id)),
+        )
+        for worker in worker_store.list_workers(session)
+        if worker.status == worker_store.ACTIVE and worker_store.is_alive(worker, now)
+    ]
+
+
+def _running() -> Select[Any]:
+    return (
+        select(
+            Job.id,
+            Job.fence,
+            Job.priority,
+            Job.preemptible,
+            Job.owner_id,
+            Job.worker_id,
+            Job.desired,
+            Attempt.started_at,
+        )
+        .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.fence == Job.fence))
+        .where(Job.state == JobStatus.RUNNING)
+    )
+
+
+def _make_occupant(row: Row[Any] | None) -> Occupant | None:
+    if row is None or row.desired in {Desired.PAUSE, Desired.CANCEL}:
+        return None  # it stops within seconds
+    may = row.preemptible and row.desired == Desired.RUN
+    return Occupant(row.id, row.fence, row.priority, may, row.started_at, row.owner_id)

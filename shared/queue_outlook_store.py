@@ -63,7 +63,7 @@ def list_allowances(
         if row.owner_id in found:
             left = _tell_left(row, durations, now)
             ends_at = inf if left is None else now + 1000 * left
-            found[row.owner_id].ends.append(ends_at)
+            found[row.owner_id].take(ends_at)
     return found
 
 

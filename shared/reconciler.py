@@ -35,7 +35,7 @@ from shared.artifacts import Storage
 from shared.database import Database
 from shared.errors import LostLease, RetryableError
 from shared.garbage import collect_garbage
-from shared.notifications.stuck_job_store import announce_stuck
+from shared.notifications import stuck_job_store
 from shared.queue_outlook import QueueOutlook
 from shared.reconcile_store import RunningJob
 from shared.settings import Settings
@@ -45,6 +45,7 @@ log = structlog.get_logger()
 ACTOR = "reconciler"
 GOOD_READS = 3  # looks at an unchanged heartbeat before it counts as dead
 STUCK_SECONDS = 30.0
+STUCK_PARTS = 20  # of one sweep
 GARBAGE_SECONDS = 600.0
 CHECK_SECONDS = 60.0
 MOST_PROMISES = 5_000  # of one sweep: heartbeats wait while they are written
@@ -276,13 +277,19 @@ class Reconciler:
             log.error("worker_quarantined", worker=name)
 
     def _make_way(self) -> None:
-        asked = self._database.tx(
-            lambda session: preemption_store.make_way(
-                session, self._settings.max_running_per_user, actor=ACTOR
+        with self._database.reading() as session:
+            pairs = preemption_store.find_giving_way(
+                session,
+                lease_ms=int(self._settings.lease_seconds * 1000),
+                max_running_per_user=self._settings.max_running_per_user,
             )
-        )
-        if asked:
-            log.info("jobs_give_way", job_ids=asked)
+        for occupant, job in pairs:
+            if self._database.tx(
+                lambda session, occupant=occupant, job=job: preemption_store.ask(
+                    session, occupant, job, actor=ACTOR
+                )
+            ):
+                log.info("job_gives_way", job_id=occupant.job_id, to=job.job_id)
 
     def _ring(self) -> None:
         for name in queue.QUEUES:
@@ -313,11 +320,17 @@ class Reconciler:
         if self._clock() < self._stuck_at:
             return
         self._stuck_at = self._clock() + STUCK_SECONDS
-        self._database.tx(
-            lambda session: announce_stuck(
-                session, self._settings.progress_timeout_seconds
+        seconds = self._settings.progress_timeout_seconds
+        for _ in range(STUCK_PARTS):
+            with self._database.reading() as session:
+                stuck = stuck_job_store.list_stuck(session, seconds)
+            if not stuck:
+                return
+            self._database.tx(
+                lambda session, stuck=stuck: stuck_job_store.announce_stuck(
+                    session, stuck, seconds
+                )
             )
-        )
 
     def _collect(self) -> None:
         if self._clock() < self._garbage_at:

@@ -9,13 +9,14 @@ import hashlib
 import os
 import stat
 import tempfile
+from email.utils import parseaddr
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from shared.errors import UserError
 
@@ -191,13 +192,13 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         description="Trainings of one user that may run at once, unless an admin says "
-        "otherwise for that user.",
+        "otherwise for that user. Each worker reads it: set it on every host.",
     )
     max_waiting_per_user: int | None = Field(
         default=None,
         ge=1,
-        description="Jobs of one user that may wait at once, unless an admin says "
-        "otherwise for that user.",
+        description="Trainings of one user that may wait, queued or paused, unless "
+        "an admin says otherwise for that user.",
     )
     webhook_networks: list[IPv4Network | IPv6Network] = Field(
         default=[],
@@ -248,6 +249,15 @@ class Settings(BaseSettings):
             raise ValueError(
                 "with TRAINYARD_PRODUCTION these have no default: "
                 + ", ".join(f"TRAINYARD_{name.upper()}" for name in missing)
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _mail_has_a_sender(self) -> Self:
+        if self.smtp_host and "@" not in parseaddr(self.mail_from or "")[1]:
+            raise ValueError(
+                "TRAINYARD_SMTP_HOST needs TRAINYARD_MAIL_FROM, such as "
+                f"`Trainyard <trainyard@example.org>`. Received: {self.mail_from}."
             )
         return self
 
@@ -363,6 +373,8 @@ def get_settings() -> Settings:
         raise UserError("Invalid settings:\n  " + "\n  ".join(filter(None, misspelt)))
     try:
         return Settings()
+    except SettingsError as error:  # a list that is no JSON
+        raise UserError(f"Invalid settings: {error}: {error.__cause__}") from error
     except ValidationError as error:
         lines = [
             f"TRAINYARD_{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}"

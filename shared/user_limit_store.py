@@ -1,9 +1,10 @@
 """How much one user may have running and waiting, so that nobody fills the queue.
 
 The installation's settings say it for everybody; an admin may say otherwise for one
-user. Running are counted trainings alone: they hold the machines for long.
+user. Trainings alone are counted: they hold the machines for long.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import func, select, update
@@ -24,7 +25,7 @@ class UserLimits:
 
     Args:
         running: Trainings that run, 1 or more.
-        waiting: Jobs that are queued, 1 or more.
+        waiting: Trainings that are queued or paused, 1 or more.
     """
 
     running: int | None = None
@@ -100,6 +101,34 @@ def list_full(session: Session, usual_running: int | None) -> list[int]:
     )
 
 
+def list_room(
+    session: Session, user_ids: Collection[int], usual_running: int | None
+) -> dict[int, int]:
+    """Returns how many more trainings those of these users may start who are limited.
+
+    Never less than 0, also where a limit was lowered since.
+    """
+    if not is_any_limited(session, usual_running):
+        return {}
+    most = func.coalesce(User.max_running, usual_running)
+    running = (
+        select(func.count())
+        .select_from(Job)
+        .where(
+            Job.owner_id == User.id,
+            Job.state == JobStatus.RUNNING,
+            Job.kind == JobKind.TRAIN,
+        )
+        .scalar_subquery()
+    )
+    rows = session.execute(select(User.id, most, running).where(User.id.in_(user_ids)))
+    return {
+        user_id: max(0, limit - count)
+        for user_id, limit, count in rows
+        if limit is not None
+    }
+
+
 def list_full_alone(session: Session, usual_running: int | None) -> list[int]:
     """As `list_full`; it stays true until the end of this transaction, a claim's.
 
@@ -112,13 +141,15 @@ def list_full_alone(session: Session, usual_running: int | None) -> list[int]:
 
 
 def require_room(session: Session, user_id: int, usual: UserLimits, new: int) -> None:
-    """Refuses what has just been submitted when it is more than may wait.
+    """Refuses what has just been put into the queue when it is more than may wait.
+
+    Paused jobs count: else pausing some would make room for more.
 
     Args:
-        session: The writing session in which it was submitted.
-        user_id: By whom.
+        session: The writing session in which that was done.
+        user_id: Whose jobs they are.
         usual: The installation's limits.
-        new: How many jobs that were.
+        new: How many trainings that were.
 
     Raises:
         ConflictError: Naming the numbers; nothing of it is kept.
@@ -133,11 +164,15 @@ def require_room(session: Session, user_id: int, usual: UserLimits, new: int) ->
     count = session.scalar(
         select(func.count())
         .select_from(Job)
-        .where(Job.owner_id == user_id, Job.state == JobStatus.QUEUED)
+        .where(
+            Job.owner_id == user_id,
+            Job.kind == JobKind.TRAIN,
+            Job.state.in_([JobStatus.QUEUED, JobStatus.PAUSED]),
+        )
     )
     if (count or 0) > most:
         raise ConflictError(
-            f"You may have {most} jobs waiting, and {(count or 0) - new} are; {new} "
-            "more are too many. Wait until some have started, cancel some, or ask an "
-            "admin for more."
+            f"At most {most} trainings of this owner may wait, queued or paused. "
+            f"{(count or 0) - new} do, and {new} more are too many: wait until some "
+            "have started, cancel some, or ask an admin for more."
         )

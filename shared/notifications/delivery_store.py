@@ -7,7 +7,7 @@ does when this process dies: every delivery is tried until it is answered.
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from shared.database import now_ms, read_clock
@@ -24,7 +24,9 @@ WAITING, DELIVERED, GIVEN_UP = "waiting", "delivered", "given_up"
 MAX_TRIES = 12
 GROWTH = 3
 LONGEST_WAIT_SECONDS = 6 * 3600.0
-PER_RECEIVER = 4  # webhooks of one receiver taken at once: one that hangs holds few up
+PER_USER = 4  # webhooks of one user taken at once: receivers that hang hold few up
+LETTERS = 16  # receivers to whom mail is sent at once
+FORGOTTEN_AT_ONCE = 500
 ANSWER_CHARACTERS = 1_000
 KEPT_MS = 30 * 86_400_000
 
@@ -77,27 +79,93 @@ class Answer:
     unwanted: bool = False
 
 
-def is_any_due(session: Session) -> bool:
-    """Whether something waits to be sent."""
-    query = select(Delivery.id).where(
-        Delivery.state == WAITING, Delivery.due_at <= now_ms()
+def list_due(session: Session, channel: Channel, limit: int) -> list[int]:
+    """Returns deliveries to be taken next.
+
+    Of webhooks few of each user, and of each receiver in turn; mail by receiver, with
+    all that is new for the same one.
+
+    Args:
+        session: Any session.
+        channel: Which.
+        limit: At most so many.
+    """
+    if channel == Channel.EMAIL:
+        return _list_due_mail(session, limit)
+    turn = func.row_number().over(
+        partition_by=Delivery.receiver_id, order_by=(Delivery.due_at, Delivery.id)
     )
-    return session.scalar(query.limit(1)) is not None
+    due = (
+        _open(Channel.WEBHOOK)
+        .add_columns(Receiver.owner_id, turn.label("turn"))
+        .where(Delivery.due_at <= now_ms())
+        .subquery()
+    )
+    of_user = func.row_number().over(
+        partition_by=due.c.owner_id, order_by=(due.c.turn, due.c.due_at, due.c.id)
+    )
+    ranked = select(due.c.id, due.c.due_at, of_user.label("of_user")).subquery()
+    query = (
+        select(ranked.c.id)
+        .where(ranked.c.of_user <= PER_USER)
+        .order_by(ranked.c.of_user, ranked.c.due_at, ranked.c.id)
+        .limit(limit)
+    )
+    return list(session.scalars(query))
 
 
-def take_due(
-    session: Session, channel: Channel, *, limit: int, hold_ms: int
-) -> list[Due]:
-    """Takes deliveries that are due; nobody else takes them for `hold_ms`."""
-    numbers = session.scalars(
-        select(Delivery.id)
+def _list_due_mail(session: Session, limit: int) -> list[int]:
+    due = (
+        _open(Channel.EMAIL)
+        .with_only_columns(Delivery.receiver_id)
+        .where(Delivery.due_at <= now_ms())
+        .distinct()
+        .limit(LETTERS)
+    )
+    receivers = list(session.scalars(due))
+    query = (
+        _open(Channel.EMAIL)
         .where(
-            Delivery.id.in_(_list_due(session, channel, limit)),
-            Delivery.state == WAITING,
-            Delivery.due_at <= now_ms(),
+            Delivery.receiver_id.in_(receivers),
+            (Delivery.due_at <= now_ms()) | (Delivery.tries == 0),
         )
-        .with_for_update(skip_locked=True)
-    ).all()
+        .order_by(Delivery.id)
+        .limit(limit)
+    )
+    return list(session.scalars(query))
+
+
+def _open(channel: Channel) -> Select[Any]:
+    """Returns the query of what waits for receivers that are to hear."""
+    return (
+        select(Delivery.id, Delivery.due_at)
+        .join(Receiver, Receiver.id == Delivery.receiver_id)
+        .join(User, User.id == Receiver.owner_id)
+        .where(
+            Delivery.state == WAITING,
+            Receiver.channel == channel,
+            Receiver.active,
+            User.active,
+        )
+    )
+
+
+def take(session: Session, numbers: list[int], hold_ms: int) -> list[Due]:
+    """Takes deliveries of `list_due`; nobody else takes them for `hold_ms`.
+
+    Those that somebody else has taken meanwhile are left out.
+    """
+    numbers = list(
+        session.scalars(
+            select(Delivery.id)
+            .where(
+                Delivery.id.in_(numbers),
+                Delivery.state == WAITING,
+                (Delivery.due_at <= now_ms()) | (Delivery.tries == 0),
+            )
+            .with_for_update(skip_locked=True)
+        )
+    )
     if not numbers:
         return []
     session.execute(
@@ -116,30 +184,6 @@ def take_due(
         .execution_options(populate_existing=True)
     )
     return [_make_due(*row) for row in rows]
-
-
-def _list_due(session: Session, channel: Channel, limit: int) -> list[int]:
-    """Returns what is due: of webhooks few of each receiver, of mail all."""
-    turn = func.row_number().over(
-        partition_by=Delivery.receiver_id, order_by=(Delivery.due_at, Delivery.id)
-    )
-    due = (
-        select(Delivery.id, Delivery.due_at, turn.label("turn"))
-        .join(Receiver, Receiver.id == Delivery.receiver_id)
-        .join(User, User.id == Receiver.owner_id)
-        .where(
-            Delivery.state == WAITING,
-            Delivery.due_at <= now_ms(),
-            Receiver.channel == channel,
-            Receiver.active,
-            User.active,
-        )
-        .subquery()
-    )
-    query = select(due.c.id).order_by(due.c.due_at, due.c.id).limit(limit)
-    if channel == Channel.WEBHOOK:
-        query = query.where(due.c.turn <= PER_RECEIVER)
-    return list(session.scalars(query))
 
 
 def _make_due(delivery: Delivery, receiver: Receiver, event: Event, email: str) -> Due:
@@ -164,8 +208,12 @@ def record_try(
     """Keeps what was answered; returns what becomes of the delivery.
 
     Recorded twice it is kept once. A try that counts as lost, because its answer came
-    after somebody else took the delivery, ends it all the same when it was good.
+    after somebody else took the delivery, ends it all the same when it was good. Of a
+    delivery that is gone nothing is kept.
     """
+    held = select(Delivery.id).where(Delivery.id == due.delivery_id).with_for_update()
+    if session.scalar(held) is None:
+        return GIVEN_UP
     now = read_clock(session)
     session.execute(
         insert(session, DeliveryTry)
@@ -277,14 +325,19 @@ def send_again(session: Session, delivery_id: int) -> None:
     )
 
 
-def forget_old(session: Session) -> None:
-    """Deletes events that nothing has been sent of for a month."""
+def forget_old(session: Session) -> int:
+    """Deletes some events that nothing has been sent of for a month.
+
+    Returns:
+        How many; 0 when no more are left.
+    """
     sent_lately = select(Delivery.id).where(
-        Delivery.event_id == Event.id,
-        (Delivery.state == WAITING) | (Delivery.ended_at > now_ms() - KEPT_MS),
+        Delivery.event_id == Event.id, Delivery.ended_at > now_ms() - KEPT_MS
     )
-    session.execute(
-        delete(Event)
+    old = session.scalars(
+        select(Event.id)
         .where(Event.at < now_ms() - KEPT_MS, ~sent_lately.exists())
-        .execution_options(synchronize_session=False)
-    )
+        .limit(FORGOTTEN_AT_ONCE)
+    ).all()
+    session.execute(delete(Event).where(Event.id.in_(old)))
+    return len(old)

@@ -4,17 +4,21 @@ import secrets
 from enum import StrEnum
 from typing import Any
 
+from sqlalchemy import func, or_, select
 from sqlalchemy import insert as plain_insert
-from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from shared.database import read_clock
+from shared.errors import ConflictError
 from shared.notifications.tables import Delivery, Event, Receiver
 from shared.sql_dialect import in_parts, insert
 from shared.tables import Dataset, Job, Model, ModelVersion, User
 
 KEY_BYTES = 16
-MAIL_WAIT_MS = 20_000  # mail waits this long, so that one tells of what comes at once
+# Mail waits so long for what comes at once, and so long after the last one: a thousand
+# jobs that end one after the other are a few mails.
+MAIL_WAIT_MS = 20_000
+MAIL_PAUSE_MS = 600_000
 ADMIN = "admin"
 
 
@@ -70,7 +74,23 @@ def announce(
 
 
 def announce_test(session: Session, receiver: Receiver) -> int:
-    """Writes a test event for one receiver; returns the number of its delivery."""
+    """Writes a test event for one receiver; returns the number of its delivery.
+
+    Raises:
+        ConflictError: While an earlier test is on its way.
+    """
+    waiting = session.scalar(
+        select(Delivery.id)
+        .join(Event, Event.id == Delivery.event_id)
+        .where(
+            Delivery.receiver_id == receiver.id,
+            Delivery.state == "waiting",
+            Event.kind == EventKind.TEST,
+        )
+        .limit(1)
+    )
+    if waiting is not None:
+        raise ConflictError("A test is on its way already; see its answer first.")
     now = read_clock(session)
     event = Event(
         key=make_key(),
@@ -95,18 +115,34 @@ def send_to(
     session: Session, event_id: int, receivers: list[tuple[int, str]], now: int
 ) -> None:
     """Adds a delivery of the event for each of these (receiver, channel)."""
+    mails = [number for number, channel in receivers if channel == Channel.EMAIL]
+    last = _list_last_sent(session, mails)
     rows = [
         {
             "event_id": event_id,
             "receiver_id": number,
             "state": "waiting",
             "tries": 0,
-            "due_at": now + (MAIL_WAIT_MS if channel == Channel.EMAIL else 0),
+            "due_at": now
+            if channel == Channel.WEBHOOK
+            else max(now + MAIL_WAIT_MS, last.get(number, 0) + MAIL_PAUSE_MS),
         }
         for number, channel in receivers
     ]
     for some in in_parts(rows):
         session.execute(plain_insert(Delivery).values(some))
+
+
+def _list_last_sent(session: Session, receiver_ids: list[int]) -> dict[int, int]:
+    """Returns when each of these receivers was last sent something."""
+    if not receiver_ids:
+        return {}
+    rows = session.execute(
+        select(Delivery.receiver_id, func.max(Delivery.ended_at))
+        .where(Delivery.receiver_id.in_(receiver_ids), Delivery.ended_at.is_not(None))
+        .group_by(Delivery.receiver_id)
+    )
+    return {row[0]: row[1] for row in rows}
 
 
 def _list_receivers(
@@ -126,6 +162,8 @@ def _list_receivers(
             ),
         )
         .order_by(Receiver.id)
+        # Removed meanwhile, one would take the end of the attempt down with it.
+        .with_for_update(read=True, key_share=True, of=Receiver)
     )
     return [(row.id, row.channel) for row in rows if kind in row.kinds]
 

@@ -1,5 +1,6 @@
 """E-mail: what is written, and how it goes to the SMTP server of the settings."""
 
+import contextlib
 import smtplib
 import ssl
 import time
@@ -54,7 +55,7 @@ def send(settings: Settings, events: Sequence[Due]) -> Answer:
         code, words = next(iter(error.recipients.values()))
         answer = Answer(False, _tell(words), code)
     except Exception as error:  # noqa: BLE001 - whatever a server does, it is told
-        answer = Answer(False, str(error)[:300] or type(error).__name__)
+        answer = Answer(False, _tell(str(error)) or type(error).__name__)
     else:
         answer = Answer(True, "Taken by the mail server.", 250)
     took_ms = int(1000 * (time.monotonic() - began))
@@ -124,14 +125,19 @@ def _hand_over(settings: Settings, message: EmailMessage) -> None:
         )
     else:
         server = smtplib.SMTP(host, port, timeout=TRY_SECONDS)
-    with server:
+    try:
         if settings.smtp_security == "starttls":
             server.starttls(context=context)
         if settings.smtp_user:
             server.login(settings.smtp_user, settings.smtp_password or "")
         server.send_message(message)
+    finally:
+        # Taken is taken, whatever it answers to the farewell.
+        with contextlib.suppress(smtplib.SMTPException, OSError):
+            server.quit()
+        server.close()
 
 
 def _tell(words: bytes | str) -> str:
     text = words.decode("utf-8", "replace") if isinstance(words, bytes) else words
-    return " ".join(text.split())[:300]
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:300]

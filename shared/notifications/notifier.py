@@ -1,9 +1,9 @@
 """Sends what is due: webhooks to their addresses, e-mail to the SMTP server.
 
 Any number may run, in `trainyard reconciler` and in every web process: what one has
-taken the others leave, until it counts as lost. One round:
-  1. Take webhooks that are due, post them side by side, keep the answers.
-  2. Take mail that is due, and send what is for one receiver as one.
+taken the others leave, until it counts as lost. Webhooks and mail have a thread each,
+so that neither waits for the other's servers. One round takes what is due, sends it
+side by side (what is due to one mailbox as one mail) and keeps the answers.
 """
 
 import threading
@@ -26,9 +26,9 @@ LOOK_SECONDS = 2.0
 FIRST_WAIT_SECONDS = 10.0
 SIDE_BY_SIDE = 8
 # As many as are sent in two turns, so that all are answered before they count as lost.
-WEBHOOKS_AT_ONCE = 2 * SIDE_BY_SIDE
-MAILS_AT_ONCE = 1_000  # events
-HOLD_MS = 120_000
+AT_ONCE = {Channel.WEBHOOK: 2 * SIDE_BY_SIDE, Channel.EMAIL: 1_000}
+# Two turns: a webhook has one deadline, a mail one for each of some ten steps.
+HOLD_MS = {Channel.WEBHOOK: 120_000, Channel.EMAIL: 600_000}
 FORGET_SECONDS = 3_600.0
 UNWANTED = "Its server answered 410: it wants nothing more."
 
@@ -61,38 +61,40 @@ class Notifier:
         self._clock = clock
         self._forget_at = clock()
 
-    def run_forever(self, stop: threading.Event) -> None:
-        """Delivers until `stop` is set."""
+    def run_forever(self, channel: Channel, stop: threading.Event) -> None:
+        """Delivers what goes by one channel until `stop` is set."""
         while not stop.is_set():
+            sent = 0
             try:
-                self.deliver_due()
-                self._forget()
+                sent = self.deliver_due(channel)
+                if channel == Channel.WEBHOOK:
+                    self._forget()
             except Exception as error:  # noqa: BLE001 - the next look tries again
                 log.warning("notifier_failed", error=str(error)[:300])
-            stop.wait(self._look_seconds)
+            if not sent:
+                stop.wait(self._look_seconds)
 
-    def deliver_due(self) -> int:
+    def deliver_due(self, channel: Channel) -> int:
         """Sends what is due, once; returns how many deliveries were tried."""
-        with self._database.reading() as session:
-            if not delivery_store.is_any_due(session):
-                return 0
-        posts = [[due] for due in self._take(Channel.WEBHOOK, WEBHOOKS_AT_ONCE)]
-        mails = sorted(
-            self._take(Channel.EMAIL, MAILS_AT_ONCE), key=lambda due: due.receiver_id
-        )
-        letters = [
-            list(together)
-            for _, together in groupby(mails, key=lambda due: due.receiver_id)
-        ]
+        taken = self._take(channel)
+        if not taken:
+            return 0
+        together = [[due] for due in taken]
+        if channel == Channel.EMAIL:
+            taken.sort(key=lambda due: due.receiver_id)
+            grouped = groupby(taken, key=lambda due: due.receiver_id)
+            together = [list(letter) for _, letter in grouped]
         with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-            list(pool.map(self._deliver, posts + letters))
-        return len(posts) + len(mails)
+            list(pool.map(self._deliver, together))
+        return len(taken)
 
-    def _take(self, channel: Channel, limit: int) -> list[Due]:
+    def _take(self, channel: Channel) -> list[Due]:
+        with self._database.reading() as session:
+            numbers = delivery_store.list_due(session, channel, AT_ONCE[channel])
+        if not numbers:
+            return []
         return self._database.tx(
-            lambda session: delivery_store.take_due(
-                session, channel, limit=limit, hold_ms=HOLD_MS
-            )
+            lambda session: delivery_store.take(session, numbers, HOLD_MS[channel])
         )
 
     def _deliver(self, together: Sequence[Due]) -> None:
@@ -101,8 +103,11 @@ class Notifier:
         except Exception as error:
             log.exception("delivery_failed", key=together[0].key)
             answer = Answer(good=False, text=f"It could not be sent: {error}")
-        for due in together:
-            self._keep(due, answer)
+        try:
+            for due in together:
+                self._keep(due, answer)
+        except Exception:
+            log.exception("answer_not_kept", key=together[0].key)
 
     def _send(self, together: Sequence[Due]) -> Answer:
         first = together[0]
@@ -135,14 +140,17 @@ class Notifier:
         if self._clock() < self._forget_at:
             return
         self._forget_at = self._clock() + FORGET_SECONDS
-        self._database.tx(delivery_store.forget_old)
+        while self._database.tx(delivery_store.forget_old):
+            pass
 
 
 def start(database: Database, settings: Settings, stop: threading.Event) -> None:
-    """Starts a notifier in a thread that ends with the process."""
-    threading.Thread(
-        target=Notifier(database, settings).run_forever,
-        args=(stop,),
-        name="notifier",
-        daemon=True,
-    ).start()
+    """Starts a notifier in threads that end with the process."""
+    notifier = Notifier(database, settings)
+    for channel in Channel:
+        threading.Thread(
+            target=notifier.run_forever,
+            args=(channel, stop),
+            name=f"notifier {channel}",
+            daemon=True,
+        ).start()

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from shared.database import now_ms
 from shared.errors import ConflictError, NotFoundError
 from shared.notifications.event_store import Channel, EventKind
-from shared.notifications.tables import Receiver
+from shared.notifications.tables import Delivery, Receiver
 from shared.sql_dialect import insert
 
 MOST = 20  # receivers of one user
@@ -88,6 +88,12 @@ def remove(session: Session, receiver_id: int) -> None:
 
 def switch_off(session: Session, receiver_id: int, problem: str) -> None:
     """Sends nothing more to a receiver that wants nothing more."""
+    session.execute(
+        update(Delivery)
+        .where(Delivery.receiver_id == receiver_id, Delivery.state == "waiting")
+        .values(state="given_up", ended_at=now_ms())
+        .execution_options(synchronize_session=False)
+    )
     session.execute(
         update(Receiver)
         .where(Receiver.id == receiver_id)

@@ -6,11 +6,14 @@ the HMAC-SHA256 of `ID.TIMESTAMP.BODY` under the receiver's secret.
 """
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import ipaddress
 import json
+import queue
 import socket
+import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -29,6 +32,18 @@ MOST_READ_BYTES = 4_096
 GONE = 410  # "do not ask again"
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+_REFUSED = (
+    "{} is not at a public address, and TRAINYARD_WEBHOOK_NETWORKS does not allow it; "
+    "an administrator can add its network there"
+)
+# IPv6 addresses behind which a router may find a private IPv4 one: NAT64 (RFC 6052 and
+# 8215), 6to4 (RFC 3056), site-local (RFC 3879) and IPv4-compatible ones (RFC 4291).
+_TRANSLATED = [
+    ipaddress.ip_network(name)
+    for name in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "fec0::/10", "::/96")
+]
 
 
 class RefusedAddressError(TrainyardError):
@@ -92,12 +107,9 @@ def check_address(address: str, networks: Sequence[Network]) -> str:
         raise _odd(address, "name and password in it would be shown to others")
     if not address.isascii() or not address.isprintable() or " " in address:
         raise _odd(address, "write other characters as %XX, and hosts as xn--...")
-    try:
-        _require_allowed(parts.hostname, networks)
-    except RefusedAddressError as error:
-        raise _odd(address, str(error)) from error
-    except ValueError:
-        pass  # a name
+    with contextlib.suppress(ValueError):  # a name
+        if not _is_allowed(parts.hostname, networks):
+            raise _odd(address, _REFUSED.format(parts.hostname))
     return address
 
 
@@ -154,9 +166,11 @@ class _Guard(httpcore.NetworkBackend):
         self._backend = httpcore.SyncBackend()
 
     def connect_tcp(self, host: str, port: int, *args: Any, **kw: Any) -> Any:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        address = str(found[0][4][0])
-        _require_allowed(address, self._networks)
+        address = _look_up(host, port, _left(self._deadline))
+        if not _is_allowed(address, self._networks):
+            # Without the address: nobody shall learn our network's names from it.
+            raise RefusedAddressError(_REFUSED.format("Its host"))
+        kw["timeout"] = _left(self._deadline)
         stream = self._backend.connect_tcp(address, port, *args, **kw)
         return _InTime(stream, self._deadline)
 
@@ -168,41 +182,59 @@ class _InTime(httpcore.NetworkStream):
         self._stream = stream
         self._deadline = deadline
 
-    def _left(self) -> float:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        return left
-
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
-        return self._stream.read(max_bytes, self._left())
+        return self._stream.read(max_bytes, _left(self._deadline))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
-        self._stream.write(buffer, self._left())
+        self._stream.write(buffer, _left(self._deadline))
 
     def close(self) -> None:
         self._stream.close()
 
     def start_tls(self, *args: Any, **kw: Any) -> Any:
+        kw["timeout"] = _left(self._deadline)
         return _InTime(self._stream.start_tls(*args, **kw), self._deadline)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
 
 
-def _require_allowed(host: str, networks: Sequence[Network]) -> None:
-    """Raises `RefusedAddressError` for a private address, ValueError for a name."""
-    address = ipaddress.ip_address(host)
-    mapped = getattr(address, "ipv4_mapped", None)
-    address = mapped or address
-    if address.is_global and not address.is_multicast:
-        return
+def _left(deadline: float) -> float:
+    """Returns the seconds until then; raises TimeoutError when there are none."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def _look_up(host: str, port: int, seconds: float) -> str:
+    """Returns an address of `host`; the system's own look-up knows no deadline."""
+    answers: queue.Queue[Any] = queue.Queue()
+
+    def ask() -> None:
+        try:
+            answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        found = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError from None
+    if isinstance(found, Exception):
+        raise found
+    return str(found[0][4][0])
+
+
+def _is_allowed(host: str, networks: Sequence[Network]) -> bool:
+    """Whether this address may be posted to; raises ValueError for a name."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    address = getattr(address, "ipv4_mapped", None) or address
     if any(address in network for network in networks):
-        return
-    raise RefusedAddressError(
-        f"{address} is not a public address, and TRAINYARD_WEBHOOK_NETWORKS does not "
-        "allow it; an administrator can add its network there"
-    )
+        return True
+    hidden = any(address in network for network in _TRANSLATED)
+    return address.is_global and not address.is_multicast and not hidden
 
 
 def _odd(address: str, why: str) -> UserError:

@@ -12,19 +12,26 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import delete, func, select, text, update
 
-from shared import attempt_store, reconcile_store, user_store
-from shared.database import Database
-from shared.notifications import delivery_store, receiver_store, webhooks
+from shared import attempt_store, reconcile_store, user_store, worker_store
+from shared.database import Database, read_clock
+from shared.errors import ConflictError
+from shared.notifications import (
+    delivery_store,
+    receiver_store,
+    stuck_job_store,
+    webhooks,
+)
 from shared.notifications.event_store import Channel, EventKind, announce_test
 from shared.notifications.notifier import Notifier
-from shared.notifications.stuck_job_store import announce_stuck
+from shared.notifications.stuck_job_store import announce_stuck, list_stuck
 from shared.notifications.tables import Delivery, DeliveryTry, Event, Receiver
 from shared.settings import Settings
 from shared.tables import Job
 from tests import factories
 from tests.receivers import HookServer, MailServer
+from tests.services import wait_until
 
 KEY = "k" * 40
 LOOPBACK = [ipaddress.ip_network("127.0.0.0/8")]
@@ -54,9 +61,17 @@ def make_settings(tmp_path, **more):
     )
 
 
+class Postman(Notifier):
+    """Delivers by both channels, in the test's own thread."""
+
+    def deliver_due(self, channel=None):
+        channels = [channel] if channel else Channel
+        return sum(super(Postman, self).deliver_due(one) for one in channels)
+
+
 @pytest.fixture
 def notifier(database, tmp_path):
-    return Notifier(database, make_settings(tmp_path), first_wait_seconds=0)
+    return Postman(database, make_settings(tmp_path), first_wait_seconds=0)
 
 
 def add(database, owner_id, address="", **more):
@@ -106,6 +121,12 @@ def read(database, *columns):
 def make_mail_due(database):
     with database.transaction() as s:
         s.execute(update(Delivery).values(due_at=0))
+
+
+def take(session, hold_ms):
+    """Takes every webhook that is due, as a notifier does."""
+    due = delivery_store.list_due(session, Channel.WEBHOOK, 9)
+    return delivery_store.take(session, due, hold_ms)
 
 
 # What is told, and to whom
@@ -260,13 +281,59 @@ def test_jobs_without_a_worker_are_told_of_once(database, ana, hook, notifier):
         s.execute(text("UPDATE jobs SET not_before = 9000000000000 WHERE id = :n"),
                   {"n": late})  # fmt: skip
 
-    for _ in range(2):
-        with database.transaction() as s:
-            announce_stuck(s, 900)
+    tell_stuck(database)
+    tell_stuck(database)
     notifier.deliver_due()
 
     assert told(hook) == ["job.stalled"] * 2
     assert "15 minutes" in json.loads(hook.got[0][1])["data"]["reason"]
+
+
+def tell_stuck(database):
+    """Looks once, as the reconciler does; returns what was found."""
+    with database.reading() as s:
+        found = list_stuck(s, 900)
+    with database.transaction() as s:
+        announce_stuck(s, found, 900)
+    return found
+
+
+def test_a_worker_that_left_a_moment_ago_may_come_back(database, ana, hook):
+    add(database, ana, hook.url)
+    with database.transaction() as s:
+        number = factories.make_worker(s)
+        worker_store.set_status(s, number, worker_store.GONE, actor="worker:1")
+        factories.make_job(s, ana)
+    wait_long(database)
+
+    assert tell_stuck(database) == []
+
+
+def test_a_quarantined_worker_takes_nothing(database, ana, hook):
+    add(database, ana, hook.url)
+    with database.transaction() as s:
+        number = factories.make_worker(s)
+        worker_store.set_status(s, number, worker_store.QUARANTINED, actor="user:1")
+        factories.make_job(s, ana)
+    wait_long(database)
+
+    assert len(tell_stuck(database)) == 1
+
+
+def test_jobs_of_who_does_not_want_to_hear_hide_nobody_s(
+    database, ana, hook, monkeypatch
+):
+    monkeypatch.setattr(stuck_job_store, "AT_ONCE", 3)
+    with database.transaction() as s:
+        bob = factories.make_user(s).id
+        for _ in range(5):
+            factories.make_job(s, bob)
+        mine = factories.make_job(s, ana)
+    add(database, bob, hook.url + "/bob", kinds=[EventKind.FINISHED])
+    add(database, ana, hook.url)
+    wait_long(database)
+
+    assert tell_stuck(database) == [mine]
 
 
 def test_jobs_that_have_just_come_are_not_stuck(database, ana, hook):
@@ -274,8 +341,7 @@ def test_jobs_that_have_just_come_are_not_stuck(database, ana, hook):
     with database.transaction() as s:
         factories.make_job(s, ana)
 
-    with database.transaction() as s:
-        assert announce_stuck(s, 900) == 0
+    assert tell_stuck(database) == []
 
 
 # At least once
@@ -285,7 +351,7 @@ def test_it_is_sent_again_until_it_is_taken(database, ana, tmp_path):
     hook = HookServer(500, 302, 200, location="http://127.0.0.1:1/")
     add(database, ana, hook.url)
     finish(database, ana)
-    notifier = Notifier(database, make_settings(tmp_path), first_wait_seconds=0)
+    notifier = Postman(database, make_settings(tmp_path), first_wait_seconds=0)
 
     rounds = [notifier.deliver_due() for _ in range(4)]
 
@@ -313,7 +379,7 @@ def test_a_try_is_not_made_before_its_time(database, ana, tmp_path):
     hook = HookServer(500)
     add(database, ana, hook.url)
     finish(database, ana)
-    notifier = Notifier(database, make_settings(tmp_path), first_wait_seconds=60)
+    notifier = Postman(database, make_settings(tmp_path), first_wait_seconds=60)
 
     assert [notifier.deliver_due() for _ in range(2)] == [1, 0]
     hook.close()
@@ -323,7 +389,7 @@ def test_at_last_it_is_given_up_and_can_be_sent_again(database, ana, tmp_path):
     hook = HookServer(*[503] * delivery_store.MAX_TRIES, 200)
     add(database, ana, hook.url)
     finish(database, ana)
-    notifier = Notifier(database, make_settings(tmp_path), first_wait_seconds=0)
+    notifier = Postman(database, make_settings(tmp_path), first_wait_seconds=0)
 
     while notifier.deliver_due():
         pass
@@ -345,7 +411,7 @@ def test_what_a_dead_process_had_taken_is_sent_by_another(
     add(database, ana, hook.url)
     finish(database, ana)
     with database.transaction() as s:  # and then it dies; its time is over at once
-        (taken,) = delivery_store.take_due(s, Channel.WEBHOOK, limit=9, hold_ms=0)
+        (taken,) = take(s, 0)
 
     assert notifier.deliver_due() == 1
 
@@ -357,7 +423,7 @@ def test_what_one_has_taken_others_leave(database, ana, hook, notifier):
     add(database, ana, hook.url)
     finish(database, ana)
     with database.transaction() as s:
-        delivery_store.take_due(s, Channel.WEBHOOK, limit=9, hold_ms=60_000)
+        take(s, 60_000)
 
     assert notifier.deliver_due() == 0
     assert hook.got == []
@@ -369,7 +435,7 @@ def test_a_late_answer_of_a_lost_try_counts_when_it_is_good(database, ana, hook)
     tries = []
     for _ in range(2):
         with database.transaction() as s:
-            tries += delivery_store.take_due(s, Channel.WEBHOOK, limit=9, hold_ms=0)
+            tries += take(s, 0)
     bad = delivery_store.Answer(good=False, text="late")
     good = delivery_store.Answer(good=True, text="late", status=200)
 
@@ -387,7 +453,7 @@ def test_many_notifiers_deliver_each_event_once(database, ana, hook, tmp_path):
 
     def work(_):
         own = Database(database.url.render_as_string(hide_password=False))
-        notifier = Notifier(own, make_settings(tmp_path), first_wait_seconds=60)
+        notifier = Postman(own, make_settings(tmp_path), first_wait_seconds=60)
         while notifier.deliver_due():
             pass
         own.dispose()
@@ -412,7 +478,7 @@ def test_a_receiver_that_hangs_holds_nobody_up(
         finish(database, ana)
     add(database, ana, hook.url)
     finish(database, ana)
-    notifier = Notifier(database, make_settings(tmp_path), first_wait_seconds=60)
+    notifier = Postman(database, make_settings(tmp_path), first_wait_seconds=60)
 
     notifier.deliver_due()
 
@@ -420,11 +486,71 @@ def test_a_receiver_that_hangs_holds_nobody_up(
     slow.close()
 
 
+def test_one_user_s_receivers_that_hang_hold_nobody_up(
+    sqlite_database, tmp_path, hook, monkeypatch
+):
+    monkeypatch.setattr(webhooks, "TRY_SECONDS", 0.5)
+    database, slow = sqlite_database, HookServer(5)
+    with database.transaction() as s:
+        ana, bob = factories.make_user(s).id, factories.make_user(s).id
+    for number in range(6):
+        add(database, bob, f"{slow.url}/{number}")
+    for _ in range(10):
+        finish(database, bob)
+    add(database, ana, hook.url)
+    finish(database, ana)
+
+    Postman(database, make_settings(tmp_path), first_wait_seconds=60).deliver_due()
+
+    assert told(hook) == ["job.finished"]
+    slow.close()
+
+
+def test_a_receiver_that_is_removed_meanwhile_harms_nobody(database, ana, hook):
+    number = add(database, ana, hook.url)
+    finish(database, ana)
+    with database.transaction() as s:
+        (due,) = take(s, 60_000)
+    with database.transaction() as s:
+        receiver_store.remove(s, number)
+
+    with database.transaction() as s:  # its answer comes now
+        delivery_store.record_try(s, due, delivery_store.Answer(True, "", 200), 0)
+
+    assert read(database, DeliveryTry.number) == []
+
+
+def test_removing_a_receiver_waits_for_who_tells_it(postgres_url):
+    database, other = Database(postgres_url), Database(postgres_url)
+    with database.transaction() as s:
+        ana = factories.make_user(s).id
+    number = add(database, ana, "https://example.org")
+    with ThreadPoolExecutor(1) as pool:
+        with database.transaction() as s:
+            factories.make_job(s, ana)
+            claim = factories.claim(s)
+            factories.complete(s, claim.job_id, claim.fence)
+            removed = pool.submit(
+                other.tx, lambda s: s.execute(delete(Receiver)).rowcount
+            )
+            wait_until(lambda: is_anybody_waiting(database), what="the removal to wait")
+        assert removed.result() == 1
+    assert number
+    for one in (database, other):
+        one.dispose()
+
+
+def is_anybody_waiting(database):
+    with database.reading() as s:
+        query = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return s.scalar(query) > 0
+
+
 def test_a_receiver_that_wants_no_more_is_switched_off(database, ana, tmp_path):
     hook = HookServer(410)
     add(database, ana, hook.url)
     finish(database, ana)
-    notifier = Notifier(database, make_settings(tmp_path), first_wait_seconds=0)
+    notifier = Postman(database, make_settings(tmp_path), first_wait_seconds=0)
 
     notifier.deliver_due()
     finish(database, ana)
@@ -450,11 +576,12 @@ def test_private_addresses_are_refused_unless_allowed(
     finish(database, ana)
     settings = make_settings(tmp_path, webhook_networks=[])
 
-    Notifier(database, settings, first_wait_seconds=60).deliver_due()
+    Postman(database, settings, first_wait_seconds=60).deliver_due()
 
     ((status, answer),) = read(database, DeliveryTry.status, DeliveryTry.answer)
     assert status is None
     assert "TRAINYARD_WEBHOOK_NETWORKS" in answer
+    assert "127.0.0.1" not in answer  # nobody learns our names from it
     assert hook.got == []
 
 
@@ -465,9 +592,12 @@ def test_private_addresses_are_refused_unless_allowed(
         ("example.org/hook", "https://"),
         ("https://", "name a host"),
         ("https://me:secret@example.org", "password"),
-        ("http://10.1.2.3/", "not a public address"),
-        ("http://169.254.169.254/latest", "not a public address"),
-        ("http://[::1]:80/", "not a public address"),
+        ("http://10.1.2.3/", "not at a public address"),
+        ("http://169.254.169.254/latest", "not at a public address"),
+        ("http://[::1]:80/", "not at a public address"),
+        ("http://[64:ff9b::a00:1]/", "not at a public address"),
+        ("http://[2002:7f00:1::]/", "not at a public address"),
+        ("http://[::ffff:10.0.0.1]/", "not at a public address"),
         ("https://example.org:99999/", "ort"),
         ("https://example.org/a b", "%XX"),
         ("https://example.org/" + "a" * 3000, "2000 characters"),
@@ -497,7 +627,7 @@ def test_an_answer_that_drips_is_cut_off(ana, database, tmp_path, monkeypatch):
     finish(database, ana)
     began = time.monotonic()
 
-    Notifier(database, make_settings(tmp_path), first_wait_seconds=60).deliver_due()
+    Postman(database, make_settings(tmp_path), first_wait_seconds=60).deliver_due()
 
     assert time.monotonic() - began < 5
     ((answer,),) = read(database, DeliveryTry.answer)
@@ -533,7 +663,7 @@ def test_a_mail_tells_what_happened(database, ana, tmp_path, mailbox):
     job_id = finish(database, ana, "solar\ncells")
     make_mail_due(database)
 
-    Notifier(database, mail_settings(tmp_path, mailbox)).deliver_due()
+    Postman(database, mail_settings(tmp_path, mailbox)).deliver_due()
 
     (message,) = read_mail(mailbox)
     assert mailbox.got[0].rcpt_tos == ["ana@example.org"]
@@ -551,16 +681,35 @@ def test_what_happens_at_once_is_one_mail(database, ana, tmp_path, mailbox):
     for _ in range(60):
         finish(database, ana)
     end(database, ana, "failed", permanent=True)
-    notifier = Notifier(database, mail_settings(tmp_path, mailbox))
+    notifier = Postman(database, mail_settings(tmp_path, mailbox))
     assert notifier.deliver_due() == 0  # more may come in a moment
-    make_mail_due(database)
+    with database.transaction() as s:  # when the first one's time has come
+        first = select(func.min(Delivery.id)).scalar_subquery()
+        s.execute(update(Delivery).where(Delivery.id == first).values(due_at=0))
 
     assert notifier.deliver_due() == 61
 
     (message,) = read_mail(mailbox)
+    assert mailbox.got[0].rcpt_tos == ["ana@example.org"]
     assert message["Subject"] == "[Trainyard] 60 finished, 1 failed"
     assert "... and 11 more." in message.get_content()
     assert {state for (state,) in read(database, Delivery.state)} == {"delivered"}
+
+
+def test_the_next_mail_comes_ten_minutes_later_at_the_earliest(
+    database, ana, tmp_path, mailbox
+):
+    add(database, ana)
+    finish(database, ana)
+    make_mail_due(database)
+    Postman(database, mail_settings(tmp_path, mailbox)).deliver_due()
+
+    finish(database, ana)
+
+    with database.reading() as s:
+        now = read_clock(s)
+    ((due_at,),) = read(database, func.max(Delivery.due_at))
+    assert 590_000 < due_at - now <= 600_000
 
 
 def test_it_signs_in_where_the_server_wants_it(sqlite_database, tmp_path):
@@ -574,9 +723,9 @@ def test_it_signs_in_where_the_server_wants_it(sqlite_database, tmp_path):
     right = mail_settings(tmp_path, mailbox, smtp_user="yard", smtp_password="let me")
 
     for settings in (wrong, right):
-        Notifier(database, settings, first_wait_seconds=0).deliver_due()
+        Postman(database, settings, first_wait_seconds=0).deliver_due()
 
-    statuses = [status for (status,) in read(database, DeliveryTry.status)]
+    statuses = [row.status for row in read(database, DeliveryTry.status)]
     assert statuses == [535, 250]
     assert len(mailbox.got) == 1
     mailbox.close()
@@ -590,7 +739,7 @@ def test_a_refused_recipient_is_told_and_tried_again(sqlite_database, tmp_path):
     finish(database, ana)
     make_mail_due(database)
 
-    Notifier(database, mail_settings(tmp_path, mailbox)).deliver_due()
+    Postman(database, mail_settings(tmp_path, mailbox)).deliver_due()
 
     assert read(database, DeliveryTry.status, DeliveryTry.answer) == [
         (550, "no such user here")
@@ -610,7 +759,7 @@ def test_a_plain_server_gets_no_mail_that_shall_be_secret(
     make_mail_due(database)
     settings = mail_settings(tmp_path, mailbox, smtp_security="starttls")
 
-    Notifier(database, settings).deliver_due()
+    Postman(database, settings).deliver_due()
 
     ((answer,),) = read(database, DeliveryTry.answer)
     assert "STARTTLS" in answer
@@ -625,7 +774,7 @@ def test_without_a_server_the_answer_names_the_setting(sqlite_database, tmp_path
     finish(database, ana)
     make_mail_due(database)
 
-    Notifier(database, make_settings(tmp_path)).deliver_due()
+    Postman(database, make_settings(tmp_path)).deliver_due()
 
     ((answer,),) = read(database, DeliveryTry.answer)
     assert "TRAINYARD_SMTP_HOST" in answer
@@ -638,13 +787,13 @@ def test_what_was_sent_a_month_ago_is_forgotten(database, ana, hook, notifier):
     add(database, ana, hook.url)
     finish(database, ana)
     notifier.deliver_due()
-    finish(database, ana)  # waits still
     with database.transaction() as s:
         s.execute(update(Event).values(at=1))
-        s.execute(update(Delivery).where(Delivery.ended_at > 0).values(ended_at=1))
+        s.execute(update(Delivery).values(ended_at=1))
+    finish(database, ana)
 
     with database.transaction() as s:
-        delivery_store.forget_old(s)
+        assert delivery_store.forget_old(s) == 1
 
     assert len(read(database, Event.id)) == len(read(database, Delivery.id)) == 1
     assert read(database, DeliveryTry.number) == []
@@ -656,7 +805,10 @@ def test_a_test_goes_to_its_receiver_alone(database, ana, hook, notifier):
 
     with database.transaction() as s:
         announce_test(s, receiver_store.get(s, receiver_id))
+        with pytest.raises(ConflictError, match="on its way"):
+            announce_test(s, receiver_store.get(s, receiver_id))
     notifier.deliver_due()
 
     assert told(hook) == ["test"]
-    assert reconcile_store.find_violations(database.reading().__enter__()) == []
+    with database.reading() as s:
+        assert reconcile_store.find_violations(s) == []

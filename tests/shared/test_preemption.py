@@ -2,9 +2,16 @@
 
 import pytest
 
-from shared import attempt_store, job_read_store, job_store, preemption_store
+from shared import (
+    attempt_store,
+    job_read_store,
+    job_store,
+    preemption_store,
+    user_limit_store,
+)
 from shared.errors import ConflictError
 from shared.preemption import Occupant, Slot, Urgent, choose_giving_way
+from shared.user_limit_store import UserLimits
 from tests import factories
 
 
@@ -88,9 +95,20 @@ def submit(database, place, **fields):
 
 
 def make_way(database, max_running=None):
-    return database.tx(
-        lambda s: preemption_store.make_way(s, max_running, actor="reconciler")
-    )
+    """Looks once, as the reconciler does; returns who was asked."""
+    with database.reading() as s:
+        pairs = preemption_store.find_giving_way(
+            s, lease_ms=60_000, max_running_per_user=max_running
+        )
+    return [
+        occupant.job_id
+        for occupant, job in pairs
+        if database.tx(
+            lambda s, occupant=occupant, job=job: preemption_store.ask(
+                s, occupant, job, actor="reconciler"
+            )
+        )
+    ]
 
 
 def get_job(database, job_id):
@@ -138,8 +156,57 @@ def test_equals_and_jobs_that_may_not_start_interrupt_nobody(database, place):
     submit(database, place, priority=9, not_before=9_000_000_000_000)
 
     assert make_way(database) == []
-    submit(database, place, priority=9)
-    assert make_way(database, max_running=1) == []  # its owner has one running
+    assert make_way(database) == []
+
+
+def test_only_as_many_give_way_as_may_start(database, place):
+    """The owner of the urgent ones may have one running, and has none."""
+    with database.transaction() as s:
+        second = factories.make_worker(s)
+        factories.make_job(s, place["owner_id"], preemptible=True)
+        factories.claim(s, worker_id=second)
+        bob = factories.make_user(s).id
+        user_limit_store.set_limits(s, bob, UserLimits(running=1), actor="user:1")
+        for _ in range(3):
+            factories.make_job(s, bob, priority=9)
+
+    assert len(make_way(database)) == 1
+
+
+def test_at_one_s_limit_only_one_s_own_gives_way(database, place):
+    with database.transaction() as s:
+        second = factories.make_worker(s)
+        bob = factories.make_user(s).id
+        user_limit_store.set_limits(s, bob, UserLimits(running=1), actor="user:1")
+        own = factories.make_job(s, bob, preemptible=True, priority=2)
+        factories.claim(s, worker_id=second)
+        factories.make_job(s, bob, priority=9)
+
+    assert make_way(database) == [own]
+
+
+def test_who_has_just_failed_on_the_worker_interrupts_nobody(database, place):
+    urgent_id = submit(database, place, priority=9)
+    with database.transaction() as s:
+        claim = factories.claim(s, worker_id=99)
+        attempt_store.end(
+            s, urgent_id, claim.fence, outcome="crash", charge=True, backoff_ms=0
+        )
+
+    assert make_way(database) == []
+
+
+def test_who_waits_no_longer_needs_no_way(database, place):
+    urgent_id = submit(database, place, priority=9)
+    with database.reading() as s:
+        pairs = preemption_store.find_giving_way(
+            s, lease_ms=60_000, max_running_per_user=None
+        )
+    database.tx(lambda s: job_store.cancel(s, urgent_id, actor="user:1"))
+
+    assert len(pairs) == 1
+    asked = database.tx(lambda s: preemption_store.ask(s, *pairs[0], actor="r"))
+    assert not asked
 
 
 def test_a_user_may_still_pause_and_cancel_it(database, place):
@@ -161,6 +228,9 @@ def test_a_user_s_cancel_wins(database, place):
     make_way(database)
 
     database.tx(lambda s: job_store.cancel(s, claim.job_id, actor="user:1"))
+    with pytest.raises(ConflictError):
+        database.tx(lambda s: job_store.pause(s, claim.job_id, actor="user:1"))
+    assert get_job(database, claim.job_id).gives_way_to is None
     stop(database, claim, "cancelled")
 
     assert get_job(database, claim.job_id).state == "cancelled"
@@ -186,7 +256,8 @@ def test_finishing_first_is_finishing(database, place):
     with database.transaction() as s:
         factories.complete(s, claim.job_id, claim.fence)
 
-    assert get_job(database, claim.job_id).state == "succeeded"
+    job = get_job(database, claim.job_id)
+    assert (job.state, job.gives_way_to) == ("succeeded", None)
 
 
 def test_one_job_is_asked_for_one_urgent_one(database, place):

@@ -4,6 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import text
 
 from shared import audit_store, job_store, queue_pause_store, user_limit_store
 from shared import reconcile_store as reconciling
@@ -12,6 +13,7 @@ from shared.errors import ConflictError, NotFoundError, UserError
 from shared.queue_outlook import QueueOutlook
 from shared.user_limit_store import UserLimits
 from tests import factories
+from tests.services import wait_until
 
 
 @pytest.fixture
@@ -106,12 +108,21 @@ def test_more_than_may_wait_is_refused_whole(database, ana):
     submit(database, ana, 2)
     usual = UserLimits(waiting=3)
 
-    with pytest.raises(ConflictError, match="3 jobs waiting, and 2 are; 2 more"):
+    with pytest.raises(ConflictError, match=r"At most 3 trainings .* 2 do, and 2 more"):
         database.tx(lambda s: submit_with_limit(s, ana, 2, usual))
 
     assert len(database.tx(lambda s: submit_with_limit(s, ana, 1, usual))) == 1
     limit(database, ana, waiting=10)
     assert len(database.tx(lambda s: submit_with_limit(s, ana, 5, usual))) == 5
+
+
+def test_pausing_some_makes_no_room(database, ana):
+    jobs = submit(database, ana, 3)
+    for job_id in jobs:
+        database.tx(lambda s, n=job_id: job_store.pause(s, n, actor="user:1"))
+
+    with pytest.raises(ConflictError):
+        database.tx(lambda s: submit_with_limit(s, ana, 1, UserLimits(waiting=3)))
 
 
 def submit_with_limit(session, owner_id, count, usual):
@@ -169,16 +180,20 @@ def test_the_outlook_knows_of_them(database, ana, bob):
     assert set(expected) == {mine[0], theirs[0]}
 
 
-def test_no_claim_that_is_under_way_takes_from_a_queue_that_was_paused(
-    postgres_url, request
-):
+def is_anybody_waiting(database):
+    with database.reading() as s:
+        query = text(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        )
+        return s.scalar(query) > 0
+
+
+def test_no_claim_that_is_under_way_takes_from_a_queue_that_was_paused(postgres_url):
     database, other = Database(postgres_url), Database(postgres_url)
     with database.transaction() as s:
         factories.make_job(s)
-    asked = threading.Event()
 
     def pause():
-        asked.set()
         return other.tx(
             lambda s: queue_pause_store.pause(
                 s, "default", actor="user:1", running_too=True
@@ -189,8 +204,7 @@ def test_no_claim_that_is_under_way_takes_from_a_queue_that_was_paused(
         with database.transaction() as s:
             claimed = factories.claim(s)
             paused = pool.submit(pause)
-            asked.wait()
-            assert not paused.done()
+            wait_until(lambda: is_anybody_waiting(database), what="the pause to wait")
         # The claim came first, so that its job is among those that are asked to stop.
         assert paused.result() == [claimed.job_id]
     for one in (database, other):

@@ -21,7 +21,7 @@ from shared import (
 )
 from shared.attempt_progress_store import MetricPoint
 from shared.notifications import receiver_store
-from shared.notifications.delivery_store import Answer, record_try, take_due
+from shared.notifications.delivery_store import Answer, list_due, record_try, take
 from shared.notifications.event_store import Channel, EventKind, announce_test
 from shared.presets import build_training_spec
 
@@ -74,11 +74,11 @@ class Rows:
             announce_test(s, receiver)
         for status in tries:
             with self.database.transaction() as s:
-                (due,) = take_due(s, Channel.WEBHOOK, limit=1, hold_ms=0)
+                (due,) = take(s, list_due(s, Channel.WEBHOOK, 1), 0)
                 record_try(s, due, Answer(status == 200, "told", status, 12), 0)
         with self.database.transaction() as s:
             announce_test(s, receiver)
-            (due,) = take_due(s, Channel.WEBHOOK, limit=1, hold_ms=0)
+            (due,) = take(s, list_due(s, Channel.WEBHOOK, 1), 0)
             record_try(s, due, Answer(False, "Service unavailable", 503, 9), 600)
         return receiver.id
 

@@ -8,6 +8,7 @@ import json
 
 import pytest
 
+from shared.notifications.event_store import Channel
 from shared.notifications.notifier import Notifier
 from tests.receivers import HookServer
 
@@ -50,12 +51,12 @@ def test_a_webhook_added_on_the_page_hears_of_a_job(ana, hook, notifier, publish
         "/notifications", "/notifications", address=hook.url, **HOOK
     ).headers["location"]
     job = publish()
-    notifier.deliver_due()
+    notifier.deliver_due(Channel.WEBHOOK)
 
     html = ana.get(page).text
     assert "status 500 it is" in html
     assert "next try" in html
-    notifier.deliver_due()
+    notifier.deliver_due(Channel.WEBHOOK)
 
     html = ana.get(page).text
     assert "2 tries" in html
@@ -73,7 +74,7 @@ def test_the_secret_that_the_api_tells_is_the_one_that_signs(
 
     receiver = ask("POST", "/notifications", json=body).json
     publish()
-    notifier.deliver_due()
+    notifier.deliver_due(Channel.WEBHOOK)
 
     ((headers, body),) = hook.got
     key = base64.b64decode(receiver["secret"].removeprefix("whsec_"))
@@ -93,9 +94,9 @@ def test_a_test_is_sent_and_sent_again(ana, hook, notifier, api):
 
     sent = ask("POST", f"/notifications/{number}/test")
     for _ in range(2):
-        notifier.deliver_due()
+        notifier.deliver_due(Channel.WEBHOOK)
     ask("POST", f"/deliveries/{sent.json['delivery_id']}/again")
-    notifier.deliver_due()
+    notifier.deliver_due(Channel.WEBHOOK)
 
     assert sent.status_code == 202
     (delivery,) = ask("GET", f"/notifications/{number}/deliveries").json["items"]

@@ -331,8 +331,12 @@ def test_more_than_may_wait_is_refused_and_nothing_is_kept(app, ana, rows, api):
     refused = ask("POST", "/jobs", json=body)
 
     assert refused.status_code == 409
-    assert "3 jobs waiting" in refused.json["detail"]
+    assert "At most 3 trainings" in refused.json["detail"]
     assert ask("GET", "/jobs?kind=train").json["total"] == 3
+    first = ask("GET", "/jobs?kind=train").json["items"][0]["id"]
+    ask("POST", f"/jobs/{first}/cancel")
+    assert ask("POST", "/jobs", json={"datasets": ["cells"]}).status_code == 201
+    assert ask("POST", f"/jobs/{first}/retry").status_code == 409
 
 
 def test_a_preemptible_job_says_so(ana, rows, api):

@@ -27,6 +27,7 @@ blueprint = Blueprint("users", __name__, url_prefix="/users")
 
 LINK_DAYS = 7
 PAGE_SIZE = 50
+MAX_DIGITS = 9
 
 
 @blueprint.before_request
@@ -144,7 +145,6 @@ def limits(user_id: int) -> str | tuple[str, int] | Response:
         usual_running=settings.max_running_per_user,
         usual_waiting=settings.max_waiting_per_user,
         problem=problem,
-        most=user_limit_store.MOST,
     )
     return page if problem is None else (page, status_of(problem))
 
@@ -162,7 +162,7 @@ def _read_limit(name: str) -> int | None:
     text = request.form.get(name, "").strip()
     if not text:
         return None
-    if not text.isascii() or not text.isdecimal():
+    if not text.isascii() or not text.isdecimal() or len(text) > MAX_DIGITS:
         raise UserError(
             f"`{name}` must be a whole number, or empty. Received: {text[:40]!r}.",
             field=name,

@@ -6,10 +6,11 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from shared import job_read_store, job_store, queue
+from shared import job_read_store, job_store, queue, user_limit_store
 from shared.errors import ConflictError, NotFoundError
 from shared.job_status import Desired, JobKind, JobStatus
 from shared.tables import Job
+from shared.user_limit_store import UserLimits
 from web.auth.datastore import Account
 from web.installation import Installation
 from web.permissions import require_change
@@ -98,7 +99,9 @@ def ask(here: Installation, account: Account, job_id: int, verb: str) -> str:
     def write(session: Session) -> tuple[str, str]:
         job = job_read_store.get_job(session, job_id)
         require_change(account, job, "job")
-        return _MOVES[verb](session, job_id, account.actor), job.kind
+        state = _MOVES[verb](session, job_id, account.actor)
+        _require_room(session, here, verb, [job])
+        return state, job.kind
 
     state, kind = here.database.tx(write)
     if ASKS[verb].rings:
@@ -133,7 +136,7 @@ def ask_all(
         raise NotFoundError(f"A job cannot be asked to {verb!r}.")
 
     asked, kinds = here.database.tx(
-        lambda session: _ask_each(session, account, group_key, verb)
+        lambda session: _ask_each(session, here, account, group_key, verb)
     )
     if not asked.done:
         raise ConflictError(
@@ -147,7 +150,7 @@ def ask_all(
 
 
 def _ask_each(
-    session: Session, account: Account, group_key: str, verb: str
+    session: Session, here: Installation, account: Account, group_key: str, verb: str
 ) -> tuple[AskedAll, set[str]]:
     jobs = job_read_store.list_group(session, group_key)
     for job in jobs:
@@ -162,8 +165,20 @@ def _ask_each(
             lambda job=job: _MOVES[verb](session, job.id, account.actor)
         )
     ]
+    _require_room(session, here, verb, done)
     asked = AskedAll([job.id for job in done], len(jobs) - len(done))
     return asked, {job.kind for job in done}
+
+
+def _require_room(
+    session: Session, here: Installation, verb: str, jobs: list[Job]
+) -> None:
+    """Refuses to try more again than their owner may have waiting."""
+    trainings = [job for job in jobs if job.kind == JobKind.TRAIN]
+    if ASKS[verb] not in {RETRY, RESTART} or not trainings:
+        return
+    usual = UserLimits(waiting=here.settings.max_waiting_per_user)
+    user_limit_store.require_room(session, trainings[0].owner_id, usual, len(trainings))
 
 
 _Move = Callable[[Session, int, str], Any]

@@ -100,7 +100,7 @@ def _show(problem: UserError | None = None) -> str:
         "notifications/index.html",
         rows=rows,
         kinds=receivers.KINDS,
-        has_mail=any(row.channel == Channel.EMAIL for row in rows),
+        mail_kinds=next((r.kinds for r in rows if r.channel == Channel.EMAIL), None),
         sends_mail=sends_mail and mail.can_receive(account.email),
         problem=problem,
         asked=request.form,

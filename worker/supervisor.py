@@ -160,7 +160,11 @@ class _Attempt:
         self.child = child
         settings = self.settings
         self.deadline = DeadlineKeeper(
-            lambda: child.extend(settings.lease_seconds),
+            lambda: child.extend(
+                self.lease.seconds_to_live(
+                    settings.lease_seconds, settings.unconfirmed_lease_seconds
+                )
+            ),
             lambda: self.lease.may_go_on(settings.unconfirmed_lease_seconds),
             settings.heartbeat_seconds,
         )

@@ -78,7 +78,7 @@ class Arena(Records):
         self.timers = TIMERS | (KERAS_TIMERS if engine == KERAS else {}) | timers
         self.postgres = self.database = self.web = self.reconciler = None
         self.proxies, self.hosts, self.reconcilers = {}, [], []
-        self.broker = Broker()
+        self.broker = self._build_broker()
         # (job, step, fence) of every checkpoint that was ever on record: rows of old
         # ones are swept away.
         self.seen_checkpoints = set()
@@ -91,7 +91,7 @@ class Arena(Records):
         self.plans.mkdir()
         self._start_database()
         token = self._furnish()
-        self.hosts = [Host(name, self, self._proxy(name)) for name in ("a", "b")]
+        self.hosts = self._build_hosts()
         self.start_web()
         self.start_reconciler()
         for host in self.hosts:
@@ -262,13 +262,22 @@ class Arena(Records):
 
     # What it stands on
 
+    def _build_broker(self):
+        return Broker()
+
+    def _build_hosts(self):
+        return [Host(name, self, self._proxy(name)) for name in ("a", "b")]
+
     def _start_database(self):
         if self.kind == POSTGRES:
-            self.postgres = PostgresServer()
+            self.postgres = self._build_postgres()
             self.name = self.postgres.create_database()
         url = self._url(None)
         migrate(url)
         self.database = Database(url)
+
+    def _build_postgres(self):
+        return PostgresServer()
 
     def _url(self, proxy):
         if self.kind == SQLITE:

@@ -28,6 +28,8 @@ class Host:
         settings: Further environment of its worker.
     """
 
+    program = (PROGRAM,)
+
     def __init__(self, name, arena, proxy=None, **settings):
         self.name, self.proxy = name, proxy
         self._arena = arena
@@ -35,6 +37,10 @@ class Host:
         self.runtime = arena.folder / f"run-{name}"
         self.process = None
         self._seen = []
+
+    def enter(self):
+        """Makes the process that calls it one of this host's, before it is a worker."""
+        die_with_parent()
 
     @property
     def lives(self):
@@ -46,7 +52,7 @@ class Host:
         self.runtime.mkdir(exist_ok=True)
         with (self._arena.folder / f"worker-{self.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", PROGRAM, "--slot", "cpu"],
+                [sys.executable, "-m", *self.program, "--slot", "cpu"],
                 cwd=ROOT,
                 env=self._arena.environment(
                     proxy=self.proxy,
@@ -58,7 +64,7 @@ class Host:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=self.enter,
             )
         self._arena.log.add("arena", "worker_started", host=self.name)
         return self

@@ -60,6 +60,15 @@ def test_failed_renewals_end_it_only_after_the_limit(make_keeper):
     assert not keeper.may_go_on(0.1)
 
 
+def test_child_may_live_for_a_lease_but_not_beyond_the_limit(make_keeper):
+    keeper = make_keeper(fail)
+    time.sleep(0.2)
+
+    assert keeper.seconds_to_live(10, 60) == 10
+    assert keeper.seconds_to_live(10, 1) <= 0.8 + HEARTBEAT_SECONDS
+    assert keeper.seconds_to_live(10, 0.1) == HEARTBEAT_SECONDS
+
+
 def test_loop_that_hangs_is_not_renewed(make_keeper):
     beats = []
     keeper = make_keeper(lambda: beats.append(1) or "run", loop_seconds=0.2)

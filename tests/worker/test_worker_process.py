@@ -18,7 +18,7 @@ from shared.base_models import get_base_model
 from shared.database import Database
 from shared.errors import LostLease
 from tests.worker.fleet import straight_run
-from tests.worker.processes import is_running, wait_until
+from tests.worker.processes import is_running, seconds_until_gone, wait_until
 from tests.worker.workshop import TIMERS
 
 SLOW = {"steps": 2000, "step_seconds": 0.02}
@@ -350,6 +350,27 @@ def test_stopped_database_costs_no_training(make_fleet, postgres, postgres_url):
     assert fleet.shop.weights(job_id) == expected
     fleet.close()
     database.dispose()
+
+
+def test_database_that_hangs_for_too_long_ends_the_training_in_time(
+    make_fleet, postgres, postgres_url
+):
+    database = Database(postgres_url)
+    fleet = make_fleet(
+        use_database=database, lease_seconds=8, unconfirmed_lease_seconds=2
+    )
+    fleet.start_worker()
+    job_id = fleet.shop.submit(**SLOW)
+    fleet.wait_for_step(job_id)
+    trainer = fleet.trainer()
+    postgres.freeze()
+    try:
+        # The limit, a heartbeat, the guardian's look once a second, and a little.
+        assert seconds_until_gone(trainer) < 5
+    finally:
+        postgres.thaw()
+        fleet.close()
+        database.dispose()
 
 
 def test_whole_path_on_postgres(make_fleet, postgres_url):

@@ -156,6 +156,9 @@ class Toy:
         sys.stderr.flush()
         os._exit(fault["code_number"])
 
+    def do_dawdle(self, fault):
+        self.asked["step_seconds"] = fault["step_seconds"]
+
     def do_hang(self, _fault):
         while not self.stop:
             time.sleep(0.05)

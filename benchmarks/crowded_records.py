@@ -49,13 +49,13 @@ class Records:
             )
         ).job_id  # fmt: skip
 
-    def claim(self) -> attempt_store.Claim | None:
-        """Takes the next job."""
+    def claim(self, max_running: int | None = None) -> attempt_store.Claim | None:
+        """Takes the next job, if its owner may have one more running."""
         return self.database.tx(
             lambda s: attempt_store.claim(
                 s, attempt_uuid=uuid.uuid4().hex, worker_id=self.worker_id,
                 host="bench", slot="cpu", kinds=["train"], queues=["default"],
-                gpu_mem_mb=0, lease_ms=LEASE_MS,
+                gpu_mem_mb=0, lease_ms=LEASE_MS, max_running_per_user=max_running,
             )
         )  # fmt: skip
 

@@ -85,6 +85,7 @@ CHARTS = {
     "/jobs/2": "chart-loss",
     "/jobs/3": "chart-loss",
     "/jobs/queue/promised": "chart-promises",
+    "/groups/g": "chart-curves",
 }
 
 
@@ -217,6 +218,47 @@ def test_a_submission_offers_its_models_as_soon_as_there_are_some(page, rows):
     expect(page.locator("#job-link-3")).to_be_focused()
 
 
+def list_compared(page):
+    return page.locator("#comparison tbody tr").evaluate_all(
+        "rows => rows.map(row => Number(row.id.slice(4)))"
+    )
+
+
+def test_a_comparison_is_sorted_by_keyboard_and_stays_so(page, rows):
+    page.goto("/groups/g")
+    assert list_compared(page) == [2, 3], "what has a result comes first"
+
+    page.get_by_role("link", name="Job", exact=True).focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/groups/g?sort=job")
+    page.get_by_role("link", name="Job", exact=True).press("Enter")
+    page.wait_for_url("**/groups/g?sort=-job")
+
+    header = page.locator("th[aria-sort]")
+    expect(header).to_have_count(1)
+    expect(header).to_have_attribute("aria-sort", "descending")
+    assert list_compared(page) == [3, 2]
+    new = rows.job(1, 1, "one more", group_key="g")
+    expect(page.locator(f"#job-link-{new}")).to_be_visible()
+    assert list_compared(page) == [new, 3, 2]
+
+
+def test_a_row_moves_up_when_it_has_become_the_best(page, rows):
+    late = [rows.job(1, 1, "late", "h", model="h", seed=seed) for seed in (1, 2)]
+    page.goto("/groups/h")
+    assert list_compared(page) == late
+    page.locator(f"#job-link-{late[1]}").focus()
+
+    with rows.database.transaction() as s:
+        job_store.set_priority(s, late[1], 100, "user:1")
+    rows.publish(late[1])
+
+    expect(page.locator(f"#job-{late[1]}")).to_contain_text("Best")
+    assert list_compared(page) == late[::-1]
+    expect(page.locator(f"#job-link-{late[1]}")).to_be_focused()
+    expect(page.locator("#curve-keys li")).to_have_count(1)
+
+
 def test_the_theme_is_switched_and_remembered(page):
     page.emulate_media(color_scheme="light")
     page.goto("/jobs")
@@ -240,4 +282,7 @@ def test_pages_work_without_script(chromium, site):
     page.click("#send")
 
     expect(page.locator("h1")).to_have_text("plain")
+    page.goto("/groups/g")
+    page.click("#comparison th a:has-text('Job')")
+    expect(page.locator("th[aria-sort=ascending]")).to_have_text("Job")
     context.close()

@@ -4,12 +4,21 @@ from flask import Flask, Response, current_app, jsonify
 from flask_openapi3.openapi import OpenAPI
 from flask_wtf import CSRFProtect
 
-from web.api import audit, catalog, datasets, jobs, models, queue, workers
+from web.api import (
+    audit,
+    catalog,
+    comparison,
+    datasets,
+    jobs,
+    models,
+    queue,
+    workers,
+)
 from web.api.blueprint import blueprint
 from web.api.problems import Problem
 
 # Imported for their routes.
-FEATURES = (audit, catalog, datasets, jobs, models, queue, workers)
+FEATURES = (audit, catalog, comparison, datasets, jobs, models, queue, workers)
 
 
 @blueprint.get("/openapi.json", doc_ui=False)

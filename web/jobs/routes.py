@@ -29,6 +29,7 @@ from web.installation import get_database, get_installation
 from web.jobs import curves, form, group, order, pages, promises, queues
 from web.jobs.asks import ASKS, ask_all
 from web.jobs.asks import ask as ask_job
+from web.jobs.comparison_charts import MAX_CURVES
 from web.jobs.delete import delete_job, plan_deletion
 from web.jobs.submit import MAX_JOBS, Request, submit
 from web.row_numbers import read_number, read_numbers
@@ -228,7 +229,9 @@ def delete(job_id: int) -> str | AnyResponse:
 @blueprint.get("/groups/<group_key>")
 def group_page(group_key: str) -> str:
     """All jobs of one submission."""
-    return render_template("jobs/group.html", **group.make_page(group_key))
+    return render_template(
+        "jobs/group.html", bokeh_version=BOKEH_VERSION, **group.make_page(group_key)
+    )
 
 
 @blueprint.post("/groups/<group_key>/ask/<verb>")
@@ -250,6 +253,22 @@ def group_table(group_key: str) -> Response:
     if not values["live"]:
         response.headers["X-Poll"] = "stop"
     return response
+
+
+@blueprint.get("/groups/<group_key>/charts.json")
+def group_charts(group_key: str) -> Response:
+    """The charts of a submission as BokehJS reads them, without data."""
+    axes = group.read_axes(group_key)
+    # Bokeh takes a second to import; most requests never need it.
+    from web.jobs.charts import build_comparison_charts  # noqa: PLC0415
+
+    return jsonify(build_comparison_charts(axes, MAX_CURVES))
+
+
+@blueprint.get("/groups/<group_key>/points.json")
+def group_points(group_key: str) -> Response:
+    """The data of a submission's charts, for polling."""
+    return polling.data(group.read_points(group_key))
 
 
 @blueprint.get("/groups/<group_key>/archive")

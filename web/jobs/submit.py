@@ -330,18 +330,24 @@ def _label(name: str, settings: dict[str, str], differing: dict[str, list[str]])
 
 def describe_spec(spec: dict[str, Any]) -> list[tuple[str, str]]:
     """Returns a stored training spec as lines of a table: setting, value."""
-    lines: list[tuple[str, str]] = []
+    return [(name, show_setting(name, v)) for name, v in flatten_spec(spec).items()]
+
+
+def flatten_spec(spec: dict[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a stored training spec by name, as `head.dropout`."""
+    flat: dict[str, Any] = {}
     for key, value in spec.items():
-        inner = value.items() if isinstance(value, dict) else ()
-        lines.extend((f"{key}.{name}", _shown(name, v)) for name, v in inner)
-        if not isinstance(value, dict):
-            lines.append((key, _shown(key, value)))
-    return lines
+        if isinstance(value, dict):
+            flat |= {f"{key}.{name}": inner for name, inner in value.items()}
+        else:
+            flat[key] = value
+    return flat
 
 
-def _shown(name: str, value: Any) -> str:
+def show_setting(name: str, value: Any) -> str:
+    """Returns the value of a setting in words."""
     if value is None:
-        return _NULLS.get(name, "automatic")
+        return _NULLS.get(name.rpartition(".")[2], "automatic")
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, list):

@@ -50,12 +50,12 @@ class Rows:
         with self.database.transaction() as s:
             return user_store.create_token(s, user_id, "test")
 
-    def worker(self, name="host cpu", kinds=("train",), **more):
+    def worker(self, name="host cpu", kinds=("train",), queues=("default",), **more):
         """A worker that was seen just now."""
         with self.database.transaction() as s:
             return worker_store.register(
                 s, name=name, host="host", slot="cpu", kinds=list(kinds),
-                queues=["default"], facts={"cores": 2, "memory": "4 GiB"}, **more,
+                queues=list(queues), facts={"cores": 2, "memory": "4 GiB"}, **more,
             )  # fmt: skip
 
     def reading(self, owner_id, name="cells"):

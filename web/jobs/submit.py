@@ -8,6 +8,7 @@ impatient client.
 import hashlib
 import itertools
 import secrets
+from collections.abc import Sized
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -149,13 +150,18 @@ def refuse_too_many(jobs: int) -> None:
         )
 
 
-def _validate(request: Request) -> None:
-    if not request.dataset_ids:
+def refuse_nothing(datasets: Sized, trainings: Sized) -> None:
+    """Raises `UserError` where there is nothing to train, or nothing to train on."""
+    if not datasets:
         raise UserError("Choose at least one dataset.", field="datasets")
+    if not trainings:
+        raise UserError("Choose at least one preset and base model.", field="specs")
+
+
+def _validate(request: Request) -> None:
+    refuse_nothing(request.dataset_ids, request.recipes)
     if len(set(request.dataset_ids)) != len(request.dataset_ids):
         raise UserError("A dataset is named twice.", field="datasets")
-    if not request.recipes:
-        raise UserError("Choose at least one preset and base model.", field="specs")
     refuse_too_many(request.count_jobs())
     for recipe in request.recipes:
         base_models.resolve_image_size_px(

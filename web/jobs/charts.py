@@ -77,11 +77,17 @@ def _draw_curves(curves: int) -> Any:
 def _draw_setting(place: int, name: str, *, by_magnitude: bool) -> Any:
     axis = "log" if by_magnitude else "linear"
     plot = _figure("Best validation accuracy", name, x_axis_type=axis)
-    for series, tag, size in (("setting", "train", 7), ("best", "val", 11)):
+    # A thousand dots lie on each other: where there are many, they are darker.
+    for series, tag, size, alpha in (
+        ("setting", "train", 7, 0.5),
+        ("best", "val", 11, 1),
+    ):
         source = ColumnDataSource(
             {"value": [], "accuracy": [], "job": []}, name=f"{series}-{place}"
         )
-        plot.scatter("value", "accuracy", source=source, size=size).glyph.tags = [tag]
+        plot.scatter(
+            "value", "accuracy", source=source, size=size, alpha=alpha
+        ).glyph.tags = [tag]
     _show_accuracy(plot, [("job", "@job"), (name, "@value{0.[000000]}")])
     return plot
 

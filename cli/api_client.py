@@ -92,6 +92,19 @@ class ApiClient(HttpClient):
         """Pauses or resumes a queue; returns the jobs that this touched."""
         return self.post(f"/queues/{verb}", body)
 
+    def compare(self, group_key: str, sort: str | None = None) -> dict[str, Any]:
+        """Returns all jobs of a submission side by side, the best first."""
+        path = f"/groups/{quote(group_key, safe='')}/comparison"
+        found: dict[str, Any] = {}
+        rows: list[dict[str, Any]] = []
+        while not found or len(rows) < found["total"]:
+            page = len(rows) // PAGE_SIZE + 1
+            found = self.get(path, sort=sort, page=page, page_size=PAGE_SIZE)
+            if not found["items"]:
+                break
+            rows += found["items"]
+        return found | {"items": rows}
+
     def get_job(self, number: int) -> dict[str, Any]:
         """Returns one job."""
         return self.get(f"/jobs/{number}")

@@ -114,6 +114,9 @@ def submit(
         else:
             words = ", ".join(str(number) for number in numbers)
             out.print(f"Submitted: job {words}. Follow with `trainyard watch`.")
+            if len(numbers) > 1:
+                key = submitted["group_key"]
+                out.print(f"Compare them with `trainyard jobs compare {key}`.")
         return
     jobs = watch.follow(client, numbers)
     if as_json:

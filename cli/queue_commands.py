@@ -1,9 +1,10 @@
-"""`jobs`, `jobs waiting`, `jobs move`, `jobs priority`; `queues`, and pausing them."""
+"""`jobs` and what is asked of several; `queues`, and pausing them."""
 
 from typing import Annotated, Any
 
 import typer
 
+from cli.compare_command import compare
 from cli.job_commands import JobNumber
 from cli.options import Json
 from cli.output import format_time, out, print_json, print_table
@@ -12,6 +13,7 @@ from shared.errors import UserError
 app = typer.Typer()
 jobs = typer.Typer(invoke_without_command=True)
 app.add_typer(jobs, name="jobs")
+jobs.command()(compare)
 queues = typer.Typer(invoke_without_command=True)
 app.add_typer(queues, name="queues")
 

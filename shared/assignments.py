@@ -44,7 +44,7 @@ def parse_grid(assignments: list[str]) -> dict[str, list[Any]]:
         UserError: For an assignment without `=`.
     """
     split = _split(assignments, "grid", "seed=1,2,3")
-    return {key: _read_list(text) for key, text in split.items()}
+    return {key: read_list(text) for key, text in split.items()}
 
 
 def parse_random(assignments: list[str]) -> dict[str, Any]:
@@ -55,9 +55,40 @@ def parse_random(assignments: list[str]) -> dict[str, Any]:
     """
     example = "fine_tune_learning_rate=1e-5:1e-3:log"
     return {
-        key: _read_range(key, text) if ":" in text else _read_list(text)
+        key: read_range(key, text) if is_range(text) else read_list(text)
         for key, text in _split(assignments, "random", example).items()
     }
+
+
+def is_range(text: str) -> bool:
+    """Whether these values are the ends of a range."""
+    return ":" in text
+
+
+def read_list(text: str) -> list[Any]:
+    """Turns `1, 2, 3`, `adam, sgd`, `[1, 2]` or `[64], [64, 32]` into a list."""
+    for whole in (_read(text), _read(f"[{text}]")):
+        if isinstance(whole, list):
+            return whole
+    return [_read(part.strip()) for part in text.split(",")]
+
+
+def read_range(key: str, text: str) -> dict[str, Any]:
+    """Turns `low:high` or `low:high:log` into what a sweep draws `key` from.
+
+    Raises:
+        UserError: When it is no range of numbers.
+    """
+    low, high, *rest = (*text.split(":"), "")
+    ends = _read(low), _read(high)
+    words = [word for word in map(str.strip, rest) if word]
+    if words not in ([], ["log"]) or not all(isinstance(e, int | float) for e in ends):
+        raise UserError(
+            f"`{key}` is drawn from low:high or low:high:log, for example "
+            f"1e-5:1e-3:log. Received: {text!r}.",
+            field=key,
+        )
+    return {"low": ends[0], "high": ends[1], "log": bool(words)}
 
 
 def _split(assignments: list[str], option: str, example: str) -> dict[str, str]:
@@ -85,23 +116,3 @@ def _read(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def _read_list(text: str) -> list[Any]:
-    whole = _read(text)
-    if isinstance(whole, list):
-        return whole
-    return [_read(part.strip()) for part in text.split(",")]
-
-
-def _read_range(key: str, text: str) -> dict[str, Any]:
-    low, high, *rest = (*text.split(":"), "")
-    ends = _read(low), _read(high)
-    words = [word for word in rest if word]
-    if words not in ([], ["log"]) or not all(isinstance(e, int | float) for e in ends):
-        raise UserError(
-            f"`--random {key}` takes low:high or low:high:log, for example "
-            f"1e-5:1e-3:log. Received: {text!r}.",
-            field="random",
-        )
-    return {"low": ends[0], "high": ends[1], "log": bool(words)}

@@ -25,6 +25,13 @@ class Page(Generic[Item]):
         return max(1, -(-self.total // self.page_size))
 
 
+def cut_page(items: list[Item], page: int, page_size: int) -> Page[Item]:
+    """Returns one page of items that were read whole; out of range, the nearest one."""
+    page = min(max(page, 1), max(1, -(-len(items) // page_size)))
+    part = items[(page - 1) * page_size : page * page_size]
+    return Page(part, len(items), page, page_size)
+
+
 def read_page(
     session: Session, query: Select[Any], page: int, page_size: int
 ) -> Page[Any]:

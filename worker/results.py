@@ -211,7 +211,7 @@ def _shorten(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def _summarise(evaluation: dict[str, Any]) -> dict[str, Any]:
-    kept = ("accuracy", "interval", "images", "seconds")
+    kept = ("accuracy", "interval", "loss", "images", "seconds")
     return {key: evaluation[key] for key in kept if key in evaluation}
 
 

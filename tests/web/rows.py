@@ -53,12 +53,12 @@ class Rows:
         with self.database.transaction() as s:
             return user_store.create_token(s, user_id, "test")
 
-    def worker(self, name="host cpu", kinds=("train",), **more):
+    def worker(self, name="host cpu", kinds=("train",), queues=("default",), **more):
         """A worker that was seen just now."""
         with self.database.transaction() as s:
             return worker_store.register(
                 s, name=name, host="host", slot="cpu", kinds=list(kinds),
-                queues=["default"], facts={"cores": 2, "memory": "4 GiB"}, **more,
+                queues=list(queues), facts={"cores": 2, "memory": "4 GiB"}, **more,
             )  # fmt: skip
 
     def receiver(self, owner_id, address, tries=(503, 200)):
@@ -108,14 +108,24 @@ class Rows:
             )  # fmt: skip
         return dataset_id
 
-    def job(self, owner_id, dataset_id, title="cells", group_key=None, model=None):
+    def job(  # noqa: PLR0917 - of whom, on what, called what
+        self,
+        owner_id,
+        dataset_id,
+        title="cells",
+        group_key=None,
+        model=None,
+        preset="fast",
+        **overrides,
+    ):
         """A queued training job; returns its id."""
         with self.database.transaction() as s:
             version = dataset_store.latest_version(s, dataset_id)
             found = model_store.find_or_create_model(s, model or title, owner_id)
+            training = build_training_spec(preset, overrides)
             spec = {
-                "training": build_training_spec("fast").model_dump(mode="json"),
-                "preset": "fast",
+                "training": training.model_dump(mode="json"),
+                "preset": preset,
                 "model_name": found.name,
             }
             return job_store.submit(
@@ -161,21 +171,27 @@ class Rows:
             )
         return claim
 
-    def publish(self, job_id, classes=("intact", "defective"), content=None):
-        """Runs a job to its published version; returns (sha, bytes)."""
-        claim = self.run(job_id)
+    def publish(self, job_id, classes=("intact", "defective"), content=None, **told):
+        """Runs a job to its published version; returns (sha, bytes).
+
+        `epochs` decide its curve, `accuracy` is that of its evaluation.
+        """
+        claim = self.run(job_id, told.pop("epochs", 6))
         file = self.storage.root / f"made-{job_id}.zip"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content or make_archive(job_id))
         sha, size_bytes = self.storage.publish_artifact(file)
         file.unlink()
-        evaluation = make_evaluation(classes)
+        evaluation = make_evaluation(classes) | told
         with self.database.transaction() as s:
             attempt_result_store.complete_train(
                 s, job_id, claim.fence, artifact_sha=sha, artifact_bytes=size_bytes,
                 files={"saved_model.zip": {"sha256": sha, "bytes": size_bytes}},
                 evaluation=evaluation,
-                result={k: evaluation[k] for k in ("accuracy", "interval", "images")},
+                result={
+                    name: evaluation[name]
+                    for name in ("accuracy", "interval", "loss", "images")
+                },
             )  # fmt: skip
         return sha, size_bytes
 

@@ -1,6 +1,7 @@
 """The pages in a real browser: they look right, by keyboard, light and dark."""
 
 import re
+from datetime import UTC, datetime
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -8,7 +9,7 @@ from flask_security.utils import hash_password
 from playwright.sync_api import expect, sync_playwright
 
 from cli.browser import MISSING, find_browser
-from shared import job_store
+from shared import job_read_store, job_store
 from shared.tables import Promise
 from tests.web.rows import PASSWORD, make_archive, make_told
 from tests.web.served import serve
@@ -86,6 +87,7 @@ CHARTS = {
     "/jobs/2": "chart-loss",
     "/jobs/3": "chart-loss",
     "/jobs/queue/promised": "chart-promises",
+    "/groups/g": "chart-curves",
 }
 
 
@@ -187,6 +189,69 @@ def test_the_form_says_how_many_jobs_it_makes(page):
     expect(page.locator("h1")).to_have_text("Submission of 2 jobs")
 
 
+@pytest.fixture
+def berlin(chromium, site):
+    """A page in Berlin on which root has signed in."""
+    context = chromium.new_context(base_url=site, timezone_id="Europe/Berlin")
+    page = context.new_page()
+    page.goto("/sign-in")
+    page.get_by_label("Name or e-mail address").fill("root@example.org")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/jobs")
+    yield page
+    context.close()
+
+
+def test_a_sweep_is_filled_in_counted_mended_and_submitted(berlin, rows):
+    page = berlin
+    page.goto("/jobs/new")
+    page.get_by_label("solar cells").check()
+    expect(page.get_by_label("Priority")).to_be_hidden()
+    page.get_by_text("When and where", exact=True).click()
+    expect(page.locator("#zone-words")).to_contain_text("Europe/Berlin")
+    page.get_by_label("Not before").fill("2100-07-01T12:30")  # summer time: UTC+2
+    page.get_by_label("Priority").fill("101")
+    page.get_by_text("Sweep", exact=True).click()
+    for place, (setting, text) in enumerate(
+        [("seed", "1, 2, 3"), ("optimizer", "adam, sgd"), ("mixup", "0.1:0.9")]
+    ):
+        page.locator(f"#sweep-{place}").select_option(setting)
+        page.locator(f"[name='sweep.{place}.values']").fill(text)
+    page.get_by_role("button", name="Add a setting").click()
+    expect(page.locator("#sweep-3")).to_be_focused()
+    page.keyboard.type("head.drop")
+    page.locator("[name='sweep.3.values']").fill("0.1, 0.5")
+    expect(page.locator("#h-sweep\\.3")).to_contain_text("Share of inputs dropped")
+    expect(page.locator("[name='sweep.2.how']")).to_have_value("drawn")
+    page.get_by_label("Trials").fill("200")
+    expect(page.locator("#tally")).to_contain_text("Asked for: 2400")
+    page.get_by_label("Trials").fill("2")
+    expect(page.locator("#tally")).to_contain_text("This makes 24 jobs")
+    expect(page.locator("#tally")).to_contain_text("24 in the sweep")
+
+    page.locator("#go").click()
+    expect(page.locator("#e-priority")).to_contain_text("less than or equal to 100")
+    expect(page.get_by_label("Not before")).to_have_value("2100-07-01T12:30")
+    expect(page.locator("[name='sweep.3.values']")).to_have_value("0.1, 0.5")
+    violations = Axe().run(page).response["violations"]
+    assert [violation["id"] for violation in violations] == []
+    page.get_by_label("Priority").fill("100")
+    expect(page.locator("#tally")).to_contain_text("This makes 24 jobs")
+    page.locator("#go").click()
+
+    page.wait_for_url("**/groups/*")
+    expect(page.locator("h1")).to_have_text("Submission of 24 jobs")
+    heads = page.locator("#group-columns th").all_inner_texts()
+    assert heads[1:5] == ["head.dropout", "mixup", "optimizer", "seed"]
+    with rows.database.reading() as session:
+        newest = job_read_store.list_jobs(session, kind="train").items[0]
+    assert (
+        newest.not_before == datetime(2100, 7, 1, 10, 30, tzinfo=UTC).timestamp() * 1e3
+    )
+    assert newest.priority == 100
+
+
 def test_the_table_changes_by_itself_and_keeps_the_focus(page, rows):
     page.goto("/jobs")
     page.locator("#job-link-3").focus()
@@ -218,6 +283,47 @@ def test_a_submission_offers_its_models_as_soon_as_there_are_some(page, rows):
     expect(page.locator("#job-link-3")).to_be_focused()
 
 
+def list_compared(page):
+    return page.locator("#comparison tbody tr").evaluate_all(
+        "rows => rows.map(row => Number(row.id.slice(4)))"
+    )
+
+
+def test_a_comparison_is_sorted_by_keyboard_and_stays_so(page, rows):
+    page.goto("/groups/g")
+    assert list_compared(page) == [2, 3], "what has a result comes first"
+
+    page.get_by_role("link", name="Job", exact=True).focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/groups/g?sort=job")
+    page.get_by_role("link", name="Job", exact=True).press("Enter")
+    page.wait_for_url("**/groups/g?sort=-job")
+
+    header = page.locator("th[aria-sort]")
+    expect(header).to_have_count(1)
+    expect(header).to_have_attribute("aria-sort", "descending")
+    assert list_compared(page) == [3, 2]
+    new = rows.job(1, 1, "one more", group_key="g")
+    expect(page.locator(f"#job-link-{new}")).to_be_visible()
+    assert list_compared(page) == [new, 3, 2]
+
+
+def test_a_row_moves_up_when_it_has_become_the_best(page, rows):
+    late = [rows.job(1, 1, "late", "h", model="h", seed=seed) for seed in (1, 2)]
+    page.goto("/groups/h")
+    assert list_compared(page) == late
+    page.locator(f"#job-link-{late[1]}").focus()
+
+    with rows.database.transaction() as s:
+        job_store.set_priority(s, late[1], 100, "user:1")
+    rows.publish(late[1])
+
+    expect(page.locator(f"#job-{late[1]}")).to_contain_text("Best")
+    assert list_compared(page) == late[::-1]
+    expect(page.locator(f"#job-link-{late[1]}")).to_be_focused()
+    expect(page.locator("#curve-keys li")).to_have_count(1)
+
+
 def test_the_theme_is_switched_and_remembered(page):
     page.emulate_media(color_scheme="light")
     page.goto("/jobs")
@@ -241,4 +347,14 @@ def test_pages_work_without_script(chromium, site):
     page.click("#send")
 
     expect(page.locator("h1")).to_have_text("plain")
+    page.goto("/jobs/new")
+    page.get_by_label("solar cells").check()
+    page.click("#sweep summary")
+    page.locator("#sweep-2").select_option("seed")
+    page.fill("[name='sweep.2.values']", "1, 2")
+    page.click("#go")
+    expect(page.locator("h1")).to_have_text("Submission of 2 jobs")
+    page.goto("/groups/g")
+    page.click("#comparison th a:has-text('Job')")
+    expect(page.locator("th[aria-sort=ascending]")).to_have_text("Job")
     context.close()

@@ -1,6 +1,9 @@
 """Every page answers, with rows and without."""
 
 import pytest
+from sqlalchemy import update
+
+from shared.tables import Job
 
 PAGES = (
     "/jobs",
@@ -92,3 +95,21 @@ def test_what_is_not_there_is_said_on_a_page(ana, rows, path):
 
     assert answer.status_code == 404
     assert "<h1>Not found</h1>" in answer.text
+
+
+def test_a_job_that_gives_way_says_to_which(ana, rows):
+    dataset = rows.dataset(ana.user_id)
+    job = rows.job(ana.user_id, dataset)
+    with rows.database.transaction() as s:
+        s.execute(update(Job).where(Job.id == job).values(preemptible=True))
+    assert "More urgent jobs may interrupt it" in ana.get(f"/jobs/{job}").text
+
+    rows.run(job)
+    with rows.database.transaction() as s:
+        s.execute(
+            update(Job).where(Job.id == job).values(desired="pause", gives_way_to=77)
+        )
+
+    html = ana.get(f"/jobs/{job}").text
+    assert "giving way" in html
+    assert '<a href="/jobs/77">job 77</a>' in html

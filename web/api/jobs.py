@@ -7,9 +7,7 @@ from flask import Response, abort, request
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from shared import dataset_store, job_read_store, sweeps
-from shared.errors import NotFoundError, UserError
-from shared.presets import DEFAULT_PRESET, build_training_spec, merge
+from shared import job_read_store
 from shared.tables import Attempt, Checkpoint, Job, Note
 from web.api.blueprint import IdempotencyHeader, blueprint, current_account
 from web.api.problems import ARCHIVE, describe_body, refuse_invalid_request
@@ -29,17 +27,11 @@ from web.api.schemas import (
     RetryRequest,
     Submitted,
 )
-from web.api.submit_schemas import JobsRequest, RangeRequest, SpecRequest
+from web.api.submit_schemas import JobsRequest
 from web.deleting import describe_deleted
 from web.installation import get_database, get_installation
 from web.jobs import asks, curves, delete, group, log_tail
-from web.jobs.submit import (
-    Recipe,
-    Request,
-    make_recipes,
-    refuse_too_many,
-    submit,
-)
+from web.jobs.submit_body import submit_body
 from web.jobs.view import VersionName, find_version, find_versions, make_attempt
 
 
@@ -72,23 +64,7 @@ def submit_jobs(
 ) -> tuple[dict[str, Any], int]:
     """Submits every dataset with every spec, all or none."""
     here = get_installation()
-    with here.database.reading() as session:
-        dataset_ids = [_find_dataset(session, wanted) for wanted in body.datasets]
-    submission = submit(
-        here,
-        current_account(),
-        Request(
-            dataset_ids=dataset_ids,
-            recipes=_build_recipes(body),
-            model_name=body.model_name,
-            key=header.idempotency_key,
-            queue=body.queue,
-            priority=body.priority,
-            gpu_mem_mb=body.gpu_mem_mb,
-            not_before=body.not_before,
-            preemptible=body.preemptible,
-        ),
-    )
+    submission = submit_body(here, current_account(), body, header.idempotency_key)
     with here.database.reading() as session:
         made = job_read_store.get_jobs(session, submission.job_ids)
         versions = find_versions(session, made)
@@ -239,42 +215,6 @@ def _ask(job_id: int, verb: str) -> dict[str, Any]:
     asks.ask(get_installation(), current_account(), job_id, verb)
     with get_database().reading() as session:
         return describe(session, job_read_store.get_job(session, job_id))
-
-
-def _find_dataset(session: Session, wanted: int | str) -> int:
-    if isinstance(wanted, int):
-        return wanted
-    found = dataset_store.find_dataset_by_name(session, wanted)
-    if found is None:
-        raise NotFoundError(f"There is no dataset called {wanted!r}.", field="datasets")
-    return found.id
-
-
-def _build_recipes(body: JobsRequest) -> list[Recipe]:
-    wishes = body.specs if body.specs is not None else [body.spec or SpecRequest()]
-    if not wishes:
-        raise UserError("`specs` names no way to train.", field="specs")
-    specs = []
-    for wish in wishes:
-        for overrides in _list_overrides(wish):
-            refuse_too_many((len(specs) + 1) * len(body.datasets))
-            spec = build_training_spec(wish.preset, overrides)
-            specs.append((wish.preset or DEFAULT_PRESET, spec))
-    return make_recipes(specs)
-
-
-def _list_overrides(wish: SpecRequest) -> list[dict[str, Any]]:
-    sweep = wish.sweep
-    if sweep is None:
-        return [wish.overrides]
-    drawn: dict[str, sweeps.Choices] = {
-        name: sweeps.Range(values.low, values.high, values.log)
-        if isinstance(values, RangeRequest)
-        else values
-        for name, values in sweep.random.items()
-    }
-    varied = sweeps.expand(sweep.grid, drawn, trials=sweep.trials, seed=sweep.seed)
-    return [merge(wish.overrides, changes) for changes in varied]
 
 
 def _attempt(attempt: Attempt) -> dict[str, Any]:

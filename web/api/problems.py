@@ -54,16 +54,23 @@ def describe_body(model: type[BaseModel]) -> dict[str, Any]:
 
 def refuse_invalid_request(error: ValidationError) -> Response:
     """Answers a request that the schema does not admit, naming each bad field."""
-    sentences = []
+    found = list_faults(error)
+    sentences = " ".join(sentence for _, sentence in found)
+    return problem(422, TITLES[422], sentences, field=found[0][0] or None)
+
+
+def list_faults(error: ValidationError) -> list[tuple[str, str]]:
+    """Returns each field that the schema does not admit, with a sentence."""
+    faults = []
     for item in error.errors():
-        if not item["loc"] and item["type"] in NOT_AN_OBJECT:
-            sentences.append("Send a JSON object, as application/json.")
-            continue
         place = _place(item["loc"])
         message = item["msg"].removeprefix("Value error, ")
-        sentences.append(f"`{place}`: {message}." if place else f"{message}.")
-    first = _place(error.errors()[0]["loc"])
-    return problem(422, TITLES[422], " ".join(sentences), field=first or None)
+        if not item["loc"] and item["type"] in NOT_AN_OBJECT:
+            sentence = "Send a JSON object, as application/json."
+        else:
+            sentence = f"`{place}`: {message}." if place else f"{message}."
+        faults.append((place, sentence))
+    return faults
 
 
 def _place(location: tuple[int | str, ...]) -> str:

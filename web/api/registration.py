@@ -7,6 +7,7 @@ from flask_wtf import CSRFProtect
 from web.api import (
     audit,
     catalog,
+    comparison,
     datasets,
     jobs,
     models,
@@ -21,6 +22,7 @@ from web.api.problems import Problem
 FEATURES = (
     audit,
     catalog,
+    comparison,
     datasets,
     jobs,
     models,

@@ -1,7 +1,7 @@
 """The charts of jobs, drawn by BokehJS; scripts fill them with points."""
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from bokeh.core.types import ID
 from bokeh.embed import json_item
@@ -9,6 +9,7 @@ from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter, Slop
 from bokeh.plotting import figure
 
 CHART_HEIGHT_PX = 300
+COLOURS = 6  # of curves laid over each other; `charts.js` names them
 
 
 @lru_cache(maxsize=1)
@@ -38,6 +39,63 @@ def build_promise_chart() -> Any:
         )
     )
     return json_item(plot, ID("chart-promises"))
+
+
+@lru_cache(maxsize=64)
+def build_comparison_charts(
+    axes: tuple[tuple[str, bool], ...], curves: int
+) -> list[Any]:
+    """Returns the empty charts of a submission as JSON for BokehJS.
+
+    Args:
+        axes: Each setting with a chart, and whether its axis goes by magnitude.
+        curves: How many learning curves there are at most.
+    """
+    items = [json_item(_draw_curves(curves), ID("chart-curves"))]
+    for place, (name, by_magnitude) in enumerate(axes):
+        plot = _draw_setting(place, name, by_magnitude=by_magnitude)
+        items.append(json_item(plot, ID(f"chart-setting-{place}")))
+    return items
+
+
+def _draw_curves(curves: int) -> Any:
+    plot = _figure("Validation accuracy", "epoch")
+    for place in reversed(range(curves)):  # the best is drawn last, over the others
+        source = ColumnDataSource(
+            {"epoch": [], "accuracy": [], "job": []}, name=f"curve-{place}"
+        )
+        tags = [f"line-{place % COLOURS}"]
+        plot.line(
+            "epoch", "accuracy", source=source, line_width=3 if place == 0 else 2,
+            line_dash="solid" if place < COLOURS else "dashed",
+        ).glyph.tags = tags  # fmt: skip
+        plot.scatter("epoch", "accuracy", source=source, size=4).glyph.tags = tags
+    _show_accuracy(plot, [("job", "@job"), ("epoch", "@epoch")])
+    return plot
+
+
+def _draw_setting(place: int, name: str, *, by_magnitude: bool) -> Any:
+    axis = "log" if by_magnitude else "linear"
+    plot = _figure("Best validation accuracy", name, x_axis_type=axis)
+    # A thousand dots lie on each other: where there are many, they are darker.
+    for series, tag, size, alpha in (
+        ("setting", "train", 7, 0.5),
+        ("best", "val", 11, 1),
+    ):
+        source = ColumnDataSource(
+            {"value": [], "accuracy": [], "job": []}, name=f"{series}-{place}"
+        )
+        plot.scatter(
+            "value", "accuracy", source=source, size=size, alpha=alpha
+        ).glyph.tags = [tag]
+    _show_accuracy(plot, [("job", "@job"), (name, "@value{0.[000000]}")])
+    return plot
+
+
+def _show_accuracy(plot: Any, told: list[tuple[str, str]]) -> None:
+    plot.yaxis.formatter = NumeralTickFormatter(format="0.[0] %")
+    accuracy = ("accuracy", "@accuracy{0.00 %}")
+    plot.add_tools(HoverTool(tooltips=[*told, accuracy]))
 
 
 def _chart(name: str, title: str, format_: str = "0.00") -> Any:
@@ -74,9 +132,12 @@ def _chart(name: str, title: str, format_: str = "0.00") -> Any:
     return plot
 
 
-def _figure(title: str, x_label: str) -> Any:
+def _figure(
+    title: str, x_label: str, x_axis_type: Literal["linear", "log"] = "linear"
+) -> Any:
     plot = figure(
         title=title,
+        x_axis_type=x_axis_type,
         height=CHART_HEIGHT_PX,
         sizing_mode="stretch_width",
         tools="pan,wheel_zoom,box_zoom,reset,save",

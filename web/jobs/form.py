@@ -8,9 +8,10 @@ from werkzeug.datastructures import MultiDict
 
 from shared import base_models
 from shared.errors import UserError
-from shared.presets import DEFAULT_PRESET, PRESETS, build_training_spec
+from shared.job_submit_store import DEFAULT_QUEUE
+from shared.presets import DEFAULT_PRESET, PRESETS
 from shared.training_spec import TrainingSpec
-from web.jobs.submit import Recipe, make_recipes
+from web.jobs.sweep_form import Sweep, read_sweep
 from web.row_numbers import read_numbers
 from web.workers.base_models import Told, find_availability
 
@@ -46,6 +47,8 @@ GROUPS = {
 # Fields whose own name says too little.
 WORDS = {"augmentation.measured": "measured augmentation"}
 PREFIX = "set."
+# When and where; `zone` is how far the browser's `not_before` is ahead of UTC.
+WISHES = ("queue", "priority", "gpu_mem_mb", "not_before", "zone", "preemptible")
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,21 @@ class Filled:
     base_models: list[str]
     model_name: str = ""
     values: dict[str, str] = field(default_factory=dict)
+    wishes: dict[str, str] = field(default_factory=dict)
+    sweep: Sweep = field(default_factory=Sweep)
 
     @property
     def advanced(self) -> bool:
         """Whether an advanced field holds something."""
         return any(self.values.values())
+
+    @property
+    def waits(self) -> bool:
+        """Whether it says when or where."""
+        asked = {name: text for name, text in self.wishes.items() if text}
+        if asked.get("queue") == DEFAULT_QUEUE:
+            del asked["queue"]
+        return bool(asked.keys() - {"zone"})
 
 
 def read(values: MultiDict[str, str]) -> Filled:
@@ -88,6 +101,8 @@ def read(values: MultiDict[str, str]) -> Filled:
             for key, value in values.items()
             if key.startswith(PREFIX)
         },
+        wishes={name: values.get(name, "").strip() for name in WISHES},
+        sweep=read_sweep(values),
     )
 
 
@@ -96,19 +111,25 @@ def defaults(dataset_ids: list[int]) -> Filled:
     return Filled(dataset_ids, [DEFAULT_PRESET], [DEFAULT_BASE_MODEL])
 
 
-def build_recipes(filled: Filled) -> list[Recipe]:
-    """Returns every preset with every base model, with the advanced fields on top.
+def build_overrides(values: dict[str, str]) -> dict[str, Any]:
+    """Returns the advanced fields as changes to a preset.
 
     Raises:
-        UserError: Naming every field that is not valid.
+        UserError: For a field that is no setting.
     """
-    overrides = _overrides(filled.values)
-    specs = [
-        (preset, build_training_spec(preset, {**overrides, "base_model": base}))
-        for preset in filled.presets
-        for base in filled.base_models
-    ]
-    return make_recipes(specs)
+    overrides: dict[str, Any] = {}
+    known = _flatten(TrainingSpec.model_json_schema())
+    for name, text in values.items():
+        if not text:
+            continue
+        if name not in known:
+            raise UserError(f"`{name}` is not a training setting.", field=name)
+        target = overrides
+        *parents, leaf = name.split(".")
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[leaf] = _parse(name, text)
+    return overrides
 
 
 def list_families(told: list[Told]) -> list[dict[str, Any]]:
@@ -147,22 +168,6 @@ def list_fields() -> list[dict[str, Any]]:
         }
         for title, names in GROUPS.items()
     ]
-
-
-def _overrides(values: dict[str, str]) -> dict[str, Any]:
-    overrides: dict[str, Any] = {}
-    known = _flatten(TrainingSpec.model_json_schema())
-    for name, text in values.items():
-        if not text:
-            continue
-        if name not in known:
-            raise UserError(f"`{name}` is not a training setting.", field=name)
-        target = overrides
-        *parents, leaf = name.split(".")
-        for parent in parents:
-            target = target.setdefault(parent, {})
-        target[leaf] = _parse(name, text)
-    return overrides
 
 
 def _parse(name: str, text: str) -> Any:

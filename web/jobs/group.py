@@ -1,9 +1,10 @@
 """One submission: its jobs, and all its models in one download."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Response
+from flask import Response, request
 from sqlalchemy.orm import Session
 
 from shared import job_read_store
@@ -12,21 +13,66 @@ from shared.job_status import TERMINAL, JobStatus
 from web.auth.sign_in import current_account
 from web.installation import get_database, get_installation
 from web.jobs.asks import CANCEL, PAUSE, RESUME, RETRY, Ask
-from web.jobs.view import PAGE_SIZE, JobRow, VersionName, find_versions, make_row
+from web.jobs.comparison import MEASURES, Compared, Comparison, load_comparison
+from web.jobs.comparison_charts import (
+    MAX_CURVES,
+    charted_settings,
+    list_axes,
+    make_points,
+)
+from web.jobs.submit import show_setting
+from web.jobs.view import PAGE_SIZE, VersionName, find_versions
 from web.models.archive import archive_name
-from web.paging import Pager, asked_page
+from web.paging import cut_page
 from web.permissions import may_change
 from web.zip_stream import Member, measure_zip, stream_zip
 
 LIVE = [state.value for state in JobStatus if state not in TERMINAL]
 
 
-@dataclass(frozen=True)
-class GroupRow:
-    """A job of a submission and what it has published."""
+# What columns are called, and why some are there, beside the settings.
+WORDS = {
+    "job": "Job",
+    "dataset": "Dataset",
+    "preset": "Preset",
+    "base_model": "Base model",
+    "state": "State",
+    "val_accuracy": "Val. accuracy",
+    "test_accuracy": "Test accuracy",
+    "log_loss": "Log-loss",
+    "epochs": "Epochs",
+    "steps": "Steps",
+    "seconds": "Time",
+    "size_bytes": "Size",
+}
+HELP = {
+    "val_accuracy": "Best accuracy on the validation split, of any epoch",
+    "test_accuracy": "Accuracy of the published version on the test split",
+    "log_loss": "Of the published version on the test split; lower is better",
+    "seconds": "On workers, over all attempts",
+    "size_bytes": "Of the SavedModel archive",
+}
+BEST_FIRST = ("val_accuracy", "test_accuracy")  # where the first click sorts downwards
+SHOWN_NARROW = ("job", *BEST_FIRST)  # the state stands below the job's number there
+MANY_JOBS = 200  # from here on the page looks less often: each look compares them all
 
-    job: JobRow
-    version: VersionName | None
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the comparison.
+
+    Args:
+        sorted: `ascending` or `descending` where the rows are in its order.
+        next_sort: What a click on its head sorts by.
+    """
+
+    name: str
+    words: str
+    help: str
+    is_number: bool
+    shown_narrow: bool
+    sorted: str | None
+    next_sort: str
 
 
 def make_page(group_key: str) -> dict[str, Any]:
@@ -36,29 +82,83 @@ def make_page(group_key: str) -> dict[str, Any]:
         NotFoundError: When no job belongs to it.
     """
     with get_database().reading() as session:
-        found = job_read_store.list_jobs(
-            session, group_key=group_key, page=asked_page(), page_size=PAGE_SIZE
-        )
-        if not found.total:
-            raise NotFoundError(
-                "There is no such submission, or its jobs were deleted."
-            )
-        versions = find_versions(session, found.items)
-        rows = [GroupRow(make_row(job), versions.get(job.id)) for job in found.items]
-        summary = job_read_store.count_group(session, group_key)
-        published = summary.get(JobStatus.SUCCEEDED, 0)
-        first = found.items[0]
+        found = load_comparison(session, group_key)
+    wish = request.args.get("sort", "")
+    wish = wish if wish.removeprefix("-") in found.columns else ""
+    rows, pager = cut_page(found.sort(wish), PAGE_SIZE, endpoint="jobs.group_page")
+    summary = Counter(row.state for row in found.rows)
+    live = any(summary.get(state) for state in LIVE)
     return {
-        "live": any(summary.get(state) for state in LIVE),
-        "allowed": may_change(current_account(), first),
+        "live": live,
+        "poll_seconds": (2 if len(found.rows) <= MANY_JOBS else 10) if live else None,
+        "allowed": may_change(current_account(), found.rows[0]),
         "asks": list_asks(summary),
         "summary": summary,
         "ended": sum(summary.get(state, 0) for state in TERMINAL),
         "group_key": group_key,
-        "rows": rows,
-        "published": published,
-        "pager": Pager(found.page, PAGE_SIZE, found.total, "jobs.group_page"),
+        "rows": [(row, _show_settings(row, found.settings)) for row in rows],
+        "columns": _list_columns(found, wish),
+        "sort": wish,
+        "has_results": found.has_results,
+        "has_points": any(row.epochs for row in found.rows),
+        "published": sum(row.version is not None for row in found.rows),
+        "charted": charted_settings(found),
+        "most_curves": MAX_CURVES,
+        "pager": pager,
     }
+
+
+def _list_columns(found: Comparison, wish: str) -> list[Column]:
+    by = wish or ("-val_accuracy" if found.has_results else "job")
+    first, *measures = MEASURES
+    if not any(row.log_loss is not None for row in found.rows):
+        measures.remove("log_loss")
+    numbers = {*found.list_numeric(), *measures} - {"state"}
+    return [
+        _make_column(name, by, is_number=name in numbers)
+        for name in (first, *found.settings, *measures)
+    ]
+
+
+def _make_column(name: str, by: str, *, is_number: bool) -> Column:
+    sorted_by = {name: "ascending", f"-{name}": "descending"}.get(by)
+    downwards = name in BEST_FIRST if sorted_by is None else sorted_by == "ascending"
+    return Column(
+        name=name,
+        words=WORDS.get(name, name),
+        help=HELP.get(name, ""),
+        is_number=is_number,
+        shown_narrow=name in SHOWN_NARROW,
+        sorted=sorted_by,
+        next_sort=f"-{name}" if downwards else name,
+    )
+
+
+def _show_settings(row: Compared, names: list[str]) -> list[tuple[str, str]]:
+    return [
+        (WORDS.get(name, name), show_setting(name, row.settings.get(name)))
+        for name in names
+    ]
+
+
+def read_axes(group_key: str) -> tuple[tuple[str, bool], ...]:
+    """Returns the settings that a submission's charts show, and how they are drawn.
+
+    Raises:
+        NotFoundError: When no job belongs to it.
+    """
+    with get_database().reading() as session:
+        return list_axes(load_comparison(session, group_key))
+
+
+def read_points(group_key: str) -> dict[str, Any]:
+    """Returns what a submission's charts show now.
+
+    Raises:
+        NotFoundError: When no job belongs to it.
+    """
+    with get_database().reading() as session:
+        return make_points(session, load_comparison(session, group_key))
 
 
 def send_archive(group_key: str) -> Response:

@@ -1,8 +1,5 @@
 """Pages of jobs: the table, submitting, one job, one submission."""
 
-import secrets
-from typing import Any
-
 from flask import (
     Blueprint,
     Response,
@@ -21,18 +18,27 @@ from shared.errors import UserError
 from web import polling
 from web.auth.sign_in import current_account
 from web.bokeh_assets import BOKEH_VERSION
-from web.datasets.view import MAX_LISTED, list_trainable
 from web.deleting import show_plan
 from web.error_pages import status_of
 from web.form_key import form_key
 from web.installation import get_database, get_installation
-from web.jobs import curves, form, group, order, pages, promises, queues
+from web.jobs import (
+    curves,
+    form,
+    form_page,
+    group,
+    order,
+    pages,
+    promises,
+    queues,
+)
 from web.jobs.asks import ASKS, ask_all
 from web.jobs.asks import ask as ask_job
+from web.jobs.comparison_charts import MAX_CURVES
 from web.jobs.delete import delete_job, plan_deletion
-from web.jobs.submit import MAX_JOBS, Request, submit
+from web.jobs.form_request import build_request
+from web.jobs.submit_body import submit_body
 from web.row_numbers import read_number, read_numbers
-from web.workers.base_models import list_told
 
 blueprint = Blueprint("jobs", __name__)
 
@@ -135,21 +141,23 @@ def new() -> str | tuple[str, int] | AnyResponse:
         return _show_form(form.defaults(read_numbers(wanted)))
     filled = form.read(request.form)
     try:
-        submission = submit(
+        submission = submit_body(
             get_installation(),
             current_account(),
-            Request(
-                dataset_ids=filled.datasets,
-                recipes=form.build_recipes(filled),
-                model_name=filled.model_name or None,
-                key=form_key(request.form),
-            ),
+            build_request(filled),
+            form_key(request.form),
         )
     except UserError as error:
-        return _show_form(filled, problem=str(error)), status_of(error)
+        return _show_form(filled, error), status_of(error)
     if len(submission.job_ids) == 1:
         return redirect(url_for("jobs.show", job_id=submission.job_ids[0]))
     return redirect(url_for("jobs.group_page", group_key=submission.group_key))
+
+
+@blueprint.post("/jobs/new/sweep")
+def count_sweep() -> Response:
+    """How many trainings a sweep makes, or why it does not; changes nothing."""
+    return jsonify(form_page.count_sweep())
 
 
 @blueprint.get("/jobs/<int:job_id>")
@@ -228,7 +236,9 @@ def delete(job_id: int) -> str | AnyResponse:
 @blueprint.get("/groups/<group_key>")
 def group_page(group_key: str) -> str:
     """All jobs of one submission."""
-    return render_template("jobs/group.html", **group.make_page(group_key))
+    return render_template(
+        "jobs/group.html", bokeh_version=BOKEH_VERSION, **group.make_page(group_key)
+    )
 
 
 @blueprint.post("/groups/<group_key>/ask/<verb>")
@@ -252,25 +262,27 @@ def group_table(group_key: str) -> Response:
     return response
 
 
+@blueprint.get("/groups/<group_key>/charts.json")
+def group_charts(group_key: str) -> Response:
+    """The charts of a submission as BokehJS reads them, without data."""
+    axes = group.read_axes(group_key)
+    # Bokeh takes a second to import; most requests never need it.
+    from web.jobs.charts import build_comparison_charts  # noqa: PLC0415
+
+    return jsonify(build_comparison_charts(axes, MAX_CURVES))
+
+
+@blueprint.get("/groups/<group_key>/points.json")
+def group_points(group_key: str) -> Response:
+    """The data of a submission's charts, for polling."""
+    return polling.data(group.read_points(group_key))
+
+
 @blueprint.get("/groups/<group_key>/archive")
 def group_archive(group_key: str) -> Response:
     """All models of one submission as one zip, streamed."""
     return group.send_archive(group_key)
 
 
-def _show_form(filled: form.Filled, problem: str | None = None) -> str:
-    with get_database().reading() as session:
-        datasets = list_trainable(session, filled.datasets)
-        told = list_told(session)
-    values: dict[str, Any] = {
-        "datasets": datasets,
-        "presets": form.list_presets(),
-        "families": form.list_families(told),
-        "advanced": form.list_fields(),
-        "chosen": filled,
-        "key": request.form.get("key") or secrets.token_urlsafe(16),
-        "most": MAX_JOBS,
-        "most_listed": MAX_LISTED,
-        "problem": problem,
-    }
-    return render_template("jobs/new.html", **values)
+def _show_form(filled: form.Filled, error: UserError | None = None) -> str:
+    return render_template("jobs/new.html", **form_page.make_form(filled, error))

@@ -8,6 +8,7 @@ impatient client.
 import hashlib
 import itertools
 import secrets
+from collections.abc import Sized
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -155,13 +156,18 @@ def refuse_too_many(jobs: int) -> None:
         )
 
 
-def _validate(request: Request) -> None:
-    if not request.dataset_ids:
+def refuse_nothing(datasets: Sized, trainings: Sized) -> None:
+    """Raises `UserError` where there is nothing to train, or nothing to train on."""
+    if not datasets:
         raise UserError("Choose at least one dataset.", field="datasets")
+    if not trainings:
+        raise UserError("Choose at least one preset and base model.", field="specs")
+
+
+def _validate(request: Request) -> None:
+    refuse_nothing(request.dataset_ids, request.recipes)
     if len(set(request.dataset_ids)) != len(request.dataset_ids):
         raise UserError("A dataset is named twice.", field="datasets")
-    if not request.recipes:
-        raise UserError("Choose at least one preset and base model.", field="specs")
     refuse_too_many(request.count_jobs())
     for recipe in request.recipes:
         base_models.resolve_image_size_px(
@@ -337,18 +343,24 @@ def _label(name: str, settings: dict[str, str], differing: dict[str, list[str]])
 
 def describe_spec(spec: dict[str, Any]) -> list[tuple[str, str]]:
     """Returns a stored training spec as lines of a table: setting, value."""
-    lines: list[tuple[str, str]] = []
+    return [(name, show_setting(name, v)) for name, v in flatten_spec(spec).items()]
+
+
+def flatten_spec(spec: dict[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a stored training spec by name, as `head.dropout`."""
+    flat: dict[str, Any] = {}
     for key, value in spec.items():
-        inner = value.items() if isinstance(value, dict) else ()
-        lines.extend((f"{key}.{name}", _shown(name, v)) for name, v in inner)
-        if not isinstance(value, dict):
-            lines.append((key, _shown(key, value)))
-    return lines
+        if isinstance(value, dict):
+            flat |= {f"{key}.{name}": inner for name, inner in value.items()}
+        else:
+            flat[key] = value
+    return flat
 
 
-def _shown(name: str, value: Any) -> str:
+def show_setting(name: str, value: Any) -> str:
+    """Returns the value of a setting in words."""
     if value is None:
-        return _NULLS.get(name, "automatic")
+        return _NULLS.get(name.rpartition(".")[2], "automatic")
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, list):

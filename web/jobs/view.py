@@ -50,6 +50,8 @@ class JobRow:
     waits_ms: float
     attempts: int
     created_at: int
+    preemptible: bool
+    gives_way_to: int | None  # the job for which it stops now
 
     @property
     def terminal(self) -> bool:
@@ -86,6 +88,8 @@ def make_row(job: Job) -> JobRow:
         waits_ms=job.not_before - time.time() * 1000,
         attempts=job.attempts,
         created_at=job.created_at,
+        preemptible=job.preemptible,
+        gives_way_to=job.gives_way_to,
     )
 
 

@@ -5,6 +5,7 @@ const trainyardCharts = (() => {
   const paint = () => {
     const ink = css("--bs-body-color"), quiet = css("--ty-quiet"), grid = css("--ty-grid");
     const lines = { train: css("--ty-train"), val: css("--ty-val") };
+    for (let place = 0; place < 6; place += 1) lines[`line-${place}`] = css(`--ty-line-${place}`);
     for (const model of models()) {
       if (model.type === "Title") model.text_color = ink;
       if (model.type.endsWith("Axis")) {

@@ -31,23 +31,28 @@
   // A box that follows its end goes on doing so until someone scrolls it up.
   const atEnd = (box) => box.scrollHeight - box.clientHeight - box.scrollTop < 4;
   const boxes = (part) => [part, ...part.querySelectorAll("[tabindex][aria-label]")];
-  const swap = (old, fresh) => {
-    const kept = new Map(boxes(old).map((box) => [box.getAttribute("aria-label"), {
-      top: box.scrollTop, left: box.scrollLeft, end: "follow" in box.dataset && atEnd(box),
-    }]));
-    old.replaceWith(fresh);
-    for (const box of boxes(fresh)) {
+  const remember = (part) => new Map(boxes(part).map((box) => [box.getAttribute("aria-label"), {
+    top: box.scrollTop, left: box.scrollLeft, end: "follow" in box.dataset && atEnd(box),
+  }]));
+  const scrollBack = (part, kept) => {
+    for (const box of boxes(part)) {
       const was = kept.get(box.getAttribute("aria-label"));
       if (was) box.scrollTo(was.left, was.end ? box.scrollHeight : was.top);
     }
+  };
+  const swap = (old, fresh) => {
+    const kept = remember(old);
+    old.replaceWith(fresh);
+    scrollBack(fresh, kept);
   };
   for (const box of document.querySelectorAll("[data-follow]")) box.scrollTop = box.scrollHeight;
   const replace = (container, html) => {
     const fresh = document.createElement("template");
     fresh.innerHTML = html;
     const parts = fresh.content.querySelectorAll("[data-part]");
-    const same = parts.length === container.querySelectorAll("[data-part]").length &&
-      [...parts].every((part) => document.getElementById(part.id));
+    const before = container.querySelectorAll("[data-part]");
+    const same = parts.length === before.length &&
+      [...parts].every((part, place) => part.id === before[place].id); // in this order, too
     const focused = document.activeElement && container.contains(document.activeElement)
       ? ["id", "href", "aria-label"].map((name) => [name, document.activeElement.getAttribute(name)])
         .find(([, value]) => value) : null;
@@ -57,7 +62,9 @@
         if (old.outerHTML !== part.outerHTML) swap(old, part);
       }
     } else {
+      const kept = remember(container);
       container.replaceChildren(fresh.content);
+      scrollBack(container, kept);
     }
     if (focused && !container.contains(document.activeElement)) {
       const again = container.querySelector(`[${focused[0]}="${CSS.escape(focused[1])}"]`);

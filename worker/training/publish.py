@@ -150,6 +150,7 @@ def _describe(
         "summary": {
             "accuracy": numbers["accuracy"],
             "interval": numbers["interval"],
+            "loss": numbers["loss"],
             "images": numbers["images"],
             "best": {
                 "phase": best.phase,

@@ -154,6 +154,7 @@ def test_finishing_now_publishes_the_best_so_far(tmp_path, dataset):
     summary = engine.named("finished")[0]["summary"]
     assert summary["best"]["phase"] == "frozen"
     assert 0 <= summary["accuracy"] <= 1
+    assert summary["loss"] > 0
 
 
 def test_a_fine_tuning_that_hurts_is_discarded_and_said(tmp_path, dataset):

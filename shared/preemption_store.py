@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, Select, exists, literal_column, or_, select, tuple_, update
+from sqlalchemy import Row, exists, literal_column, or_, select, tuple_, update
 from sqlalchemy.orm import Session, aliased
 
 from shared import audit_store, user_limit_store, worker_store
@@ -132,7 +132,7 @@ def _list_slots(session: Session) -> list[Slot]:
     ]
 
 
-def _running() -> Select[Any]:
+def _running() -> Any:
     return (
         select(
             Job.id,

@@ -7,7 +7,7 @@ does when this process dies: every delivery is tried until it is answered.
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from shared.database import now_ms, read_clock
@@ -135,7 +135,7 @@ def _list_due_mail(session: Session, limit: int) -> list[int]:
     return list(session.scalars(query))
 
 
-def _open(channel: Channel) -> Select[Any]:
+def _open(channel: Channel) -> Any:
     """Returns the query of what waits for receivers that are to hear."""
     return (
         select(Delivery.id, Delivery.due_at)

@@ -142,7 +142,7 @@ def _list_last_sent(session: Session, receiver_ids: list[int]) -> dict[int, int]
         .where(Delivery.receiver_id.in_(receiver_ids), Delivery.ended_at.is_not(None))
         .group_by(Delivery.receiver_id)
     )
-    return {row[0]: row[1] for row in rows}
+    return {number: at for number, at in rows if at is not None}
 
 
 def _list_receivers(

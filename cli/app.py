@@ -11,6 +11,7 @@ from cli import (
     model_commands,
     platform_commands,
     queue_commands,
+    secret_commands,
     worker_commands,
 )
 
@@ -31,6 +32,7 @@ for module in (
     queue_commands,
     model_commands,
     account_commands,
+    secret_commands,
     doctor_command,
 ):
     app.add_typer(module.app)

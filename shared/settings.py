@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import UserError
+from shared.secret_files import add_password, read_secret_file, takes_password
 
 # Leaves room for a slash and a socket's name within the 107 bytes that Linux takes.
 MAX_RUNTIME_BYTES = 80
@@ -50,10 +51,20 @@ class Settings(BaseSettings):
         description="SQLAlchemy address. Defaults to SQLite in the data folder; "
         "`postgresql+psycopg://...` in production.",
     )
+    database_password_file: Path | None = Field(
+        default=None,
+        description="File that holds the password for `TRAINYARD_DATABASE_URL`, which "
+        "then names none.",
+    )
     redis_url: str | None = Field(
         default=None,
         description="Broker address. Defaults to the embedded broker's socket in the "
         "runtime folder.",
+    )
+    redis_password_file: Path | None = Field(
+        default=None,
+        description="File that holds the password for `TRAINYARD_REDIS_URL`, which "
+        "then names none.",
     )
     secret_key: str | None = Field(
         default=None,
@@ -222,6 +233,19 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _password_files_have_a_place(self) -> Self:
+        for name in ("database", "redis"):
+            if getattr(self, f"{name}_password_file") is None:
+                continue
+            if not takes_password(getattr(self, f"{name}_url")):
+                raise ValueError(
+                    f"TRAINYARD_{name.upper()}_PASSWORD_FILE goes with a "
+                    f"TRAINYARD_{name.upper()}_URL that names a server and no "
+                    "password: set that, or leave one of the two passwords out."
+                )
+        return self
+
+    @model_validator(mode="after")
     def _lease_outlives_a_late_heartbeat(self) -> Self:
         if self.lease_seconds < 2 * self.heartbeat_seconds:
             raise ValueError(
@@ -258,33 +282,37 @@ class Settings(BaseSettings):
 
     @property
     def database_address(self) -> str:
-        """SQLAlchemy address of the database in use."""
-        default = f"sqlite:///{(self.data_dir / 'trainyard.sqlite').absolute()}"
-        return self.database_url or default
+        """SQLAlchemy address of the database in use, with its password.
+
+        Raises:
+            UserError: When the file of the password cannot be read.
+        """
+        if self.database_url is None:
+            return f"sqlite:///{(self.data_dir / 'trainyard.sqlite').absolute()}"
+        return self._with_password("database", self.database_url)
 
     @property
     def broker_address(self) -> str:
-        """Broker address in kombu's form."""
-        socket = self.runtime / "broker.sock"
-        return self.redis_url or f"redis+socket://{socket}?virtual_host=0"
+        """Broker address in kombu's form, with its password.
+
+        Raises:
+            UserError: When the file of the password cannot be read.
+        """
+        if self.redis_url is None:
+            socket = self.runtime / "broker.sock"
+            return f"redis+socket://{socket}?virtual_host=0"
+        return self._with_password("redis", self.redis_url)
 
     def read_secret_key(self) -> str:
         """Returns the signing key.
 
         Raises:
-            UserError: When none is set and none lies in the data folder.
+            UserError: When none is set and none lies in its file or in the data folder.
         """
         if self.secret_key:
             return self.secret_key
         path = self.secret_key_file or self.data_dir / "secret_key"
-        try:
-            key = path.read_text().strip()
-        except OSError as error:
-            raise UserError(
-                f"No secret key: set TRAINYARD_SECRET_KEY (32 characters or more) or "
-                f"write one to {path}; `trainyard up` makes it.",
-                field="secret_key",
-            ) from error
+        key = read_secret_file(path, "secret_key_file")
         if len(key) < MIN_SECRET_CHARACTERS:
             raise UserError(
                 f"The secret key in {path} has {len(key)} characters; it needs "
@@ -292,6 +320,13 @@ class Settings(BaseSettings):
                 field="secret_key",
             )
         return key
+
+    def _with_password(self, name: str, address: str) -> str:
+        setting = f"{name}_password_file"
+        path = getattr(self, setting)
+        if path is None:
+            return address
+        return add_password(address, read_secret_file(path, setting))
 
 
 def _name_misspelt(variable: str) -> str | None:

@@ -96,6 +96,7 @@ def reconciler() -> None:
     """Ring again what waits, requeue what died, collect garbage; any number may run."""
     from shared.database import get_database
     from shared.log import configure_logging
+    from shared.pulse import Pulse
     from shared.reconciler import Reconciler
 
     settings = get_settings()
@@ -103,7 +104,8 @@ def reconciler() -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    Reconciler(get_database(), settings).run_forever(stop)
+    pulse = Pulse(settings, "reconciler")
+    Reconciler(get_database(), settings).run_forever(stop, on_sweep=pulse.beat)
 
 
 @app.command()

@@ -100,7 +100,9 @@ def _open_folder(kept):
         kept.mkdir(parents=True, exist_ok=True)
         yield kept.absolute()
         return
-    with tempfile.TemporaryDirectory(prefix="docker-") as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="docker-", ignore_cleanup_errors=True
+    ) as folder:
         yield Path(folder)
 
 

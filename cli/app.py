@@ -12,6 +12,7 @@ from cli import (
     notify_commands,
     platform_commands,
     queue_commands,
+    secret_commands,
     worker_commands,
 )
 
@@ -33,6 +34,7 @@ for module in (
     model_commands,
     notify_commands,
     account_commands,
+    secret_commands,
     doctor_command,
 ):
     app.add_typer(module.app)

@@ -210,7 +210,7 @@ def _check_broker(settings: Settings) -> tuple[str, str]:
             return _warning("The embedded broker runs with `trainyard up`.")
         client = redis.Redis(unix_socket_path=str(socket), socket_timeout=5)
     else:
-        client = redis.Redis.from_url(settings.redis_url, socket_timeout=5)
+        client = redis.Redis.from_url(settings.broker_address, socket_timeout=5)
     try:
         client.ping()
     except redis.RedisError as error:

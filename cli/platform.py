@@ -27,9 +27,10 @@ from cli import children, first_user
 from cli.broker import broker_command, broker_socket
 from cli.children import Child
 from cli.machine import port_free
+from shared.child_environment import child_environment
 from shared.database import Database
 from shared.errors import UserError
-from shared.settings import Settings, child_environment
+from shared.settings import Settings
 
 BROKER_WAIT_SECONDS = 20
 WEB_WAIT_SECONDS = 90

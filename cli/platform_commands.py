@@ -93,10 +93,10 @@ def choose_slots(workers: int | None) -> list[str]:
 
 @app.command()
 def reconciler() -> None:
-    """Ring again what waits, requeue what died, notify; any number may run."""
+    """Ring again what waits, requeue what died, collect garbage; any number may run."""
     from shared.database import get_database
     from shared.log import configure_logging
-    from shared.notifications import notifier
+    from shared.pulse import Pulse
     from shared.reconciler import Reconciler
 
     settings = get_settings()
@@ -104,8 +104,8 @@ def reconciler() -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    notifier.start(get_database(), settings, stop)
-    Reconciler(get_database(), settings).run_forever(stop)
+    pulse = Pulse(settings, "reconciler")
+    Reconciler(get_database(), settings).run_forever(stop, on_sweep=pulse.beat)
 
 
 @app.command()

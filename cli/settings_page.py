@@ -17,6 +17,10 @@ table is made from `shared/settings.py` by `python -m cli.settings_page`, and a 
 compares the two. Start-up lists every invalid value at once and stops. `-` as a default
 means that the installation's own is used, as the sentence says.
 
+Secrets need not stand in the environment: the settings that end in `_FILE` name files
+that hold one each, as container engines and service managers hand them over.
+`trainyard secrets FOLDER` makes such files with random values.
+
 | variable | default | meaning |
 |---|---|---|
 """

@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from shared.child_environment import child_environment
 from shared.errors import ConflictError, UserError
-from shared.settings import Settings, child_environment
+from shared.settings import Settings
 
 START_WAIT_SECONDS = 180
 STOP_WAIT_SECONDS = 40

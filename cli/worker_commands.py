@@ -19,8 +19,9 @@ from cli.machine import list_training_slots
 from cli.options import Json
 from cli.output import format_time, out, print_json, print_table, say, waiting
 from cli.records import open_records
+from shared.child_environment import child_environment
 from shared.errors import NotFoundError, UserError
-from shared.settings import Settings, child_environment, get_settings
+from shared.settings import Settings, get_settings
 
 if TYPE_CHECKING:
     from shared.database import Database

@@ -154,15 +154,24 @@ class Reconciler:
         self._garbage_at = clock()
         self._check_at = clock()
 
-    def run_forever(self, stop: threading.Event) -> None:
-        """Sweeps every `reconcile_seconds` until `stop` is set."""
+    def run_forever(
+        self, stop: threading.Event, on_sweep: Callable[[], None] = lambda: None
+    ) -> None:
+        """Sweeps every `reconcile_seconds` until `stop` is set.
+
+        Args:
+            stop: Ends it.
+            on_sweep: Called after each sweep of which every step could be taken.
+        """
         log.info("reconciler_started", seconds=self._settings.reconcile_seconds)
         while not stop.is_set():
-            self.sweep()
+            if self.sweep():
+                on_sweep()
             stop.wait(self._settings.reconcile_seconds)
 
-    def sweep(self) -> None:
-        """Takes every step once; a step that fails does not keep the others."""
+    def sweep(self) -> bool:
+        """Takes every step once, whichever of them fail; returns whether none did."""
+        failed = 0
         for step in (
             self._reap,
             self._end_overdue,
@@ -177,8 +186,10 @@ class Reconciler:
             try:
                 step()
             except Exception as error:  # noqa: BLE001 - the next sweep tries again
+                failed += 1
                 name = step.__name__.strip("_")
                 log.warning("sweep_step_failed", step=name, error=str(error)[:300])
+        return not failed
 
     def _reap(self) -> None:
         """Ends dead attempts, unless the records let nobody in.

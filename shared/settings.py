@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from shared.errors import UserError
+from shared.secret_files import add_password, read_secret_file, takes_password
 
 # Leaves room for a slash and a socket's name within the 107 bytes that Linux takes.
 MAX_RUNTIME_BYTES = 80
@@ -52,10 +53,20 @@ class Settings(BaseSettings):
         description="SQLAlchemy address. Defaults to SQLite in the data folder; "
         "`postgresql+psycopg://...` in production.",
     )
+    database_password_file: Path | None = Field(
+        default=None,
+        description="File that holds the password for `TRAINYARD_DATABASE_URL`, which "
+        "then names none.",
+    )
     redis_url: str | None = Field(
         default=None,
         description="Broker address. Defaults to the embedded broker's socket in the "
         "runtime folder.",
+    )
+    redis_password_file: Path | None = Field(
+        default=None,
+        description="File that holds the password for `TRAINYARD_REDIS_URL`, which "
+        "then names none.",
     )
     secret_key: str | None = Field(
         default=None,
@@ -214,6 +225,9 @@ class Settings(BaseSettings):
     )
     smtp_user: str | None = Field(default=None, description="Name to sign in to it.")
     smtp_password: str | None = Field(default=None, description="Its password.")
+    smtp_password_file: Path | None = Field(
+        default=None, description="File that holds its password."
+    )
     mail_from: str | None = Field(
         default=None, description="Sender of e-mail: `Trainyard <trainyard@...>`."
     )
@@ -262,6 +276,19 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _password_files_have_a_place(self) -> Self:
+        for name in ("database", "redis"):
+            if getattr(self, f"{name}_password_file") is None:
+                continue
+            if not takes_password(getattr(self, f"{name}_url")):
+                raise ValueError(
+                    f"TRAINYARD_{name.upper()}_PASSWORD_FILE goes with a "
+                    f"TRAINYARD_{name.upper()}_URL that names a server and no "
+                    "password: set that, or leave one of the two passwords out."
+                )
+        return self
+
+    @model_validator(mode="after")
     def _lease_outlives_a_late_heartbeat(self) -> Self:
         if self.lease_seconds < 2 * self.heartbeat_seconds:
             raise ValueError(
@@ -298,33 +325,47 @@ class Settings(BaseSettings):
 
     @property
     def database_address(self) -> str:
-        """SQLAlchemy address of the database in use."""
-        default = f"sqlite:///{(self.data_dir / 'trainyard.sqlite').absolute()}"
-        return self.database_url or default
+        """SQLAlchemy address of the database in use, with its password.
+
+        Raises:
+            UserError: When the file of the password cannot be read.
+        """
+        if self.database_url is None:
+            return f"sqlite:///{(self.data_dir / 'trainyard.sqlite').absolute()}"
+        return self._with_password("database", self.database_url)
 
     @property
     def broker_address(self) -> str:
-        """Broker address in kombu's form."""
-        socket = self.runtime / "broker.sock"
-        return self.redis_url or f"redis+socket://{socket}?virtual_host=0"
+        """Broker address in kombu's form, with its password.
+
+        Raises:
+            UserError: When the file of the password cannot be read.
+        """
+        if self.redis_url is None:
+            socket = self.runtime / "broker.sock"
+            return f"redis+socket://{socket}?virtual_host=0"
+        return self._with_password("redis", self.redis_url)
+
+    def read_smtp_password(self) -> str:
+        """Returns the password of `smtp_user`, which may be empty.
+
+        Raises:
+            UserError: When the file that holds it cannot be read.
+        """
+        if self.smtp_password_file is None:
+            return self.smtp_password or ""
+        return read_secret_file(self.smtp_password_file, "smtp_password_file")
 
     def read_secret_key(self) -> str:
         """Returns the signing key.
 
         Raises:
-            UserError: When none is set and none lies in the data folder.
+            UserError: When none is set and none lies in its file or in the data folder.
         """
         if self.secret_key:
             return self.secret_key
         path = self.secret_key_file or self.data_dir / "secret_key"
-        try:
-            key = path.read_text().strip()
-        except OSError as error:
-            raise UserError(
-                f"No secret key: set TRAINYARD_SECRET_KEY (32 characters or more) or "
-                f"write one to {path}; `trainyard up` makes it.",
-                field="secret_key",
-            ) from error
+        key = read_secret_file(path, "secret_key_file")
         if len(key) < MIN_SECRET_CHARACTERS:
             raise UserError(
                 f"The secret key in {path} has {len(key)} characters; it needs "
@@ -332,6 +373,13 @@ class Settings(BaseSettings):
                 field="secret_key",
             )
         return key
+
+    def _with_password(self, name: str, address: str) -> str:
+        setting = f"{name}_password_file"
+        path = getattr(self, setting)
+        if path is None:
+            return address
+        return add_password(address, read_secret_file(path, setting))
 
 
 def _name_misspelt(variable: str) -> str | None:
@@ -383,68 +431,3 @@ def get_settings() -> Settings:
             for e in error.errors()
         ]
         raise UserError("Invalid settings:\n  " + "\n  ".join(lines)) from error
-
-
-def find_weights_cache() -> Path:
-    """Returns Keras's own folder of weights: `models` below `KERAS_HOME`.
-
-    Where that is not set, Keras takes `.keras` in the home folder, or in /tmp when
-    the home folder cannot be written.
-    Source: `keras.src.backend.config`; a test compares the two.
-    """
-    named = os.environ.get("KERAS_HOME")
-    if named is not None:
-        return Path(os.path.expanduser(named)).absolute() / "models"  # noqa: PTH111 - see below
-    # Unlike the method of Path, the function leaves a user without a home as "~".
-    home = Path(os.path.expanduser("~"))  # noqa: PTH111
-    return (home if os.access(home, os.W_OK) else Path("/tmp")) / ".keras" / "models"  # noqa: S108 - Keras's choice
-
-
-def child_environment(settings: Settings, **more: str) -> dict[str, str]:
-    """Returns the environment of a process of ours that shall see `settings`.
-
-    Folders are absolute in it, so the child may run from anywhere, and our packages
-    are found first.
-
-    Args:
-        settings: What the child shall see, whatever the parent's environment says.
-        more: Further variables of this child alone.
-    """
-    root = str(Path(__file__).resolve().parent.parent)
-    path = os.environ.get("PYTHONPATH", "")
-    if root not in path.split(os.pathsep):
-        path = os.pathsep.join(part for part in (root, path) if part)
-    return {
-        **os.environ,
-        "PYTHONPATH": path,
-        "TRAINYARD_DATA_DIR": str(settings.data_dir.absolute()),
-        "TRAINYARD_STORAGE_DIR": str(settings.storage),
-        "TRAINYARD_RUNTIME_DIR": str(settings.runtime),
-        "TRAINYARD_HOST": settings.host,
-        "TRAINYARD_PORT": str(settings.port),
-        **more,
-    }
-
-
-def environment_without_credentials(**more: str) -> dict[str, str]:
-    """Returns the environment of a process that trains or ingests.
-
-    Such a process decodes files and runs specs that users brought: it gets no address
-    and no secret of the database, the broker or anything else, nor any setting of
-    ours. What frameworks read (search paths, caches, thread counts) stays.
-
-    Args:
-        more: Further variables of this child alone.
-    """
-    secret = ("SECRET", "PASSWORD", "PASSWD", "TOKEN", "CREDENTIAL", "API_KEY")
-    address = ("DATABASE_URL", "REDIS_URL", "BROKER_URL")
-    ours = ("TRAINYARD_", "PG", "CELERY_")
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(ours)
-        and not any(word in name.upper() for word in secret + address)
-    }
-    if "KERAS_HOME" in kept:  # relative to this process's folder, not to the child's
-        kept["KERAS_HOME"] = str(find_weights_cache().parent)
-    return {**kept, **more}

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from shared.base_models import BASE_MODELS, BaseModel, list_base_models
-from shared.settings import Settings, find_weights_cache
+from shared.child_environment import find_weights_cache
+from shared.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)

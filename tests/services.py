@@ -36,6 +36,11 @@ def die_with_parent():
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def die_softly_with_parent():
+    """Lets the child end in its own way when the test process ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def wait_until(condition, seconds=20, what="the condition"):
     """Polls `condition` until it returns something true, and returns that."""
     end = time.monotonic() + seconds

@@ -40,6 +40,7 @@ class Presence:
             work at once.
         report_weights: Returns which base models' weights this machine has, None when
             that is not known; asked at every beat, told when it has changed.
+        on_beat: Called after each beat that the records took.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Presence:
         heartbeat_seconds: float,
         on_registered: Callable[[], None],
         report_weights: Callable[[], dict[str, Any] | None] = lambda: None,
+        on_beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._slot = slot
@@ -58,6 +60,7 @@ class Presence:
         self._heartbeat_seconds = heartbeat_seconds
         self._on_registered = on_registered
         self._report_weights = report_weights
+        self._on_beat = on_beat
         self._told_weights: dict[str, Any] | None = None
         self._job_id: int | None = None
         self._due = threading.Event()
@@ -110,6 +113,7 @@ class Presence:
             self._told_weights = weights
             if self.worker_id is not None:
                 log.info("worker_registered", worker=self.worker_id)
+                self._on_beat()
                 self._on_registered()
             return
         weights = self._report_weights()
@@ -123,6 +127,7 @@ class Presence:
             if status is not None:
                 self._told_weights = weights
                 self.status = status
+                self._on_beat()
         except NotFoundError:
             status = worker_store.GONE  # somebody removed the row
         if status == worker_store.ACTIVE and self._leaving:

@@ -4,8 +4,8 @@ import os
 import sys
 from collections.abc import Mapping
 
+from shared.child_environment import environment_without_credentials
 from shared.job_status import JobKind
-from shared.settings import environment_without_credentials
 from worker.slots import Slot
 
 Programs = Mapping[str, tuple[str, ...]]  # from a kind of job to a command

@@ -19,6 +19,7 @@ from shared.database import Database
 from shared.errors import UserError
 from shared.job_status import JobKind
 from shared.log import configure_logging
+from shared.pulse import Pulse
 from shared.queue import queue_of
 from shared.settings import Settings, get_settings
 from shared.weight_files import name_folders
@@ -154,6 +155,7 @@ def _build_parts(
         heartbeat_seconds=settings.heartbeat_seconds,
         on_registered=poll.wake,
         report_weights=weights.report if weights else lambda: None,
+        on_beat=Pulse(settings, f"worker-{slot.name}").beat,
     )
     preemption = _build_preemption_watch(settings, presence)
     place = Workplace(

@@ -129,7 +129,7 @@ def _hand_over(settings: Settings, message: EmailMessage) -> None:
         if settings.smtp_security == "starttls":
             server.starttls(context=context)
         if settings.smtp_user:
-            server.login(settings.smtp_user, settings.smtp_password or "")
+            server.login(settings.smtp_user, settings.read_smtp_password())
         server.send_message(message)
     finally:
         # Taken is taken, whatever it answers to the farewell.

@@ -1,6 +1,6 @@
 """Sends what is due: webhooks to their addresses, e-mail to the SMTP server.
 
-Any number may run, in `trainyard reconciler` and in every web process: what one has
+One runs in every web process, which has a way out and the key that signs: what one has
 taken the others leave, until it counts as lost. Webhooks and mail have a thread each,
 so that neither waits for the other's servers. One round takes what is due, sends it
 side by side (what is due to one mailbox as one mail) and keeps the answers.

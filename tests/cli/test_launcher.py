@@ -221,6 +221,13 @@ def test_help_needs_no_installation(checkout):
     assert not (checkout.folder / ".venv").exists()
 
 
+def test_containers_are_a_test_of_their_own(checkout):
+    run = checkout.run("test", "--containers", "--keep", "images")
+
+    assert run.returncode != 0
+    assert "tests.containers" in run.stderr
+
+
 def test_arguments_of_test_reach_pytest(checkout):
     # The set is tiny, so pytest is missing: its own complaint shows what was run.
     (checkout.folder / "cli" / "browser.py").touch()

@@ -1,5 +1,6 @@
 """Reaping, deadlines, quarantine, ringing and the check of the invariants."""
 
+import threading
 import time
 
 import pytest
@@ -297,6 +298,20 @@ def test_a_step_that_fails_does_not_keep_the_others(
     reconciler.sweep()
 
     assert get_job(database, claim.job_id).failure_code == "deadline"
+
+
+def test_only_a_whole_sweep_counts_as_a_beat(reconciler, monkeypatch):
+    stop, beats = threading.Event(), []
+
+    def beat():
+        beats.append("beat")
+        stop.set()
+
+    reconciler.run_forever(stop, on_sweep=beat)
+    monkeypatch.setattr(Reconciler, "_check", lambda _self: 1 / 0)
+
+    assert beats == ["beat"]
+    assert not reconciler.sweep()
 
 
 @pytest.fixture

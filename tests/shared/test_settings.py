@@ -1,9 +1,13 @@
 """Settings: what is refused, and how it is said."""
 
 import pytest
+from kombu.utils.url import parse_url
+from redis import Redis
+from sqlalchemy import make_url
 
+from shared.child_environment import environment_without_credentials
 from shared.errors import UserError
-from shared.settings import environment_without_credentials, get_settings
+from shared.settings import get_settings
 
 
 @pytest.fixture
@@ -57,7 +61,10 @@ def test_long_runtime_folder_is_stood_in_for_by_a_short_private_one(read, tmp_pa
 
 @pytest.mark.parametrize(
     "name",
-    ["TRAINYARD_DATABASE_URL", "PGPASSWORD", "AWS_SECRET_KEY", "HF_TOKEN", "REDIS_URL"],
+    [
+        *["TRAINYARD_DATABASE_URL", "TRAINYARD_DATABASE_PASSWORD_FILE"],
+        *["PGPASSWORD", "AWS_SECRET_KEY", "HF_TOKEN", "REDIS_URL"],
+    ],
 )
 def test_child_that_trains_is_told_no_secret(monkeypatch, name):
     monkeypatch.setenv(name, "hidden")
@@ -77,3 +84,53 @@ def test_child_looks_for_weights_where_this_process_does(monkeypatch, tmp_path):
     environment = environment_without_credentials()
 
     assert environment["KERAS_HOME"] == str(tmp_path / "kept")
+
+
+DATABASE = "postgresql+psycopg://trainyard@postgres/trainyard"
+ODD_PASSWORD = "a/b@c:d%e#f?g h"
+
+
+def test_passwords_come_from_files_whatever_their_characters(read, tmp_path):
+    password = tmp_path / "password"
+    password.write_text(f"{ODD_PASSWORD}\n")
+
+    settings = read(
+        database_url=DATABASE,
+        database_password_file=str(password),
+        redis_url="redis://redis:6379/0",
+        redis_password_file=str(password),
+    )
+
+    assert make_url(settings.database_address).password == ODD_PASSWORD
+    assert make_url(settings.database_address).host == "postgres"
+    broker = Redis.from_url(settings.broker_address).connection_pool.connection_kwargs
+    assert (broker["host"], broker["password"]) == ("redis", ODD_PASSWORD)
+    assert parse_url(settings.broker_address)["password"] == ODD_PASSWORD
+
+
+@pytest.mark.parametrize("url", ["", DATABASE.replace("@", ":known@")])
+def test_password_file_without_a_place_for_it_is_refused(read, url):
+    with pytest.raises(UserError, match="a server and no password") as refused:
+        read(database_url=url, database_password_file="/run/secrets/password")
+
+    assert "known" not in str(refused.value)
+
+
+@pytest.mark.parametrize("content", [None, "", " \n"])
+def test_password_file_that_holds_none_is_named(read, tmp_path, content):
+    path = tmp_path / "password"
+    if content is not None:
+        path.write_text(content)
+    settings = read(database_url=DATABASE, database_password_file=str(path))
+
+    with pytest.raises(UserError, match="TRAINYARD_DATABASE_PASSWORD_FILE") as refused:
+        _ = settings.database_address
+
+    assert str(path) in str(refused.value)
+
+
+def test_secret_key_comes_from_its_file(read, tmp_path):
+    path = tmp_path / "key"
+    path.write_text("k" * 32 + "\n")
+
+    assert read(secret_key_file=str(path)).read_secret_key() == "k" * 32

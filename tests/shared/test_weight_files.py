@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from shared.base_models import BASE_MODELS, get_base_model
-from shared.settings import find_weights_cache
+from shared.child_environment import find_weights_cache
 from shared.weight_files import WeightFolders, list_ready
 
 MOBILENET = get_base_model("MobileNet-0.25")

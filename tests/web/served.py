@@ -8,7 +8,7 @@ import httpx
 import psutil
 
 from cli.machine import find_free_port
-from shared.settings import child_environment
+from shared.child_environment import child_environment
 from tests.services import die_with_parent, wait_until
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event, insert, text
 
-from shared.settings import child_environment
+from shared.child_environment import child_environment
 from shared.tables import Job, Metric
 from tests.web.served import serve
 

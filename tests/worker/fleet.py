@@ -11,8 +11,8 @@ import psutil
 from celery import Celery
 
 from shared import queue, worker_store
+from shared.child_environment import child_environment
 from shared.reconciler import Reconciler
-from shared.settings import child_environment
 from tests.services import die_with_parent
 from tests.worker.processes import ROOT, wait_until
 from tests.worker.workshop import TIMERS, Workshop

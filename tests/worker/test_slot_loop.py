@@ -32,7 +32,7 @@ def shop(sqlite_url, tmp_path):
 def make_presence(shop):
     started = []
 
-    def make(on_registered=lambda: None, database=None, weights=lambda: None):
+    def make(on_registered=int, database=None, weights=lambda: None, on_beat=int):
         presence = Presence(
             database or shop.database,
             CPU,
@@ -40,6 +40,7 @@ def make_presence(shop):
             heartbeat_seconds=0.1,
             on_registered=on_registered,
             report_weights=weights,
+            on_beat=on_beat,
         )
         presence.start()
         started.append(presence)
@@ -297,6 +298,24 @@ class TestPresence:
 
         wait_until(lambda: rows(shop)[0].hb > before + 1)
         assert rows(shop)[0].job_id == 7
+
+    def test_only_a_beat_that_the_records_took_counts(self, shop, make_presence):
+        class Away:
+            away = True
+
+            def tx(self, change, **options):
+                if self.away:
+                    raise RetryableError("no route")
+                return shop.database.tx(change, **options)
+
+        database, beats = Away(), []
+        make_presence(database=database, on_beat=lambda: beats.append("beat"))
+        time.sleep(0.3)
+        while_away = list(beats)
+        database.away = False
+
+        wait_until(lambda: len(beats) >= 2)
+        assert while_away == []
 
     def test_tells_its_base_models_and_what_becomes_of_them(self, shop, make_presence):
         found = [{"ready": ["MobileNet"], "folders": ["/w"], "download": False}]

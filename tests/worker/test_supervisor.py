@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from shared import attempt_store
 from shared.artifacts import verify_manifest
-from shared.settings import environment_without_credentials
+from shared.child_environment import environment_without_credentials
 from tests.worker.processes import ROOT, is_running, wait_until
 from tests.worker.supervised import fault, find_trainers
 from tests.worker.workshop import TOY_COMMANDS

@@ -98,7 +98,8 @@ def name_storage(redis_url: str | None) -> str | None:
 def _limit_sign_in(app: Flask) -> None:
     app.config["REMEMBER_COOKIE_SECURE"] = app.config["SESSION_COOKIE_SECURE"]
     with app.app_context():
-        storage = name_storage(get_installation().settings.redis_url)
+        settings = get_installation().settings
+        storage = name_storage(settings.redis_url and settings.broker_address)
     limiter = Limiter(
         get_remote_address,
         app=app,

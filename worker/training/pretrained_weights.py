@@ -13,8 +13,8 @@ import keras
 import numpy as np
 
 from shared.base_models import BaseModel
+from shared.child_environment import find_weights_cache
 from shared.errors import UserError
-from shared.settings import find_weights_cache
 from shared.weight_files import WeightFolders
 from worker.training.efficientnet_lite import assign_torch_weights
 from worker.training.torch_file import load_torch_tensors

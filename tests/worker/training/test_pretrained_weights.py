@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from shared.base_models import get_base_model
+from shared.child_environment import find_weights_cache
 from shared.errors import RetryableError, UserError
 from shared.presets import build_training_spec
-from shared.settings import find_weights_cache
 from worker.training import build_model, pretrained_weights
 
 WEIGHTS = Path(__file__).parents[4] / "shared" / "data" / "weights"

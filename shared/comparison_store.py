@@ -29,7 +29,8 @@ def list_jobs(session: Session, group_key: str) -> Sequence[Row[*tuple[Any, ...]
     """
     query = (
         select(
-            Job.id, Job.title, Job.owner_id, Job.state, Job.desired, Job.phase,
+            Job.id, Job.title, Job.owner_id, Job.state, Job.desired, Job.gives_way_to,
+            Job.phase,
             Job.progress_done, Job.progress_total, Job.eta_seconds, Job.reason,
             Job.spec, Job.result, Job.running_ms, Job.dataset_id,
             Dataset.name.label("dataset"), Model.name.label("model"),

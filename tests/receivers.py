@@ -37,6 +37,8 @@ class HookServer:
 
         self._httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._httpd.daemon_threads = True
+        # Clients that cut it off are the point of some tests, and no news.
+        self._httpd.handle_error = lambda *_: None
         threading.Thread(target=self._httpd.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self._httpd.server_port}/hook"
 

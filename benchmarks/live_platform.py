@@ -50,6 +50,8 @@ class Platform:
             base_url=self.url + "/api/v1",
             headers={"Authorization": f"Bearer {token}"},
             timeout=30,
+            # The web server may be one of those that are killed: `up` starts it again.
+            transport=httpx.HTTPTransport(retries=8),
         )
 
     def _ready(self) -> bool:

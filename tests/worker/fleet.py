@@ -115,7 +115,11 @@ class Fleet:
                 line = " ".join(process.cmdline())
                 folder = Path(process.cwd())
                 ours = any(map(folder.is_relative_to, self._folders))
-                if ours and "toy_" in line and "worker.guardian" not in line:
+                if not ours or "toy_" not in line or "worker.guardian" in line:
+                    continue
+                parent = process.parent()
+                # A copy of its parent that is about to become another program.
+                if parent is None or parent.cmdline() != process.cmdline():
                     yield process.pid, folder
 
     def standby(self):

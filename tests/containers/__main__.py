@@ -17,6 +17,8 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
+
 from shared.errors import TrainyardError
 from tests.containers import confinement, main_job
 from tests.containers.base_images import provide_base
@@ -25,7 +27,10 @@ from tests.containers.engine import NoEngineError, running_engine
 from tests.containers.journal import Journal, write
 from tests.containers.stack import Stack
 
-FAILURES = (AssertionError, CommandError, TimeoutError, TrainyardError)
+FAILURES = (
+    *(AssertionError, CommandError, TimeoutError, TrainyardError),
+    httpx.HTTPError,
+)
 
 
 def main(arguments):
@@ -62,6 +67,7 @@ def _run(engine, journal, folder):
 
 def _walk(stack, journal, folder):
     confinement.check_containers(stack, journal)
+    confinement.check_networks(stack, journal)
     confinement.check_broker(stack, journal)
     client = main_job.enter(stack, journal)
     datasets = main_job.upload(client, journal, folder)
@@ -73,6 +79,7 @@ def _walk(stack, journal, folder):
     else:
         main_job.kill_container(stack, client, second, journal)
     jobs = main_job.finish(client, (first, second), journal)
+    main_job.see_pages(stack, first, journal)
     main_job.collect(client, jobs, folder, journal)
 
 

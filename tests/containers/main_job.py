@@ -46,6 +46,22 @@ def enter(stack, journal):
         return ApiClient(stack.url, json.loads(stack.execute("web", *command))["token"])
 
 
+def see_pages(stack, job_id, journal):
+    """Signs in anew, and looks at the page of a job with all that it draws with."""
+    with httpx.Client(base_url=stack.url, follow_redirects=True) as browser:
+        form = re.search(r'name="csrf_token"[^>]*value="([^"]+)', browser.get("/").text)
+        answer = {"csrf_token": form[1], "email": EMAIL, "password": PASSWORD}
+        browser.post("/sign-in", data=answer).raise_for_status()
+        page = browser.get(f"/jobs/{job_id}").raise_for_status().text
+        parts = re.findall(r'(?:src|href)="(/(?:static|assets|bootstrap)[^"]+)', page)
+        for part in {*parts, f"/jobs/{job_id}/charts.json"}:
+            browser.get(part).raise_for_status()
+        assert any("bokeh" in part for part in parts), parts
+    journal.say(
+        f"The page of job {job_id} draws its charts, with all {len(parts)} files"
+    )
+
+
 def upload(client, journal, folder):
     """Uploads both datasets at the same time; returns their numbers by name."""
     added = {}
@@ -68,7 +84,7 @@ def upload(client, journal, folder):
     with journal.step("Reading both"):
         for row in added.values():
             _wait(client, row["job_id"], "ends", _is_over)
-    return {name: row["id"] for name, row in added.items()}
+    return {name: added[name]["id"] for name in DATASETS}
 
 
 def submit(client, datasets):
@@ -151,7 +167,7 @@ def _see_it_go_on(client, job_id, step, began, journal):
         return job["attempts"] == 2 and _last_attempt(job)["start_step"]
 
     def saved_more(job):
-        return max(row["step"] for row in job["checkpoints"]) > step
+        return max(row["step"] for row in job["checkpoints"]) > start
 
     start = _last_attempt(_wait(client, job_id, "goes on", resumed))["start_step"]
     seconds = time.monotonic() - began

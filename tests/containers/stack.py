@@ -47,7 +47,7 @@ class Stack:
     def build(self):
         """Builds the images of web and of the CPU worker."""
         for service in BUILT:
-            self.compose("build", "--quiet", service, seconds=BUILD_SECONDS)
+            self.compose("build", service, seconds=BUILD_SECONDS)
 
     def up(self, *services):
         """Returns when every service, or the named ones, is there and well."""

@@ -16,6 +16,7 @@ import httpx
 
 from cli import downloads, try_model, uploads
 from cli.api_client import ApiClient, version_path
+from shared.settings import Settings
 from tests.containers.stack import WORKER
 from tests.end_to_end.running_platform import SLOW, draw, write_archive
 
@@ -26,6 +27,7 @@ DATASETS = {"shapes": ["stripes", "rings"], "grounds": ["rings", "noise"]}
 SPEC = {"preset": "fast", "overrides": {**SLOW, "fine_tune_epochs": 30}}
 PATIENCE_SECONDS = 600
 LOOK_SECONDS = 0.5
+LEASE_SECONDS = Settings.model_fields["lease_seconds"].default
 
 
 def enter(stack, journal):
@@ -171,7 +173,8 @@ def _see_it_go_on(client, job_id, step, began, journal):
 
     start = _last_attempt(_wait(client, job_id, "goes on", resumed))["start_step"]
     seconds = time.monotonic() - began
-    assert start >= step, (start, step)
+    assert start >= step, f"it goes on from step {start}, and {step} was saved"
+    assert seconds < LEASE_SECONDS, "it waited for the lease of the dead attempt"
     journal.note(f"job {job_id}, from the kill to its next attempt", f"{seconds:.1f} s")
     _wait(client, job_id, "saves more", saved_more)
     seconds = time.monotonic() - began

@@ -50,6 +50,7 @@ from web.app import create_app
 SIZES = (100, 1_000, 10_000, 100_000)
 CROWD = 10_000
 REQUEST_JOBS = 1_000
+EPOCHS = 100  # of each of these jobs, as the page that compares them shows
 POINTS = 500
 PASSWORD = "a long enough phrase"
 BARS = {
@@ -132,6 +133,7 @@ def measure_pages(records: Records, folder: Path, rounds: int) -> dict[str, Any]
     assert answer.status_code == 201, answer.text  # noqa: PLR2004
     made = answer.get_json()
     assert len(made["jobs"]) == REQUEST_JOBS
+    records.draw_curves(made["group_key"], EPOCHS)
     pages = {
         "jobs": "/jobs",
         "queue": "/jobs/queue",

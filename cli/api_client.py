@@ -10,6 +10,7 @@ from cli.http_client import HttpClient
 from shared.errors import NotFoundError, UserError
 from shared.settings import Settings, get_settings
 
+WHOLE_SUBMISSION = 2000  # jobs
 PAGE_SIZE = 500
 
 
@@ -94,16 +95,12 @@ class ApiClient(HttpClient):
 
     def compare(self, group_key: str, sort: str | None = None) -> dict[str, Any]:
         """Returns all jobs of a submission side by side, the best first."""
-        path = f"/groups/{quote(group_key, safe='')}/comparison"
-        found: dict[str, Any] = {}
-        rows: list[dict[str, Any]] = []
-        while not found or len(rows) < found["total"]:
-            page = len(rows) // PAGE_SIZE + 1
-            found = self.get(path, sort=sort, page=page, page_size=PAGE_SIZE)
-            if not found["items"]:
-                break
-            rows += found["items"]
-        return found | {"items": rows}
+        # In one answer: while jobs end, one may move to another page.
+        return self.get(
+            f"/groups/{quote(group_key, safe='')}/comparison",
+            sort=sort,
+            page_size=WHOLE_SUBMISSION,
+        )
 
     def get_job(self, number: int) -> dict[str, Any]:
         """Returns one job."""

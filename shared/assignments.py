@@ -114,5 +114,5 @@ def _split(assignments: list[str], option: str, example: str) -> dict[str, str]:
 def _read(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # thousands of brackets in each other
         return text

@@ -57,7 +57,8 @@ def environment_without_credentials(**more: str) -> dict[str, str]:
     Args:
         more: Further variables of this child alone.
     """
-    secret = ("SECRET", "PASSWORD", "PASSWD", "TOKEN", "CREDENTIAL", "API_KEY")
+    secret = ("SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "TOKEN", "CREDENTIAL")
+    secret += ("API_KEY", "PRIVATE_KEY", "_DSN")
     address = ("DATABASE_URL", "REDIS_URL", "BROKER_URL")
     ours = ("TRAINYARD_", "PG", "CELERY_")
     kept = {

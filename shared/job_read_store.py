@@ -68,16 +68,6 @@ def list_group(session: Session, group_key: str) -> list[Job]:
     return list(jobs)
 
 
-def count_group(session: Session, group_key: str) -> dict[str, int]:
-    """Returns how many jobs of one submission are in each state that has any."""
-    query = (
-        select(Job.state, func.count())
-        .where(Job.group_key == group_key)
-        .group_by(Job.state)
-    )
-    return dict(session.execute(query).all())
-
-
 def find_job_by_key(session: Session, owner_id: int, key: str) -> Job | None:
     """Returns the job that this user submitted under an idempotency key, or None."""
     return session.scalars(

@@ -268,6 +268,15 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _mail_has_a_sender(self) -> Self:
+        if (
+            self.smtp_user
+            and self.smtp_password_file is None
+            and not self.smtp_password
+        ):
+            raise ValueError(
+                "TRAINYARD_SMTP_USER needs TRAINYARD_SMTP_PASSWORD_FILE (or "
+                "TRAINYARD_SMTP_PASSWORD)."
+            )
         if self.smtp_host and "@" not in parseaddr(self.mail_from or "")[1]:
             raise ValueError(
                 "TRAINYARD_SMTP_HOST needs TRAINYARD_MAIL_FROM, such as "
@@ -286,6 +295,17 @@ class Settings(BaseSettings):
                     f"TRAINYARD_{name.upper()}_URL that names a server and no "
                     "password: set that, or leave one of the two passwords out."
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _unconfirmed_is_more_than_late(self) -> Self:
+        if self.unconfirmed_lease_seconds < 2 * self.heartbeat_seconds:
+            raise ValueError(
+                "TRAINYARD_UNCONFIRMED_LEASE_SECONDS must be at least twice "
+                "TRAINYARD_HEARTBEAT_SECONDS, or one late heartbeat ends a training. "
+                f"Received: {self.unconfirmed_lease_seconds:g} and "
+                f"{self.heartbeat_seconds:g}."
+            )
         return self
 
     @model_validator(mode="after")

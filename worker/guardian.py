@@ -6,7 +6,7 @@ alive, single-threaded and standard library only, for as long as COMMAND runs.
 
 The supervisor speaks to it in lines on the control pipe:
 
-    L<seconds>  the lease was confirmed: the deadline is that far ahead again
+    L<seconds>  the worker lives: the deadline is that far ahead again
     S           stop: SIGTERM, then SIGKILL after the grace period
     F           finish now: SIGUSR2, evaluate and export the best so far
     D           dump all stacks to standard error: SIGUSR1

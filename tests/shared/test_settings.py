@@ -134,3 +134,29 @@ def test_secret_key_comes_from_its_file(read, tmp_path):
     path.write_text("k" * 32 + "\n")
 
     assert read(secret_key_file=str(path)).read_secret_key() == "k" * 32
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"UNCONFIRMED_LEASE_SECONDS": "5"}, "one late heartbeat ends a training"),
+        ({"SMTP_HOST": "mail"}, "TRAINYARD_MAIL_FROM"),
+        ({"SMTP_HOST": "mail", "MAIL_FROM": "somebody"}, "TRAINYARD_MAIL_FROM"),
+        ({"SMTP_USER": "yard"}, "TRAINYARD_SMTP_PASSWORD_FILE"),
+        ({"WEBHOOK_NETWORKS": "10.0.0.0/8"}, "webhook_networks"),
+        ({"WEBHOOK_NETWORKS": '["10.0.0.1/8"]'}, "WEBHOOK_NETWORKS"),
+        ({"MAX_RUNNING_PER_USER": "0"}, "MAX_RUNNING_PER_USER"),
+    ],
+)
+def test_settings_that_cannot_work_together_are_named(read, variables, words):
+    with pytest.raises(UserError, match=words):
+        read(**variables)
+
+
+def test_the_mail_password_may_lie_in_a_file(read, tmp_path):
+    path = tmp_path / "password"
+    path.write_text("let me\n")
+
+    settings = read(smtp_password_file=str(path))
+
+    assert settings.read_smtp_password() == "let me"

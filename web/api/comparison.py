@@ -9,11 +9,15 @@ from web.api.blueprint import blueprint
 from web.api.schemas import GroupPath, PageQuery, Text
 from web.installation import get_database
 from web.jobs.comparison import load_comparison
+from web.jobs.submit import MAX_JOBS
 
 
 class ComparisonQuery(PageQuery):
     """In which order, and which page."""
 
+    page_size: int = Field(
+        default=50, ge=1, le=MAX_JOBS, description="Rows a page: all, if you like."
+    )
     sort: Text = Field(
         default="",
         description="A setting that differs or a measure, with - before it for the "

@@ -157,7 +157,7 @@ def _make_row(job: _Row, curve: _Row | None, now_ms: float) -> Compared:
         title=job.title,
         owner_id=job.owner_id,
         state=job.state,
-        shown=shown_state(job.state, job.desired),
+        shown=shown_state(job.state, job.desired, job.gives_way_to),
         phase=job.phase,
         done=job.progress_done,
         total=job.progress_total,

@@ -180,7 +180,7 @@ def _parse(name: str, text: str) -> Any:
 def _plain(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # thousands of brackets in each other
         return text
 
 

@@ -151,14 +151,15 @@ def read_axes(group_key: str) -> tuple[tuple[str, bool], ...]:
         return list_axes(load_comparison(session, group_key))
 
 
-def read_points(group_key: str) -> dict[str, Any]:
-    """Returns what a submission's charts show now.
+def read_points(group_key: str) -> tuple[dict[str, Any], bool]:
+    """Returns what a submission's charts show now, and whether more may come.
 
     Raises:
         NotFoundError: When no job belongs to it.
     """
     with get_database().reading() as session:
-        return make_points(session, load_comparison(session, group_key))
+        found = load_comparison(session, group_key)
+        return make_points(session, found), any(row.state in LIVE for row in found.rows)
 
 
 def send_archive(group_key: str) -> Response:

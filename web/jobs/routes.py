@@ -275,7 +275,11 @@ def group_charts(group_key: str) -> Response:
 @blueprint.get("/groups/<group_key>/points.json")
 def group_points(group_key: str) -> Response:
     """The data of a submission's charts, for polling."""
-    return polling.data(group.read_points(group_key))
+    points, live = group.read_points(group_key)
+    response = polling.data(points)
+    if not live:
+        response.headers["X-Poll"] = "stop"
+    return response
 
 
 @blueprint.get("/groups/<group_key>/archive")

@@ -52,15 +52,16 @@
   let last = "";
   const refresh = async () => {
     const answer = await fetch(box.dataset.points, { cache: "no-cache" });
+    // Ended, deleted, or signed out: nothing more will come.
+    if (answer.headers.get("X-Poll") === "stop" || answer.status === 404 || answer.redirected) delete box.dataset.live;
     if (!answer.ok) return;
     const text = await answer.text();
     if (text === last) return;
     await show(JSON.parse(text));
     last = text;
   };
-  await refresh();
-  while (box.dataset.live) {
-    await new Promise((done) => setTimeout(done, Number(box.dataset.seconds) * 2000));
-    if (!document.hidden) try { await refresh(); } catch { /* the next one may work */ }
+  for (let first = true; first || box.dataset.live; first = false) {
+    if (!first) await new Promise((done) => setTimeout(done, Number(box.dataset.seconds) * 2000));
+    if (first || !document.hidden) try { await refresh(); } catch { /* the next one may work */ }
   }
 })();

@@ -71,16 +71,16 @@ def _walk(stack, journal, folder):
     confinement.check_broker(stack, journal)
     client = main_job.enter(stack, journal)
     datasets = main_job.upload(client, journal, folder)
-    first, second = main_job.submit(client, datasets)
-    main_job.kill_container(stack, client, first, journal)
-    confinement.check_trainer(stack, journal)
-    if stack.engine.ours:
-        main_job.kill_first_process(stack, client, second, journal)
-    else:
-        main_job.kill_container(stack, client, second, journal)
-    jobs = main_job.finish(client, (first, second), journal)
-    main_job.see_pages(stack, first, journal)
-    main_job.collect(client, jobs, folder, journal)
+    jobs = main_job.submit(client, datasets)
+    saved = {}
+    for kill in main_job.list_kills(stack):
+        rest = [number for number in jobs if number not in saved]
+        number, step = main_job.interrupt(client, rest, kill, journal)
+        saved[number] = step
+        confinement.check_trainer(stack, journal)
+    ended = main_job.finish(client, jobs, saved, journal)
+    main_job.see_pages(stack, jobs[0], journal)
+    main_job.collect(client, ended, folder, journal)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli import system_packages
 from tests.containers.commands import CommandError, call
 from tests.containers.host_network import restored_network
 from tests.services import die_softly_with_parent
@@ -105,24 +106,10 @@ def _install(journal):
     if not shutil.which("dockerd"):
         if not shutil.which("apt-get"):
             raise NoEngineError("there is no Docker engine, and no apt to install one")
-        apt_install(journal, "docker.io")
-
-
-def apt_install(journal, package):
-    """Installs a package of the system's.
-
-    Raises:
-        NoEngineError: When that does not work.
-    """
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    options = ["install", "-y", "--no-install-recommends"]
-    with journal.step(f"Installing {package}"):
-        try:
-            call(["apt-get", "update"], env=environment)
-            call(["apt-get", *options, package], env=environment)
-        except CommandError as error:
-            last = str(error).splitlines()[-1]
-            raise NoEngineError(f"{package} could not be installed: {last}") from error
+        with journal.step("Installing docker.io"):
+            system_packages.install(["docker.io"], "the containers")
+        if not shutil.which("dockerd"):
+            raise NoEngineError("there is no Docker engine, and none to be installed")
 
 
 def _start(folder):

@@ -118,8 +118,8 @@ def interrupt(client, jobs, kill, journal):
     journal.say(f"Job {job['id']} is half-way and saved at step {step}: {words}")
     began = time.monotonic()
     act()
-    while _count_attempts(client) == before:
-        assert time.monotonic() - began < LEASE_SECONDS, "no attempt within a lease"
+    while _is_held(client, job["id"]) or _count_attempts(client) == before:
+        assert time.monotonic() - began < LEASE_SECONDS, "it waited for the dead lease"
         time.sleep(LOOK_SECONDS)
     seconds = time.monotonic() - began
     journal.note(f"from {words} to the next attempt", f"{seconds:.1f} s")
@@ -199,6 +199,12 @@ def _is_half_way(job):
     assert not _is_over(job), "the job was over before it was interrupted"
     done = 2 * job["progress_done"] >= job["progress_total"] > 0
     return job["phase"] == "fine_tune" and job["checkpoints"] and done
+
+
+def _is_held(client, number):
+    """Whether the killed attempt still has the job."""
+    job = client.get_job(number)
+    return job["state"] == "running" and job["attempts"] == 1
 
 
 def _count_attempts(client):

@@ -23,9 +23,7 @@ FROM base AS installer
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_NO_INPUT=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
-    PIP_PROGRESS_BAR=off \
-    PIP_PYTHON=/opt/venv/bin/python \
-    PIP_REQUIRE_HASHES=1
+    PIP_PROGRESS_BAR=off
 RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/venv
 COPY requirements/ requirements/
 
@@ -34,7 +32,8 @@ FROM installer AS web-packages
 RUN --mount=type=secret,id=ca_bundle \
     --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     if [ -s /run/secrets/ca_bundle ]; then export PIP_CERT=/run/secrets/ca_bundle; fi; \
-    /opt/pip/bin/pip install --no-compile -r requirements/web.txt \
+    /opt/pip/bin/pip --python /opt/venv/bin/python install --no-compile \
+       --require-hashes -r requirements/web.txt \
     && find /opt/venv -type d \( -name tests -o -name bootswatch \) -prune \
        -exec rm -r {} + \
     && find /opt/venv -type f \( -name '*.map' -o -name '*.pyi' \) -delete \
@@ -46,7 +45,8 @@ ARG HARDWARE
 RUN --mount=type=secret,id=ca_bundle \
     --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     if [ -s /run/secrets/ca_bundle ]; then export PIP_CERT=/run/secrets/ca_bundle; fi; \
-    /opt/pip/bin/pip install -r "requirements/${HARDWARE}.txt"
+    /opt/pip/bin/pip --python /opt/venv/bin/python install \
+       --require-hashes -r "requirements/${HARDWARE}.txt"
 
 FROM base AS runtime
 ENV PYTHONPATH=/opt/trainyard \

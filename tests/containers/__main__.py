@@ -17,6 +17,8 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
+
 from shared.errors import TrainyardError
 from tests.containers import confinement, main_job
 from tests.containers.base_images import provide_base
@@ -25,7 +27,10 @@ from tests.containers.engine import NoEngineError, running_engine
 from tests.containers.journal import Journal, write
 from tests.containers.stack import Stack
 
-FAILURES = (AssertionError, CommandError, TimeoutError, TrainyardError)
+FAILURES = (
+    *(AssertionError, CommandError, TimeoutError, TrainyardError),
+    httpx.HTTPError,
+)
 
 
 def main(arguments):
@@ -62,18 +67,20 @@ def _run(engine, journal, folder):
 
 def _walk(stack, journal, folder):
     confinement.check_containers(stack, journal)
+    confinement.check_networks(stack, journal)
     confinement.check_broker(stack, journal)
     client = main_job.enter(stack, journal)
     datasets = main_job.upload(client, journal, folder)
-    first, second = main_job.submit(client, datasets)
-    main_job.kill_container(stack, client, first, journal)
-    confinement.check_trainer(stack, journal)
-    if stack.engine.ours:
-        main_job.kill_first_process(stack, client, second, journal)
-    else:
-        main_job.kill_container(stack, client, second, journal)
-    jobs = main_job.finish(client, (first, second), journal)
-    main_job.collect(client, jobs, folder, journal)
+    jobs = main_job.submit(client, datasets)
+    saved = {}
+    for kill in main_job.list_kills(stack):
+        rest = [number for number in jobs if number not in saved]
+        number, step = main_job.interrupt(client, rest, kill, journal)
+        saved[number] = step
+        confinement.check_trainer(stack, journal)
+    ended = main_job.finish(client, jobs, saved, journal)
+    main_job.see_pages(stack, jobs[0], journal)
+    main_job.collect(client, ended, folder, journal)
 
 
 @contextmanager

@@ -11,9 +11,9 @@ import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from cli import system_packages
 from tests.containers.commands import CommandError, call
 from tests.containers.compose_file import COMPOSE, read_compose_file
-from tests.containers.engine import apt_install
 
 PYTHON = "python:3.12-slim-bookworm"
 BASE = "trainyard-base:test"
@@ -76,7 +76,8 @@ def _pull_all(engine, journal, images):
 
 def _make_base(engine, journal, root):
     if not shutil.which("debootstrap"):
-        apt_install(journal, "debootstrap")
+        with journal.step("Installing debootstrap"):
+            system_packages.install(["debootstrap"], "the base images")
     with journal.step(f"Making a base image of {SUITE}"):
         shutil.rmtree(root, ignore_errors=True)
         command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}"]

@@ -2,11 +2,11 @@
 
 import json
 
-from tests.containers.stack import IMAGES, WORKER
+from tests.containers.stack import IMAGES, PROJECT, WORKER
 
 WEB_BYTES_MOST = 350_000_000
 OURS = ("web", "reconciler", "ingest", WORKER)
-NO_ADDRESS = "00000000"  # the destination of a route to everywhere
+CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], 8420), timeout=3)"
 FIND_FRAMEWORK = "import importlib.util as u; print(u.find_spec('tensorflow') is None)"
 # Printed: the variables that children of the worker were given and must not have.
 FIND_TOLD = """\
@@ -22,7 +22,7 @@ for folder in pathlib.Path("/proc").glob("[0-9]*"):
     except OSError:
         continue
     children += 1
-    hidden = (b"TRAINYARD_", b"PASSWORD", b"SECRET", b"://")
+    hidden = (b"_URL", b"_FILE", b"PASSWORD", b"SECRET", b"secret", b"://")
     told |= {n.split(b"=")[0].decode() for n in names if any(h in n for h in hidden)}
 print(children, sorted(told))
 """
@@ -34,13 +34,12 @@ def check_images(stack, journal):
         size_bytes = int(stack.engine.inspect(image, "{{.Size}}"))
         journal.note(f"image of {service}", f"{size_bytes / 1e6:.1f} MB")
         if service == "web":
-            assert size_bytes < WEB_BYTES_MOST, f"{size_bytes} bytes"
-        assert stack.engine.inspect(image, "{{.Config.User}}") == "10001:10001"
+            assert size_bytes < WEB_BYTES_MOST, f"{size_bytes} bytes are too many"
+        user = stack.engine.inspect(image, "{{.Config.User}}")
+        assert user == "10001:10001", f"{image} runs as {user}"
         run = ["run", "--rm", "--network=none", image]
-        assert stack.engine.docker(*run, "sh", "-c", "ls /opt").split() == [
-            "trainyard",
-            "venv",
-        ]
+        held = stack.engine.docker(*run, "ls", "/opt").split()
+        assert held == ["trainyard", "venv"], f"{image} holds {held}"
     web = ["run", "--rm", "--network=none", IMAGES["web"], "python", "-c"]
     assert stack.engine.docker(*web, FIND_FRAMEWORK).strip() == "True"
 
@@ -52,28 +51,38 @@ def check_containers(stack, journal):
         container = stack.container(service)
         seen = stack.engine.docker("inspect", container)
         facts = json.loads(seen)[0]
-        assert facts["HostConfig"]["ReadonlyRootfs"], service
-        assert facts["HostConfig"]["CapDrop"] == ["ALL"], service
-        assert facts["HostConfig"]["Memory"] > 0, service
-        assert not any(secret in seen for secret in secrets), service
+        host = facts["HostConfig"]
+        assert host["ReadonlyRootfs"], f"{service} can write its root file system"
+        assert host["CapDrop"] == ["ALL"], f"{service} has kept capabilities"
+        assert host["Memory"] > 0, f"{service} has no limit of memory"
+        assert not any(secret in seen for secret in secrets), f"{service} shows secrets"
         if facts["State"]["Running"]:
             _check_running(stack, service, container, secrets)
     for service in OURS:
-        assert stack.refuses(service, "touch", "/opt/trainyard/written"), service
-        assert stack.refuses(service, "touch", "/etc/written"), service
-    assert stack.refuses(WORKER, "cat", "/run/secrets/secret_key")
-    for service in ("ingest", "reconciler"):
-        routes = stack.execute(service, "cat", "/proc/net/route").splitlines()[1:]
-        assert all(route.split()[1] != NO_ADDRESS for route in routes), service
+        for path in ("/opt/trainyard/written", "/etc/written"):
+            assert stack.refuses(service, "touch", path), f"{service} writes {path}"
+    assert stack.refuses(WORKER, "cat", "/run/secrets/secret_key"), "a worker may sign"
     journal.say("No root, no writing, no secret in sight: checked in every container")
+
+
+def check_networks(stack, journal):
+    """Who is on the network of the records alone sees no other."""
+    name = f"{PROJECT}_outside"
+    path = f'{{{{(index .NetworkSettings.Networks "{name}").IPAddress}}}}'
+    address = stack.engine.inspect(stack.container("web"), path)
+    for service in ("ingest", "reconciler"):
+        stack.execute(service, "python", "-c", CONNECT, "web")
+        shut_out = stack.refuses(service, "python", "-c", CONNECT, address)
+        assert shut_out, f"{service} reaches the network outside"
+    journal.say("Ingest and reconciler reach web on their own network and no other")
 
 
 def check_trainer(stack, journal):
     """The processes that train have no address and no password."""
     told = stack.execute(WORKER, "python", "-c", FIND_TOLD).strip()
     children, names = told.split(" ", 1)
-    assert int(children) >= 1, told
-    assert names == "[]", told
+    assert int(children) >= 1, "nothing trains"
+    assert names == "[]", f"training processes were told {names}"
     journal.say(f"{children} training processes were told no address and no secret")
 
 
@@ -88,12 +97,14 @@ def check_broker(stack, journal):
 
 
 def _check_running(stack, service, container, secrets):
-    ids = stack.execute(service, "id", "-u").strip()
-    assert int(ids) > 0, service
+    user = int(stack.execute(service, "id", "-u"))
+    assert user > 0, f"{service} runs as root"
     processes = stack.engine.docker("top", container, "-eo", "pid,user,args")
-    assert not any(secret in processes for secret in secrets), service
-    ports = json.loads(
-        stack.engine.inspect(container, "{{json .NetworkSettings.Ports}}")
+    assert not any(secret in processes for secret in secrets), (
+        f"{service} tells secrets"
     )
+    path = "{{json .NetworkSettings.Ports}}"
+    ports = json.loads(stack.engine.inspect(container, path))
     hosts = {row["HostIp"] for rows in ports.values() for row in rows or []}
-    assert hosts == ({"127.0.0.1"} if service == "web" else set()), service
+    expected = {"127.0.0.1"} if service == "web" else set()
+    assert hosts == expected, f"{service} is published on {hosts}"

@@ -13,12 +13,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli import system_packages
 from tests.containers.commands import CommandError, call
+from tests.containers.host_network import restored_network
 from tests.services import die_softly_with_parent
 
 START_SECONDS = 90
 STOP_SECONDS = 60
-BRIDGE = "docker0"
 CONFIGURATION = {
     # Some machines forbid the engine's own default, which is a million.
     "default-ulimits": {"nofile": {"Name": "nofile", "Hard": 20000, "Soft": 20000}},
@@ -81,18 +82,14 @@ def running_engine(journal, folder):
         yield found
         return
     _install(journal)
-    before = _has_bridge()
-    with journal.step("Starting an engine"):
-        process = _start(folder)
-    engine = Engine(f"unix://{_socket(folder)}", folder, ours=True)
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.enter_context(restored_network())
+        with journal.step("Starting an engine"):
+            process = _start(folder)
+        undo.callback(_stop, process, journal)
+        engine = Engine(f"unix://{_socket(folder)}", folder, ours=True)
         journal.note("engine", _describe(engine))
         yield engine
-    finally:
-        with journal.step("Stopping the engine"):
-            _stop(process)
-            if not before and _has_bridge():
-                call(["ip", "link", "delete", BRIDGE])
 
 
 def _find_engine(folder):
@@ -109,24 +106,10 @@ def _install(journal):
     if not shutil.which("dockerd"):
         if not shutil.which("apt-get"):
             raise NoEngineError("there is no Docker engine, and no apt to install one")
-        apt_install(journal, "docker.io")
-
-
-def apt_install(journal, package):
-    """Installs a package of the system's.
-
-    Raises:
-        NoEngineError: When that does not work.
-    """
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    options = ["install", "-y", "--no-install-recommends"]
-    with journal.step(f"Installing {package}"):
-        try:
-            call(["apt-get", "update"], env=environment)
-            call(["apt-get", *options, package], env=environment)
-        except CommandError as error:
-            last = str(error).splitlines()[-1]
-            raise NoEngineError(f"{package} could not be installed: {last}") from error
+        with journal.step("Installing docker.io"):
+            system_packages.install(["docker.io"], "the containers")
+        if not shutil.which("dockerd"):
+            raise NoEngineError("there is no Docker engine, and none to be installed")
 
 
 def _start(folder):
@@ -150,7 +133,7 @@ def _start(folder):
             engine.docker("version", seconds=20)
             return process
         time.sleep(0.5)
-    _stop(process)
+    _end(process)
     last = (folder / "dockerd.log").read_text(errors="replace").strip().splitlines()
     raise NoEngineError(f"dockerd does not start here: {(last or ['no word'])[-1]}")
 
@@ -159,17 +142,18 @@ def _socket(folder):
     return folder / "docker.sock"
 
 
-def _stop(process):
+def _stop(process, journal):
+    with journal.step("Stopping the engine"):
+        _end(process)
+
+
+def _end(process):
     process.terminate()
     try:
         process.wait(timeout=STOP_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait(timeout=STOP_SECONDS)
-
-
-def _has_bridge():
-    return Path(f"/sys/class/net/{BRIDGE}").exists()
 
 
 def _describe(engine):

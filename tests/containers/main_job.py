@@ -16,6 +16,7 @@ import httpx
 
 from cli import downloads, try_model, uploads
 from cli.api_client import ApiClient, version_path
+from shared.settings import Settings
 from tests.containers.stack import WORKER
 from tests.end_to_end.running_platform import SLOW, draw, write_archive
 
@@ -26,6 +27,7 @@ DATASETS = {"shapes": ["stripes", "rings"], "grounds": ["rings", "noise"]}
 SPEC = {"preset": "fast", "overrides": {**SLOW, "fine_tune_epochs": 30}}
 PATIENCE_SECONDS = 600
 LOOK_SECONDS = 0.5
+LEASE_SECONDS = Settings.model_fields["lease_seconds"].default
 
 
 def enter(stack, journal):
@@ -44,6 +46,22 @@ def enter(stack, journal):
             assert browser.get(page).status_code == httpx.codes.NOT_FOUND
         command = ["python", "-m", "cli", "token", "test", f"--user={EMAIL}", "--json"]
         return ApiClient(stack.url, json.loads(stack.execute("web", *command))["token"])
+
+
+def see_pages(stack, job_id, journal):
+    """Signs in anew, and looks at the page of a job with all that it draws with."""
+    with httpx.Client(base_url=stack.url, follow_redirects=True) as browser:
+        form = re.search(r'name="csrf_token"[^>]*value="([^"]+)', browser.get("/").text)
+        answer = {"csrf_token": form[1], "email": EMAIL, "password": PASSWORD}
+        browser.post("/sign-in", data=answer).raise_for_status()
+        page = browser.get(f"/jobs/{job_id}").raise_for_status().text
+        parts = re.findall(r'(?:src|href)="(/(?:static|assets|bootstrap)[^"]+)', page)
+        for part in {*parts, f"/jobs/{job_id}/charts.json"}:
+            browser.get(part).raise_for_status()
+        assert any("bokeh" in part for part in parts), parts
+    journal.say(
+        f"The page of job {job_id} draws its charts, with all {len(parts)} files"
+    )
 
 
 def upload(client, journal, folder):
@@ -67,8 +85,8 @@ def upload(client, journal, folder):
         assert set(added) == set(DATASETS), "an upload failed; see above"
     with journal.step("Reading both"):
         for row in added.values():
-            _wait(client, row["job_id"], "ends", _is_over)
-    return {name: row["id"] for name, row in added.items()}
+            _wait(client, [row["job_id"]], "succeeds", _is_over)
+    return {name: added[name]["id"] for name in DATASETS}
 
 
 def submit(client, datasets):
@@ -78,37 +96,78 @@ def submit(client, datasets):
     return [job["id"] for job in submitted["jobs"]]
 
 
-def kill_container(stack, client, job_id, journal):
-    """Kills the worker's container half-way and starts it again, as an admin does."""
-    step = _wait_until_half_way(client, job_id)
-    container = stack.container(WORKER)
-    journal.say(f"Job {job_id} is half-way, at step {step}: docker kill {WORKER}")
+def interrupt(client, jobs, kill, journal):
+    """Kills the worker once the job that it runs is half-way.
+
+    Which of two jobs it takes up afterwards is its own choice: mostly the one that it
+    was killed at; the other, when somebody just then holds a lock on that one's row.
+
+    Args:
+        client: Of the installation.
+        jobs: Numbers of those that may be killed, at their first attempt.
+        kill: Its words, and what does it and sees to it that the worker comes back.
+        journal: Is told.
+
+    Returns:
+        The job, and its last step that had been saved.
+    """
+    words, act = kill
+    job = _wait(client, jobs, "half-way", _is_half_way)
+    step = max(row["step"] for row in job["checkpoints"])
+    before = _count_attempts(client)
+    journal.say(f"Job {job['id']} is half-way and saved at step {step}: {words}")
     began = time.monotonic()
-    stack.engine.docker("kill", container)
-    code = stack.engine.inspect(container, "{{.State.ExitCode}}")
-    assert int(code) == 128 + signal.SIGKILL, code
-    stack.engine.docker("start", container)
-    _see_it_go_on(client, job_id, step, began, journal)
+    act()
+    while _is_held(client, job["id"]) or _count_attempts(client) == before:
+        assert time.monotonic() - began < LEASE_SECONDS, "it waited for the dead lease"
+        time.sleep(LOOK_SECONDS)
+    seconds = time.monotonic() - began
+    journal.note(f"from {words} to the next attempt", f"{seconds:.1f} s")
+    return job["id"], step
 
 
-def kill_first_process(stack, client, job_id, journal):
-    """Kills the container's first process half-way; the engine starts it again."""
-    step = _wait_until_half_way(client, job_id)
-    pid = int(stack.engine.inspect(stack.container(WORKER), "{{.State.Pid}}"))
-    journal.say(f"Job {job_id} is half-way, at step {step}: kill -9 of its container")
-    began = time.monotonic()
-    os.kill(pid, signal.SIGKILL)
-    _see_it_go_on(client, job_id, step, began, journal)
+def list_kills(stack):
+    """Returns two ways to kill the worker's container, with their words.
+
+    An admin answers the first by starting it again, the engine itself the second. The
+    processes of an engine that is not ours are not ours to kill: there the first comes
+    twice.
+    """
+
+    def kill_container():
+        container = stack.container(WORKER)
+        stack.engine.docker("kill", container)
+        code = stack.engine.inspect(container, "{{.State.ExitCode}}")
+        assert int(code) == 128 + signal.SIGKILL, code
+        stack.engine.docker("start", container)
+
+    def kill_first_process():
+        pid = stack.engine.inspect(stack.container(WORKER), "{{.State.Pid}}")
+        os.kill(int(pid), signal.SIGKILL)
+
+    first = ("docker kill", kill_container)
+    second = ("kill -9 of its first process", kill_first_process)
+    return first, second if stack.engine.ours else first
 
 
-def finish(client, jobs, journal):
-    """Waits until every job has succeeded, at its second attempt."""
+def finish(client, jobs, saved, journal):
+    """Waits until every job has succeeded, at a second attempt that lost little.
+
+    Args:
+        client: Of the installation.
+        jobs: Their numbers.
+        saved: For each, the step that had been saved when it was killed.
+        journal: Is told.
+    """
     with journal.step("Training to the end"):
-        ended = [_wait(client, number, "ends", _is_over) for number in jobs]
+        ended = [_wait(client, [number], "succeeds", _is_over) for number in jobs]
     for job in ended:
-        accuracy = job["result"]["accuracy"]
-        journal.note(f"job {job['id']}", f"{job['state']}, accuracy {accuracy:.1%}")
-        assert (job["attempts"], _last_attempt(job)["outcome"]) == (2, "succeeded")
+        number, last = job["id"], max(job["attempt_list"], key=lambda row: row["fence"])
+        assert (job["attempts"], last["outcome"]) == (2, "succeeded"), last
+        assert last["start_step"] >= saved[number], last
+        accuracy = f"accuracy {job['result']['accuracy']:.1%}"
+        steps = f"went on from step {last['start_step']} of {job['last_step']}"
+        journal.note(f"job {number}", f"{job['state']}, {steps}, {accuracy}")
     return ended
 
 
@@ -136,41 +195,29 @@ def _is_over(job):
     return job["state"] == "succeeded"
 
 
-def _wait_until_half_way(client, job_id):
-    def half_way(job):
-        assert job["state"] != "succeeded", "the job was over before it was interrupted"
-        done = 2 * job["progress_done"] >= job["progress_total"] > 0
-        return job["phase"] == "fine_tune" and job["checkpoints"] and done
-
-    job = _wait(client, job_id, "is half-way", half_way)
-    return max(row["step"] for row in job["checkpoints"])
+def _is_half_way(job):
+    assert not _is_over(job), "the job was over before it was interrupted"
+    done = 2 * job["progress_done"] >= job["progress_total"] > 0
+    return job["phase"] == "fine_tune" and job["checkpoints"] and done
 
 
-def _see_it_go_on(client, job_id, step, began, journal):
-    def resumed(job):
-        return job["attempts"] == 2 and _last_attempt(job)["start_step"]
-
-    def saved_more(job):
-        return max(row["step"] for row in job["checkpoints"]) > step
-
-    start = _last_attempt(_wait(client, job_id, "goes on", resumed))["start_step"]
-    seconds = time.monotonic() - began
-    assert start >= step, (start, step)
-    journal.note(f"job {job_id}, from the kill to its next attempt", f"{seconds:.1f} s")
-    _wait(client, job_id, "saves more", saved_more)
-    seconds = time.monotonic() - began
-    journal.note(f"job {job_id}, from the kill to a new checkpoint", f"{seconds:.1f} s")
+def _is_held(client, number):
+    """Whether the killed attempt still has the job."""
+    job = client.get_job(number)
+    return job["state"] == "running" and job["attempts"] == 1
 
 
-def _last_attempt(job):
-    return max(job["attempt_list"], key=lambda row: row["fence"])
+def _count_attempts(client):
+    return sum(job["attempts"] for job in client.list_jobs(kind="train")["items"])
 
 
-def _wait(client, job_id, what, condition):
+def _wait(client, jobs, what, condition):
+    """Returns the first of the jobs that meets the condition."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
-        job = client.get_job(job_id)
-        if condition(job):
-            return job
+        for number in jobs:
+            job = client.get_job(number)
+            if condition(job):
+                return job
         time.sleep(LOOK_SECONDS)
-    raise TimeoutError(f"job {job_id}: {what}: not within {PATIENCE_SECONDS} s")
+    raise TimeoutError(f"jobs {jobs}: not {what} within {PATIENCE_SECONDS} s")

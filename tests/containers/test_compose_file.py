@@ -63,6 +63,18 @@ def test_a_service_that_stays_is_looked_after(name):
     assert SERVICES[name]["restart"] == "unless-stopped"
 
 
+def test_each_image_of_ours_is_built_by_one_service_and_fetched_by_none():
+    ours = [one for one in SERVICES.values() if one["image"].startswith("trainyard-")]
+    built = [one["image"] for one in ours if "build" in one]
+
+    assert sorted(built) == sorted({one["image"] for one in ours})
+    assert {one["pull_policy"] for one in ours} == {"never"}
+    always = read_compose_file(())["services"].values()
+    assert {"trainyard-web:local", "trainyard-worker-cpu:local"} == {
+        one["image"] for one in always if "build" in one
+    }
+
+
 def test_one_port_is_published_and_to_this_machine_alone():
     published = [
         (name, port["host_ip"], port["target"])

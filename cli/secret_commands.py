@@ -3,6 +3,7 @@
 import os
 import secrets
 import stat
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -15,12 +16,15 @@ from shared.errors import UserError
 app = typer.Typer()
 
 # What `docker-compose.yml` hands to the containers, by the names of the files.
-NAMES = ("database_password", "redis_password", "secret_key")
+NAMES = ("database_password", "redis_password", "secret_key", "smtp_password")
+# Given by somebody else: made empty, to be written into where it is needed.
+NOT_OURS = frozenset({"smtp_password"})
 SECRET_BYTES = 32
 # A container runs as a user of its own, which sees a file with the rights that it has
 # here. So each may be read, and the folder keeps everybody else of this machine away.
 FOLDER_MODE = 0o700
 FILE_MODE = 0o444
+GIVEN_MODE = 0o644
 
 
 @app.command("secrets")
@@ -47,7 +51,9 @@ def make(
         print_json({"folder": str(folder.absolute()), "made": made})
         return
     for name in NAMES:
-        state = "made" if name in made else "was there, and stays"
+        state = "was there, and stays"
+        if name in made:
+            state = "made, empty: the mail server's" if name in NOT_OURS else "made"
         out.print(f"{folder / name}: {state}", markup=False, soft_wrap=True)
     say("Keep the folder: without these files the database cannot be opened again.")
 
@@ -74,12 +80,17 @@ def _make_secret(path: Path) -> bool:
     """Makes the file whole or not at all; returns False when there is one."""
     if path.exists():
         return False
-    new = path.with_name(f"{path.name}.new")
-    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(secrets.token_hex(SECRET_BYTES))
-        file.flush()
-        os.fsync(handle)
-        os.fchmod(handle, FILE_MODE)
-    new.replace(path)
+    given = path.name in NOT_OURS
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write("" if given else secrets.token_hex(SECRET_BYTES))
+            file.flush()
+            os.fsync(handle)
+            os.fchmod(handle, GIVEN_MODE if given else FILE_MODE)
+        os.link(name, path)  # never over one that somebody else has just made
+    except FileExistsError:
+        return False
+    finally:
+        Path(name).unlink()
     return True

@@ -10,15 +10,16 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from shared.errors import UserError
 
 
-def read_secret_file(path: Path, setting: str) -> str:
+def read_secret_file(path: Path, setting: str, *, may_be_empty: bool = False) -> str:
     """Returns the secret in the file at `path`.
 
     Args:
         path: As the setting names it.
         setting: Name of the setting, for the message.
+        may_be_empty: Whether there may be no secret.
 
     Raises:
-        UserError: When the file cannot be read or is empty.
+        UserError: When the file cannot be read, or is empty and must not be.
     """
     variable = f"TRAINYARD_{setting.upper()}"
     try:
@@ -31,7 +32,7 @@ def read_secret_file(path: Path, setting: str) -> str:
             "makes such files, `trainyard up` its own.",
             field=setting,
         ) from error
-    if not secret:
+    if not secret and not may_be_empty:
         raise UserError(
             f"{variable}: {path} is empty; it must hold the secret.", field=setting
         )

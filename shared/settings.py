@@ -374,7 +374,9 @@ class Settings(BaseSettings):
         """
         if self.smtp_password_file is None:
             return self.smtp_password or ""
-        return read_secret_file(self.smtp_password_file, "smtp_password_file")
+        return read_secret_file(
+            self.smtp_password_file, "smtp_password_file", may_be_empty=True
+        )
 
     def read_secret_key(self) -> str:
         """Returns the signing key.

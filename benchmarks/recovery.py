@@ -14,13 +14,14 @@ was passed over.
 import argparse
 import json
 import signal
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,8 @@ KINDS: dict[str, Callable[[Victims], list[psutil.Process]]] = {
     "everything, and up again": Victims.everything,
     "host frozen, another takes over": Victims.host,
 }
+FREEZE_TRIES = 50
+FREEZE_PAUSE_SECONDS = 0.37  # no multiple of anything else's
 UP_AGAIN = "everything, and up again"
 FROZEN = "host frozen, another takes over"
 
@@ -138,8 +141,10 @@ def measure(kind: str, folder: Path, archive: Path, number: int) -> dict[str, An
             raise SystemExit(f"There is no such process to kill: {kind}.")
         if kind == FROZEN:
             other = start_other_worker(platform)
+            freeze(victims, folder / "trainyard.sqlite")
         killed_at = time.time()
-        strike(victims, signal.SIGSTOP if kind == FROZEN else signal.SIGKILL)
+        if kind != FROZEN:
+            strike(victims, signal.SIGKILL)
         if kind == UP_AGAIN:
             platform.process.wait()
             platform = Platform(folder)
@@ -199,6 +204,31 @@ def strike(victims: list[psutil.Process], number: int) -> None:
     for victim in victims:
         with suppress(psutil.NoSuchProcess):
             victim.send_signal(number)
+
+
+def freeze(victims: list[psutil.Process], records: Path) -> None:
+    """Stops them all, at a moment at which none of them holds SQLite's lock.
+
+    Who does would hold up everybody else, as docs/reliability.md says.
+    """
+    for _ in range(FREEZE_TRIES):
+        strike(victims, signal.SIGSTOP)
+        if not is_locked(records):
+            return
+        strike(victims, signal.SIGCONT)
+        time.sleep(FREEZE_PAUSE_SECONDS)
+    raise SystemExit("It always held the lock when it was to be frozen.")
+
+
+def is_locked(records: Path) -> bool:
+    """Whether somebody keeps others from writing for longer than a write takes."""
+    with closing(sqlite3.connect(records, timeout=1, isolation_level=None)) as database:
+        try:
+            database.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+        database.execute("ROLLBACK")
+    return False
 
 
 def next_step(platform: Platform, job_id: int, since: float) -> dict[str, Any]:

@@ -13,6 +13,10 @@ COMPOSE = Path(compose.__file__).parent / "docker-compose"
 PROFILES = ("cpu", "gpu")
 
 
+# The file `.env` of a user's own installation says nothing to a test.
+NO_ENV_FILE = ("--env-file", os.devnull)
+
+
 def read_compose_file(profiles=PROFILES, **variables):
     """Returns the file as plain data, every variable filled in; needs no engine.
 
@@ -21,7 +25,13 @@ def read_compose_file(profiles=PROFILES, **variables):
         variables: As the shell would have them; all others are left out.
     """
     chosen = [f"--profile={profile}" for profile in profiles]
-    command = [str(COMPOSE), "-f", str(ROOT / "docker-compose.yml"), *chosen]
+    command = [
+        str(COMPOSE),
+        *NO_ENV_FILE,
+        "-f",
+        str(ROOT / "docker-compose.yml"),
+        *chosen,
+    ]
     done = subprocess.run(
         [*command, "config", "--format=json"],
         env={"PATH": os.environ["PATH"], **variables},

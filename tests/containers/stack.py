@@ -8,9 +8,9 @@ from pathlib import Path
 from cli.machine import find_free_port
 from cli.secret_commands import make_secrets
 from tests.containers.commands import CommandError, call
-from tests.containers.compose_file import COMPOSE, ROOT
+from tests.containers.compose_file import COMPOSE, NO_ENV_FILE, ROOT
 
-PROJECT = "trainyard-test"
+PROJECT = f"trainyard-test-{os.getpid()}"  # two runs on one engine are two stacks
 TAG = "test"
 WORKER = "worker-cpu"
 BUILDERS = ("web", "ingest")  # build an image each, for the others as well
@@ -48,9 +48,9 @@ class Stack:
         """Builds the images of web and of the CPU worker."""
         self.compose("build", seconds=BUILD_SECONDS)
 
-    def up(self, *services):
-        """Returns when every service, or the named ones, is there and well."""
-        self.compose("up", "--no-build", "--wait", *services, seconds=UP_SECONDS)
+    def up(self):
+        """Returns when every service is there and well."""
+        self.compose("up", "--no-build", "--wait", seconds=UP_SECONDS)
 
     def down(self):
         """Removes everything of it: containers, networks, volumes."""
@@ -90,9 +90,10 @@ class Stack:
 
     def compose(self, *arguments, seconds=120):
         """Runs Compose on the stack; returns its standard output."""
-        command = [COMPOSE, "-p", PROJECT, *self._files, "--progress=plain"]
+        command = [COMPOSE, *NO_ENV_FILE, "-p", PROJECT, *self._files]
+        command.append("--progress=plain")
         environment = {
-            **self.engine.environment,
+            **_without_ours(self.engine.environment),
             "COMPOSE_PROFILES": "cpu",
             "DOCKER_BUILDKIT": "1",
             "TRAINYARD_IMAGE_TAG": TAG,
@@ -100,6 +101,12 @@ class Stack:
             "TRAINYARD_SECRETS_DIR": str(self.secrets),
         }
         return call([*command, *arguments], env=environment, seconds=seconds)
+
+
+def _without_ours(environment):
+    """Leaves out what the user's own installation is set to."""
+    ours = ("TRAINYARD_", "COMPOSE_")
+    return {k: v for k, v in environment.items() if not k.startswith(ours)}
 
 
 def _describe_build(base):

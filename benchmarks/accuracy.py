@@ -25,10 +25,8 @@ Exits 1 when a bar is missed.
 import argparse
 import hashlib
 import json
-import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -38,11 +36,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import cells, pictures
+from benchmarks.children import run_child
 from shared.assignments import parse_assignments
 from shared.presets import PRESETS, build_training_spec
 from shared.training_spec import TrainingSpec
 
-ROOT = Path(__file__).resolve().parent.parent
 ELPV, TRASHNET = "elpv", "trashnet"
 SHARES = {
     ELPV: {"train": 0.65, "val": 0.10, "test": 0.25},
@@ -152,26 +150,6 @@ def ingest(cell: Cell, folder: Path, work: Path) -> str:
     split = shares | {"seed": cell.seed}
     spec = {"kind": "ingest", "sources": [source], "split": split}
     return str(run_child("worker.ingest.run", spec, work)["path"])
-
-
-def run_child(module: str, spec: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Runs a real child process to its end; returns its last event."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "SPEC.json").write_text(json.dumps(spec))
-    environment = {k: v for k, v in os.environ.items() if k != "TRAINYARD_EVENTS_FD"}
-    with (folder / "stderr.log").open("ab") as errors:
-        done = subprocess.run(
-            [sys.executable, "-m", module, folder / "SPEC.json", folder / "work"],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            check=False,
-        )
-    last = json.loads((done.stdout.splitlines() or [b"{}"])[-1])
-    if last.get("event") != "finished":
-        raise SystemExit(f"{module} failed: {last}\nSee {folder / 'stderr.log'}.")
-    return last
 
 
 def list_cells(arguments: argparse.Namespace) -> list[Cell]:

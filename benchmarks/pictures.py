@@ -54,22 +54,33 @@ def drop_from_memory(*folders: Path) -> None:
 
 def open_elpv(folder: Path) -> Path:
     """Writes the cells of the package `elpv-dataset` into `defective` and `intact`."""
+    for name, probability, _module in list_elpv():
+        is_defective = float(probability) > DEFECT_THRESHOLD
+        copy_elpv(name, folder / ("defective" if is_defective else "intact"))
+    return folder
+
+
+def list_elpv() -> list[tuple[str, str, str]]:
+    """Returns file, probability of a defect and module type of each solar cell."""
+    lines = (_find_elpv() / "labels.csv").read_text().splitlines()
+    cells = (line.split() for line in lines if line.strip())
+    return [(name, probability, module) for name, probability, module in cells]
+
+
+def copy_elpv(name: str, folder: Path) -> None:
+    """Copies one solar cell into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(_find_elpv() / name, folder / Path(name).name)
+
+
+def _find_elpv() -> Path:
     found = importlib.util.find_spec("elpv_dataset")
     if found is None or found.origin is None:
         raise SystemExit(
             "There are no pictures: neither trashnet.zip beside the repository nor the "
             "package elpv-dataset. Name a folder of class folders with --data."
         )
-    source = Path(found.origin).parent / "data"
-    for line in (source / "labels.csv").read_text().splitlines():
-        if not line.strip():
-            continue
-        name, probability, _module_type = line.split()
-        is_defective = float(probability) > DEFECT_THRESHOLD
-        target = folder / ("defective" if is_defective else "intact") / Path(name).name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / name, target)
-    return folder
+    return Path(found.origin).parent / "data"
 
 
 def make_stripes_archive(path: Path, seed: int) -> None:

@@ -20,10 +20,9 @@ import pyarrow.parquet as pq
 from shared.artifacts import write_atomically
 from shared.training_spec import TrainingSpec
 from worker.training import failures
+from worker.training.intervals import wilson_interval
 from worker.training.pack import Pack
 
-# The normal quantile of a two-sided 95 % interval.
-_Z_95 = 1.959963984540054
 _CALIBRATION_BINS = 15
 _TABLE_ROWS = 8192  # of predictions in memory at once
 _SMALLEST_PROBABILITY = 1e-7  # as in Keras's own cross-entropy
@@ -157,20 +156,6 @@ def measure(
         "calibration": measure_calibration(probabilities, labels),
         "baseline_majority": float(np.mean(labels == majority)),
     }
-
-
-def wilson_interval(hits: int, images: int) -> tuple[float, float]:
-    """Returns the 95 % confidence interval of a share of `hits` in `images`.
-
-    Unlike the plain normal interval it stays within 0 and 1 and holds for few images.
-    Source: Wilson, "Probable inference", J. Am. Stat. Assoc. 22 (1927).
-    """
-    share, z_squared = hits / images, _Z_95**2
-    scale = 1 + z_squared / images
-    centre = (share + z_squared / (2 * images)) / scale
-    spread = share * (1 - share) / images + z_squared / (4 * images**2)
-    half = _Z_95 * math.sqrt(spread) / scale
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def count_confusion(

@@ -104,7 +104,7 @@ def fit_regression(
     most_rows -= len(held_out)
     random = np.random.default_rng(seed)
     if len(train) * len(views) > most_rows:
-        train = _draw(train, labels, most_rows // len(views), random)
+        train = draw_rows(train, labels, most_rows // len(views), random)
     x, judged = _gather(views, train), _gather(views[:1], held_out)
     y = np.tile(labels[train], len(views))
     mean, scale = _measure_spread(x)
@@ -118,6 +118,26 @@ def fit_regression(
     weights, biases = _as_softmax(best)
     kernel, bias = _for_all_classes(weights, biases, best.classes_, classes)
     return Regression(mean, scale, kernel, bias)
+
+
+def draw_rows(
+    rows: np.ndarray, labels: np.ndarray, most: int, random: np.random.Generator
+) -> np.ndarray:
+    """Returns about `most` of `rows`, of every class its share and one at least.
+
+    Args:
+        rows: Positions in `labels`.
+        labels: Class numbers.
+        most: 1 or more; all rows, if there are no more.
+        random: Draws them.
+    """
+    share = min(1.0, most / len(rows))
+    drawn = [
+        random.choice(of_class, max(1, round(share * len(of_class))), replace=False)
+        for number in np.unique(labels[rows])
+        for of_class in [rows[labels[rows] == number]]
+    ]
+    return np.sort(np.concatenate(drawn))
 
 
 def _gather(views: Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:
@@ -159,19 +179,6 @@ def _standardised(x: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndar
     x -= mean
     x /= scale
     return x
-
-
-def _draw(
-    rows: np.ndarray, labels: np.ndarray, most: int, random: np.random.Generator
-) -> np.ndarray:
-    """Returns about `most` of `rows`, of every class its share and one at least."""
-    share = min(1.0, most / len(rows))
-    drawn = [
-        random.choice(of_class, max(1, round(share * len(of_class))), replace=False)
-        for number in np.unique(labels[rows])
-        for of_class in [rows[labels[rows] == number]]
-    ]
-    return np.sort(np.concatenate(drawn))
 
 
 def _fit(

@@ -9,6 +9,7 @@ from shared.presets import build_training_spec
 from tests.worker.training.hungry_layer import Hungry
 from tests.worker.training.pictures import build_pack
 from worker.training import evaluate, model_card
+from worker.training.intervals import wilson_interval
 
 # Four pictures of a, three of b, one of c; two of a are called b, one of b is called c.
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 2])
@@ -62,19 +63,15 @@ def test_loss_is_the_mean_cross_entropy(measured):
 
 def test_wilson_interval_agrees_with_published_values():
     # Newcombe (1998), Statistics in Medicine 17, table I, method 3.
-    assert evaluate.wilson_interval(81, 263) == pytest.approx(
-        (0.2553, 0.3662), abs=1e-4
-    )
-    assert evaluate.wilson_interval(15, 148) == pytest.approx(
-        (0.0624, 0.1605), abs=1e-4
-    )
-    assert evaluate.wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
-    assert evaluate.wilson_interval(1, 29) == pytest.approx((0.0061, 0.1718), abs=1e-4)
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert wilson_interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=1e-4)
+    assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
+    assert wilson_interval(1, 29) == pytest.approx((0.0061, 0.1718), abs=1e-4)
 
 
 def test_wilson_interval_stays_within_zero_and_one():
-    assert evaluate.wilson_interval(5, 5)[1] == 1.0
-    assert evaluate.wilson_interval(0, 5)[0] == 0.0
+    assert wilson_interval(5, 5)[1] == 1.0
+    assert wilson_interval(0, 5)[0] == 0.0
 
 
 def test_calibration_error_is_the_weighted_gap_of_confidence_and_accuracy():

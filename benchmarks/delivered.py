@@ -1,0 +1,80 @@
+"""What trainings of the forecast's tasks deliver: one kept cell per task and preset."""
+
+import hashlib
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from benchmarks import accuracy, cells
+from benchmarks.children import run_child
+from benchmarks.forecast_tasks import SEED, Task
+from shared.presets import build_training_spec
+from shared.training_spec import TrainingSpec
+
+
+def deliver(
+    kept: cells.Cells, task: Task, preset: str, version: Path, work: Path
+) -> dict[str, Any]:
+    """Trains one preset on `version`, unless that was done before.
+
+    Args:
+        kept: The benchmark's cells.
+        task: Whose dataset it is.
+        preset: Name of the preset, as it is.
+        version: The dataset version.
+        work: Folder of trainings under way; a stopped one goes on from its checkpoint.
+
+    Returns:
+        Accuracy on the test split with its interval, and the seconds of each phase.
+    """
+    training = build_training_spec(preset, {"seed": SEED}).model_dump(mode="json")
+    facts = {
+        **task.facts,
+        "preset": preset,
+        "version": digest_version(version),
+        "training": accuracy.leave_out_off(
+            training, TrainingSpec().model_dump(mode="json")
+        ),
+    }
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    return kept.measure(
+        f"{task.name} {preset}",
+        facts,
+        lambda: _train(training, version, work / key, work / f"{task.name}-caches"),
+    )
+
+
+def digest_version(version: Path) -> str:
+    """Returns a SHA-256 over hashes, labels and splits of a dataset version."""
+    columns = ["sha256", "label", "split"]
+    rows = pq.read_table(version / "manifest.parquet", columns=columns).to_pylist()
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _train(
+    training: dict[str, Any], version: Path, folder: Path, caches: Path
+) -> dict[str, Any]:
+    began = time.monotonic()
+    spec = {
+        "kind": "train",
+        "dataset": str(version),
+        "training": training,
+        "caches": str(caches),
+    }
+    finished = run_child("worker.training.run", spec, folder)
+    evaluation = json.loads((Path(finished["path"]) / "evaluation.json").read_text())
+    values = {
+        "accuracy": evaluation["accuracy"],
+        "interval": evaluation["interval"],
+        "loss": evaluation["loss"],
+        "images": evaluation["splits"],
+        "best": finished["summary"]["best"],
+        "seconds": {name: round(s, 1) for name, s in evaluation["seconds"].items()},
+        "wall_seconds": round(time.monotonic() - began, 1),
+    }
+    shutil.rmtree(folder)
+    return values

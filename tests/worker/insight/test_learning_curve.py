@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+
+from tests.worker.insight.clouds import make_clouds
+from worker.insight.class_gains import describe_gains, measure_gains
+from worker.insight.learning_curve import (
+    Curve,
+    Point,
+    describe_curve,
+    fit_curve,
+    look_ahead,
+    measure_points,
+    resample_curves,
+)
+
+
+@pytest.mark.parametrize(
+    "truth", [Curve(0.05, 2.0, 0.5), Curve(0.0, 1.0, 0.3), Curve(0.1, 3.0, 0.8)]
+)
+def test_the_fit_finds_the_curve_that_made_the_points(truth):
+    images = [100, 250, 500, 1000]
+
+    found = fit_curve(images, [truth.error(n) for n in images])
+
+    assert found.error(2000) == pytest.approx(truth.error(2000), abs=0.004)
+
+
+def test_a_flat_curve_promises_nothing():
+    found = fit_curve([100, 250, 500, 1000], [0.2, 0.2, 0.2, 0.2])
+
+    assert found.error(3000) == pytest.approx(0.2, abs=0.01)
+
+
+def test_errors_that_rise_with_more_images_promise_no_rise():
+    found = fit_curve([100, 250, 500, 1000], [0.1, 0.12, 0.11, 0.13])
+
+    assert found.error(2000) <= 0.13
+
+
+def test_half_of_the_data_foretells_what_all_of_it_reaches():
+    features, labels = make_clouds(700, apart=2.2, size=100)
+    rows = np.arange(len(labels))
+
+    half = measure_points(features, labels, rows[: len(rows) // 2], strength=1.0)
+    whole = measure_points(features, labels, rows, strength=1.0, shares=(1.0,))
+    curve = fit_curve([p.images for p in half], [1 - p.accuracy for p in half])
+    foretold, interval = look_ahead(curve, resample_curves(half), whole[0].images)
+
+    assert foretold == pytest.approx(whole[0].accuracy, abs=0.02)
+    assert interval[0] <= foretold <= interval[1]
+
+
+def test_the_sentence_says_whether_more_pictures_help():
+    judged = np.arange(2000)
+
+    def point(images: int, accuracy: float) -> Point:
+        hits = (judged < accuracy * len(judged)).astype(float)[None, :]
+        return Point(images / 1000, images, hits, np.zeros(len(judged), int))
+
+    steep = [point(n, 1 - 4 * n**-0.5) for n in (100, 250, 500, 1000)]
+    flat = [point(n, 0.8) for n in (100, 250, 500, 1000)]
+
+    assert describe_curve(steep)["sentence"].startswith("More pictures would help")
+    assert "would hardly help" in describe_curve(flat)["sentence"]
+
+
+def test_a_rare_class_gains_most_from_more_of_its_own_and_a_full_one_nothing():
+    features, labels = make_clouds([400, 400, 16], apart=3.0, size=40)
+
+    gains = measure_gains(
+        features, labels, np.arange(len(labels)), strength=1.0, exponent=0.5
+    )
+    told = describe_gains(gains, ["ash", "bog", "cob"])
+
+    assert told[0]["label"] == "cob"
+    assert told[0]["gain_points"] > 1
+    assert "more pictures of “cob” would buy about" in told[0]["sentence"]
+    assert any("would buy nothing" in row["sentence"] for row in told)
+    assert all(row["interval"][0] <= row["gain_points"] + 1e-9 for row in told)
+
+
+def test_no_class_is_promised_more_than_all_of_it():
+    features, labels = make_clouds([60, 60, 4], apart=1.0)
+
+    gains = measure_gains(
+        features, labels, np.arange(len(labels)), strength=1.0, exponent=1.0
+    )
+
+    assert all(100 * gain.recall + gain.points <= 100 + 1e-9 for gain in gains)

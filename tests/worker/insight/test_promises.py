@@ -1,0 +1,185 @@
+import numpy as np
+import pytest
+
+from shared.presets import PRESETS, build_training_spec
+from worker.insight.cross_validation import Probed
+from worker.insight.leaderboard import Entry, choose_winner, describe_base_models
+from worker.insight.preset_accuracy import Experience, foresee
+from worker.insight.presets import Judged, describe_preset, judge_probe
+from worker.insight.resources import (
+    Costs,
+    Sizes,
+    correct_seconds,
+    reckon_disk,
+    reckon_seconds,
+)
+from worker.insight.timing import StepTiming
+
+SIZES = Sizes(train=1700, val=260, test=650)
+STEPS = StepTiming(20.0, 2.0, 0.05, 0.3, 3 << 30)
+
+
+def _experience(probe: float, delivered: float, **more) -> Experience:
+    return Experience(probe, 2000, delivered, 600, **more)
+
+
+def _foresee(probe: float = 0.85, finished=(), **more):
+    sizes = {"probe_images": 2000, "test_images": 650} | more
+    return foresee("balanced", probe, finished=finished, **sizes)
+
+
+def test_finished_trainings_move_the_range_to_what_they_gained():
+    gained = [_experience(0.8, 0.9), _experience(0.7, 0.83), _experience(0.9, 0.95)]
+    nothing = [_experience(0.8, 0.8), _experience(0.7, 0.7), _experience(0.9, 0.9)]
+
+    high, low = _foresee(finished=gained), _foresee(finished=nothing)
+
+    assert high.middle > low.middle + 0.03
+    assert high.trainings == 3
+
+
+def test_the_more_trainings_agree_the_narrower_the_range():
+    alike = [_experience(p, p + 0.02) for p in (0.7, 0.75, 0.8, 0.85, 0.9)]
+
+    few, many = _foresee(finished=alike[:1]), _foresee(finished=alike * 4)
+
+    assert many.high - many.low < few.high - few.low
+    assert many.high - many.low < 0.1
+
+
+def test_a_small_test_split_widens_the_range():
+    small, large = _foresee(test_images=50), _foresee(test_images=5000)
+
+    assert small.high - small.low > 1.5 * (large.high - large.low)
+
+
+def test_a_perfect_probe_promises_no_more_than_everything():
+    expected = _foresee(1.0)
+
+    assert 0.97 < expected.low < expected.middle < expected.high <= 1
+
+
+def test_ranges_hold_what_drawn_trainings_deliver():
+    random = np.random.default_rng(3)
+
+    def draw(gain: float) -> Experience:
+        truth = random.uniform(0.6, 0.95)
+        odds = np.log(truth / (1 - truth)) + random.normal(gain, 0.15)
+        return _experience(
+            random.binomial(2000, truth) / 2000,
+            random.binomial(600, 1 / (1 + np.exp(-odds))) / 600,
+        )
+
+    held = []
+    for _ in range(300):
+        finished, new = [draw(0.4) for _ in range(5)], draw(0.4)
+        expected = _foresee(new.probe, finished, test_images=600)
+        held.append(expected.low <= new.delivered <= expected.high)
+
+    assert np.mean(held) > 0.9
+
+
+def _probe_of(right: np.ndarray) -> Probed:
+    told = np.zeros((len(right), 2), np.float32)
+    told[np.arange(len(right)), np.where(right, 0, 1)] = 1
+    return Probed(np.arange(len(right)), told, 1.0)
+
+
+def test_wrong_labels_in_the_training_split_are_not_held_against_the_probe():
+    labels, val = np.zeros(2000, int), np.arange(1700, 2000)
+    right = np.arange(2000) % 10 < 7  # 70 %
+    right[val] = np.arange(300) % 10 < 9
+
+    judged = judge_probe(_probe_of(right), labels, val)
+
+    assert judged == Judged(0.9, 300, True)
+
+
+def test_a_validation_split_that_is_a_little_easier_is_chance():
+    labels, val = np.zeros(2000, int), np.arange(1700, 2000)
+    right = np.arange(2000) % 100 < 85
+    right[val] = np.arange(300) % 100 < 88
+
+    judged = judge_probe(_probe_of(right), labels, val)
+
+    assert judged.images == 2000
+    assert not judged.doubts_training
+
+
+def test_minutes_grow_with_steps_and_pictures():
+    spec = build_training_spec("balanced")
+    costs = Costs(0.01, 3328, STEPS, 2.0)
+
+    _, likely, _ = reckon_seconds(spec, SIZES, costs)
+    _, twice, _ = reckon_seconds(spec, Sizes(3400, 520, 1300), costs)
+
+    # 6 epochs of 54 steps of 2 s, and what is around them.
+    assert 648 < likely < 900
+    assert 1.7 < twice / likely < 2.1
+
+
+def test_early_stopping_gives_a_range_of_epochs_only_where_it_may_stop():
+    costs = Costs(0.01, 3328, STEPS, 2.0)
+
+    short, _, long = reckon_seconds(build_training_spec("best"), SIZES, costs)
+    sure = reckon_seconds(build_training_spec("balanced"), SIZES, costs)
+
+    assert long > 1.5 * short
+    assert sure[0] == sure[2]
+
+
+def test_finished_trainings_correct_the_seconds():
+    reckoned = (100.0, 100.0, 100.0)
+
+    none = correct_seconds(reckoned, [])
+    some = correct_seconds(reckoned, [1.5, 1.5, 1.5, 1.5, 1.5, 1.5])
+
+    assert none[1] == 100
+    assert 130 < some[1] < 150
+    assert some[2] / some[0] < none[2] / none[0]
+
+
+def test_the_disk_of_a_fine_tuning_holds_pack_views_and_checkpoints():
+    disk = reckon_disk(build_training_spec("balanced"), SIZES, 3328)
+
+    assert disk["pack"] == 2610 * 300 * 300 * 3
+    assert disk["features"] == (2610 + 2 * 1700) * 3328 * 4
+    assert disk["total"] == disk["pack"] + disk["features"] + disk["checkpoints"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_gets_ranges_that_hold_their_middle(name):
+    costs = Costs(0.01, 1280, None if name == "fast" else STEPS, 2.0)
+
+    told = describe_preset(
+        name,
+        build_training_spec(name),
+        judged=Judged(0.85, 2000, False),
+        sizes=SIZES,
+        costs=costs,
+        history=[{"preset": name, "promised": None, "accuracy": 0.9}],
+        memory_bytes=1,
+    )
+
+    for low, middle, high in (told["accuracy"], told["seconds"]):
+        assert low < middle < high
+    assert "no training has finished yet" in told["sentence"]
+
+
+def _entry(name: str, right: np.ndarray, seconds: float) -> Entry:
+    return Entry(name, 224, _probe_of(right), seconds)
+
+
+def test_the_winner_is_the_cheapest_of_those_that_none_beats():
+    labels = np.zeros(1000, int)
+    plain = np.arange(1000) < 850
+    noise = np.arange(1000) < 852
+    better = np.arange(1000) < 910
+
+    close = [_entry("MobileNet", plain, 5.0), _entry("EfficientNetLite0", noise, 9.0)]
+    apart = [_entry("MobileNet", plain, 5.0), _entry("EfficientNetLite0", better, 9.0)]
+
+    assert choose_winner(close, labels) == "MobileNet"
+    assert choose_winner(apart, labels) == "EfficientNetLite0"
+    rows = describe_base_models(apart, labels)
+    assert [row["is_winner"] for row in rows] == [True, False]

@@ -1,0 +1,234 @@
+"""Whether more images would help: probes fitted on shares of the data, and beyond.
+
+The error of a classifier falls with the number of images about as a power law above a
+floor: error = a + b * n^-c (Cortes et al., "Learning curves: asymptotic values and
+rate of convergence", NIPS 1993; measured for deep networks by Hestness et al.,
+arXiv:1712.00409). It is fitted to probes on 10, 25, 50 and 100 % of the training
+pictures, judged out of fold, and followed a little beyond.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from worker.insight.cross_validation import deal_folds, fit_probe
+from worker.training.intervals import wilson_interval
+from worker.training.regression import draw_rows
+
+SHARES = (0.1, 0.25, 0.5, 1.0)
+FORMULA = "error = a + b * images^-c"
+# How far beyond the data the curve is followed: further out it says nothing.
+_AHEAD = (1.5, 2.0, 3.0)
+_DRAWS = (4, 3, 2, 1)  # draws of each share in each fold: small ones differ more
+_RESAMPLES = 200
+# Exponents seen in practice lie between 0.1 and 1 (Hestness et al., section 4).
+_EXPONENTS = np.linspace(0.1, 1.0, 19)
+_FLOORS = 21
+_QUANTILES = (0.025, 0.975)
+_CHARGE = 1e-7
+_WORTH_POINTS = 1.0  # a gain below it is told as none
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A fitted power law.
+
+    Args:
+        a: Floor of the error, 0 to 1.
+        b: Its size above the floor at one image, 0 or more.
+        c: How fast it falls, 0.1 to 1.
+    """
+
+    a: float
+    b: float
+    c: float
+
+    def error(self, images: float) -> float:
+        """Returns the error that the curve gives for `images` training pictures."""
+        return float(min(1.0, self.a + self.b * images**-self.c))
+
+
+@dataclass(frozen=True)
+class Point:
+    """Probes on one share of the data.
+
+    Args:
+        share: Of the training pictures, 0 to 1.
+        images: How many that were.
+        hits: For each draw, whether each judged picture was told right.
+        labels: Class number of each judged picture.
+
+    Shapes:
+        hits: (draws, n) float64, 0 or 1.
+        labels: (n,) integers.
+    """
+
+    share: float
+    images: int
+    hits: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def accuracy(self) -> float:
+        """Returns the mean over draws and pictures."""
+        return float(self.hits.mean())
+
+
+def measure_points(
+    features: np.ndarray,
+    labels: np.ndarray,
+    rows: np.ndarray,
+    *,
+    strength: float,
+    groups: np.ndarray | None = None,
+    seed: int = 0,
+    shares: Sequence[float] = SHARES,
+    report: Callable[[int, int], None] = lambda _done, _total: None,
+) -> list[Point]:
+    """Fits probes on shares of the data and judges them out of fold.
+
+    Args:
+        features: Of every image, as `reduce_features` gives them.
+        labels: Class number of every image.
+        rows: Positions to fit and to judge on.
+        strength: Of the probe's penalty.
+        groups: Of every image; kept together in a fold.
+        seed: Of folds and draws.
+        shares: Ascending.
+        report: Called with finished and all fits.
+    """
+    rows = np.sort(np.asarray(rows, np.int64))
+    own = labels[rows]
+    x = np.asarray(features[rows], np.float32)
+    folds = deal_folds(own, None if groups is None else groups[rows], seed=seed)
+    classes = int(labels.max()) + 1
+    count = int(folds.max()) + 1
+    draws = [_DRAWS[min(at, len(_DRAWS) - 1)] for at in range(len(shares))]
+    total, done = count * sum(draws), 0
+    points = []
+    for share, repeats in zip(shares, draws, strict=True):
+        hits = np.zeros((repeats, len(rows)))
+        used = []
+        for fold in range(count):
+            others, judged = np.flatnonzero(folds != fold), folds == fold
+            for draw in range(repeats):
+                most = max(classes, round(share * len(others)))
+                random = np.random.default_rng((seed, draw))
+                chosen = draw_rows(others, own, most, random)
+                told = fit_probe(x[chosen], own[chosen], strength)
+                hits[draw, judged] = (
+                    told.ask(x[judged], classes).argmax(axis=1) == own[judged]
+                )
+                used.append(len(chosen))
+                done += 1
+                report(done, total)
+        points.append(Point(share, round(float(np.mean(used))), hits, own))
+    return points
+
+
+def fit_curve(images: Sequence[float], errors: Sequence[float]) -> Curve:
+    """Returns the power law nearest to the points, by least squares.
+
+    A grid over exponent and floor, each with its best scale: nothing to get stuck in.
+    Larger sets count more, since they say more of what comes after them.
+
+    Args:
+        images: Ascending, at least two.
+        errors: 0 to 1, one each.
+    """
+    n, error = np.asarray(images, float), np.asarray(errors, float)
+    weights = np.sqrt(n)
+    c = _EXPONENTS[:, None, None]
+    a = np.linspace(0.0, max(0.0, float(error.min())), _FLOORS)[None, :, None]
+    basis = n**-c
+    top = (weights * basis * (error - a)).sum(axis=-1, keepdims=True)
+    b = np.maximum(0, top / (weights * basis**2).sum(axis=-1, keepdims=True))
+    misfit = (weights * (error - a - b * basis) ** 2).sum(axis=-1)
+    # Of curves that fit alike, the one with the lower floor and the smaller exponent
+    # promises less abruptly: a small charge on both decides.
+    misfit = misfit + _CHARGE * float(weights.sum()) * (c**2 + a)[..., 0]
+    at, floor = np.unravel_index(int(misfit.argmin()), misfit.shape)
+    return Curve(float(a[0, floor, 0]), float(b[at, floor, 0]), float(c[at, 0, 0]))
+
+
+def resample_curves(points: Sequence[Point], *, seed: int = 0) -> list[Curve]:
+    """Returns the curves of other draws of the same pictures: the fit's uncertainty.
+
+    The pictures are drawn anew together for all shares, since they are judged on the
+    same ones, and so are the draws of each share.
+    """
+    random = np.random.default_rng(seed)
+    images = [point.images for point in points]
+    judged = len(points[0].labels)
+    curves = []
+    for _ in range(_RESAMPLES):
+        chosen = random.integers(judged, size=judged)
+        errors = [
+            1
+            - point.hits[random.integers(len(point.hits), size=len(point.hits))]
+            .mean(axis=0)[chosen]
+            .mean()
+            for point in points
+        ]
+        curves.append(fit_curve(images, errors))
+    return curves
+
+
+def look_ahead(
+    curve: Curve, resampled: Sequence[Curve], images: float
+) -> tuple[float, tuple[float, float]]:
+    """Returns the accuracy to expect with `images`, and its 95 % interval."""
+    others = [1 - one.error(images) for one in resampled]
+    low, high = np.quantile(others, _QUANTILES)
+    expected = 1 - curve.error(images)
+    return expected, (min(float(low), expected), max(float(high), expected))
+
+
+def describe_curve(points: Sequence[Point], *, seed: int = 0) -> dict[str, Any]:
+    """Returns points, fit and outlook of the section `learning_curve`."""
+    curve = fit_curve(
+        [point.images for point in points], [1 - point.accuracy for point in points]
+    )
+    resampled = resample_curves(points, seed=seed)
+    largest = points[-1].images
+    ahead = []
+    for times in _AHEAD:
+        images = round(largest * times)
+        accuracy, interval = look_ahead(curve, resampled, images)
+        ahead.append(
+            {"images": images, "accuracy": accuracy, "interval": list(interval)}
+        )
+    return {
+        "points": [
+            {
+                "share": point.share,
+                "images": point.images,
+                "accuracy": point.accuracy,
+                "interval": list(
+                    wilson_interval(
+                        point.accuracy * len(point.labels), len(point.labels)
+                    )
+                ),
+            }
+            for point in points
+        ],
+        "fit": {"formula": FORMULA, "a": curve.a, "b": curve.b, "c": curve.c},
+        "ahead": ahead,
+        "sentence": _sentence(points[-1], ahead[1]),
+    }
+
+
+def _sentence(last: Point, twice: dict[str, Any]) -> str:
+    gain = 100 * (twice["accuracy"] - last.accuracy)
+    low, high = (100 * (edge - last.accuracy) for edge in twice["interval"])
+    if gain < _WORTH_POINTS:
+        return (
+            f"More pictures like these would hardly help: twice as many would buy "
+            f"about {max(0.0, gain):.1f} points (at most about {max(0.0, high):.1f})."
+        )
+    return (
+        f"More pictures would help: twice as many would buy about {gain:.1f} points "
+        f"({max(0.0, low):.1f} to {high:.1f})."
+    )

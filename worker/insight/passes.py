@@ -1,0 +1,101 @@
+"""Passes of frozen base models over a dataset: the features that trainings will reuse.
+
+A pass is the plain view of a training with the same base model, size and feature maps
+(`worker/training/features.py`), kept under the same name: whoever comes first pays.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shared.base_models import resolve_image_size_px
+from shared.training_spec import TrainingSpec
+from worker import events
+from worker.training import features
+from worker.training.feature_engines import Origin
+from worker.training.frozen_base import FrozenBase
+from worker.training.labelled_images import LabelledImages
+from worker.training.pack import Pack, open_or_build_pack
+
+
+@dataclass(frozen=True)
+class Pass:
+    """The features of every image of a dataset version.
+
+    Args:
+        spec: Names base model, size and feature maps.
+        pack: The pixels.
+        base: The frozen base.
+        features: What the frozen base makes of them, memory-mapped.
+        origin: What computed them.
+        seconds: What it took; near 0 where it was there already.
+        was_found: Whether it was there already.
+
+    Shapes:
+        features: (images, feature_size) float32, rows as in the pack.
+    """
+
+    spec: TrainingSpec
+    pack: Pack
+    base: FrozenBase
+    features: np.ndarray
+    origin: Origin
+    seconds: float
+    was_found: bool
+
+
+@dataclass(frozen=True)
+class Passer:
+    """Makes passes over one dataset version.
+
+    Args:
+        images: The dataset version.
+        caches: Folder that holds `packs/`, `features/` and `engines/`.
+        weights_dirs: Folders searched for weight files.
+        download_weights: Whether absent ImageNet weights may be fetched.
+        engines: Folder of this machine's choices of engines.
+    """
+
+    images: LabelledImages
+    caches: Path
+    weights_dirs: list[Path]
+    download_weights: bool
+    engines: Path
+
+    def make(self, spec: TrainingSpec) -> Pass:
+        """Returns the pass of `spec`, made now unless it was made before.
+
+        Raises:
+            UserError: The base model's weights cannot be had.
+        """
+        plain = spec.model_copy(update={"feature_views": 1})
+        began = time.monotonic()
+        pack = open_or_build_pack(
+            self.images,
+            image_size_px=resolve_image_size_px(spec.base_model, spec.image_size_px),
+            fit=spec.fit,
+            caches=self.caches,
+            report=lambda done, total: events.durable("pack", done, total, "images"),
+        )
+        base = FrozenBase(
+            plain, self.weights_dirs, download_weights=self.download_weights
+        )
+        computed = features.open_or_compute_features(
+            pack,
+            base,
+            plain,
+            self.caches,
+            lambda done, total: events.durable("features", done, total, "shards"),
+            engines=self.engines,
+        )
+        return Pass(
+            spec=plain,
+            pack=pack,
+            base=base,
+            features=computed.views[0],
+            origin=computed.origins[0],
+            seconds=time.monotonic() - began,
+            was_found=computed.found[0],
+        )

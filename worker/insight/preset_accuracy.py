@@ -1,0 +1,148 @@
+"""Which accuracy a preset will reach: from a probe of its features and from experience.
+
+A probe of the very features that a preset starts from comes near what the training
+reaches; by how much trainings go beyond it, the finished ones tell. Everything is
+reckoned in log-odds, in which gains of easy and of hard datasets are alike:
+
+    log-odds(delivered) = log-odds(probe) + gain of the preset + chance
+
+The gain is the mean over finished trainings of the preset, drawn to a first guess that
+counts as two of them. The range has three sources: the probe saw so many pictures and
+no more, gains differ between datasets, and the test split is a draw too.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from worker.training.intervals import Z_95
+
+# First guesses, log-odds, and what they may be off by: ours, and rough. A preset that
+# stops at the frozen features gains nothing on a probe of them; those that go on to
+# fine-tune them gain something.
+FIRST_GUESSES = {"fast": (0.0, 0.15), "balanced": (0.25, 0.2), "best": (0.3, 0.2)}
+_OTHER_GUESS = (0.15, 0.3)
+_GUESS_COUNTS = 2.0
+# However well experience agrees, trainings differ in their seeds by so much (log-odds;
+# a point at 90 %).
+_LEAST_SPREAD = 0.1
+# Own trainings on the dataset itself say more than those on others.
+_SAME_DATASET_COUNTS = 3.0
+_EDGE = 0.5  # pictures that are counted for and against, so that no share is 0 or 1
+# As many more as keep the variance of a share near 0 or 1 what its interval is (Agresti
+# and Coull, "Approximate is better than exact", The American Statistician 52, 1998).
+_EDGE_OF_VARIANCE = 2.0
+_FARTHEST = 6.0  # log-odds
+
+
+@dataclass(frozen=True)
+class Experience:
+    """One finished training of the preset.
+
+    Args:
+        probe: What the probe of its features had said, 0 to 1.
+        probe_images: Pictures that the probe was judged on.
+        delivered: Accuracy on the test split, 0 to 1.
+        test_images: Pictures of the test split.
+        same_dataset: Whether it was trained on the dataset that is forecast.
+    """
+
+    probe: float
+    probe_images: int
+    delivered: float
+    test_images: int
+    same_dataset: bool = False
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What to expect of one training.
+
+    Args:
+        low: Lower end of the 95 % range, 0 to 1.
+        middle: The most likely accuracy.
+        high: Upper end.
+        trainings: How many finished trainings it rests on.
+    """
+
+    low: float
+    middle: float
+    high: float
+    trainings: int
+
+
+def foresee(
+    preset: str,
+    probe: float,
+    *,
+    probe_images: int,
+    test_images: int,
+    finished: Sequence[Experience],
+) -> Expected:
+    """Returns the range in which the accuracy on the test split will be.
+
+    Args:
+        preset: Its name.
+        probe: Accuracy of the probe, 0 to 1.
+        probe_images: Pictures that it was judged on.
+        test_images: Pictures of the test split.
+        finished: Trainings of this preset.
+    """
+    gain, spread = _learn(preset, finished)
+    middle = max(-_FARTHEST, min(_FARTHEST, _log_odds(probe, probe_images) + gain))
+    share = _share(middle)
+    noise = _variance(probe, probe_images) + spread**2 + _variance(share, test_images)
+    reach = Z_95 * math.sqrt(noise)
+    return Expected(
+        _share(middle - reach), share, _share(middle + reach), len(finished)
+    )
+
+
+def _learn(preset: str, finished: Sequence[Experience]) -> tuple[float, float]:
+    """Returns the gain to expect, log-odds, and the standard deviation of one more."""
+    guess, doubt = FIRST_GUESSES.get(preset, _OTHER_GUESS)
+    gains = np.array(
+        [
+            _log_odds(one.delivered, one.test_images)
+            - _log_odds(one.probe, one.probe_images)
+            for one in finished
+        ]
+    )
+    chances = np.array(
+        [
+            _variance(one.probe, one.probe_images)
+            + _variance(one.delivered, one.test_images)
+            for one in finished
+        ]
+    )
+    counts = np.array(
+        [_SAME_DATASET_COUNTS if one.same_dataset else 1.0 for one in finished]
+    )
+    if not len(gains):
+        return guess, doubt
+    total = _GUESS_COUNTS + counts.sum()
+    gain = float((_GUESS_COUNTS * guess + counts @ gains) / total)
+    # What single trainings were off by holds the chance of their splits, which is
+    # reckoned for the new one by itself.
+    squares = (gains - gain) ** 2 - chances
+    around = _GUESS_COUNTS * (doubt**2 + (guess - gain) ** 2) + counts @ squares
+    spread = math.sqrt(max(_LEAST_SPREAD**2, float(around / total)))
+    return gain, spread * math.sqrt(1 + 1 / total)
+
+
+def _log_odds(share: float, images: int) -> float:
+    hits = share * images
+    return math.log((hits + _EDGE) / (images - hits + _EDGE))
+
+
+def _variance(share: float, images: int) -> float:
+    """Of the log-odds of a share that so many pictures gave."""
+    hits = share * images
+    edge = _EDGE_OF_VARIANCE
+    return 1 / (hits + edge) + 1 / (images - hits + edge)
+
+
+def _share(log_odds: float) -> float:
+    return 1 / (1 + math.exp(-log_odds))

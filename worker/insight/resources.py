@@ -1,0 +1,174 @@
+"""How long a training will take and what it will hold: minutes, memory, disk.
+
+The seconds are put together from what was measured here (`timing`) and what the spec
+asks for. Finished trainings of this installation then correct the sum: by what they
+really took against what was put together for them in the same way.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shared.base_models import get_base_model, resolve_image_size_px
+from shared.training_spec import TrainingSpec
+from worker.insight.timing import StepTiming, count_steps
+
+_FLOAT_BYTES = 4
+_CHANNELS = 3
+# Weights, the optimizer's two moments, their average and the best so far.
+_COPIES_IN_CHECKPOINT = 5
+_CHECKPOINTS = 2  # the newest, and the one before until that is proved
+# What `augmentation_choice` judges: six kinds of changes, 400 pictures at most.
+_CHOICE_KINDS, _CHOICE_PICTURES = 6, 400
+# An epoch of a head on features, each thousand pictures (two cores, 1,280 features).
+_HEAD_SECONDS = 0.05
+# The regression that a head starts at, each thousand pictures of each view.
+_REGRESSION_SECONDS = 2.0
+# Exporting traces and proves a model whatever its data: so many times as long as to
+# build and compile one for training.
+_EXPORT_BUILDS = 1.2
+_EXPORT_SECONDS = 12.0
+# Of trainings that may stop early, the share of epochs beyond the patience that is
+# usually run.
+_EPOCHS_BEYOND = 0.5
+_LEAST_DOUBT = 0.1  # as a share: a machine that others use too is never steadier
+_KNOWN_COUNTS = 2.0
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much data there is.
+
+    Args:
+        train: Images of the training split.
+        val: Of the validation split.
+        test: Of the test split.
+    """
+
+    train: int
+    val: int
+    test: int
+
+    @property
+    def all(self) -> int:
+        """All three."""
+        return self.train + self.val + self.test
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What was measured for one preset.
+
+    Args:
+        pass_seconds: Of the frozen base, one image.
+        feature_size: Features of one image.
+        steps: Of fine-tuning; None for presets that do not fine-tune.
+        start_seconds: What every training takes to begin.
+    """
+
+    pass_seconds: float
+    feature_size: int
+    steps: StepTiming | None
+    start_seconds: float
+
+
+def reckon_seconds(
+    spec: TrainingSpec, sizes: Sizes, costs: Costs
+) -> tuple[float, float, float]:
+    """Returns the shortest, the likely and the longest training, seconds.
+
+    Shortest and longest differ by the epochs that early stopping may leave out.
+    """
+    fixed = costs.start_seconds + _reckon_views(spec, sizes, costs)
+    fixed += _reckon_frozen(spec, sizes) + _reckon_end(spec, sizes, costs)
+    if not spec.fine_tune_epochs or costs.steps is None:
+        return fixed, fixed, fixed
+    steps = costs.steps
+    epoch = count_steps(sizes.train, spec) * steps.step_seconds
+    epoch += math.ceil(sizes.val / spec.batch_size) * steps.predict_seconds
+    shortest, likely, longest = _count_epochs(spec)
+    base = fixed + steps.build_seconds
+    return base + shortest * epoch, base + likely * epoch, base + longest * epoch
+
+
+def correct_seconds(
+    reckoned: tuple[float, float, float],
+    ratios: Sequence[float],
+    deviation: float = 0.0,
+) -> tuple[float, float, float]:
+    """Returns the range of seconds after what finished trainings have taught.
+
+    Args:
+        reckoned: As `reckon_seconds` returns it.
+        ratios: What finished trainings took, divided by what was reckoned for them.
+        deviation: Of the measured steps, as a share.
+    """
+    shortest, likely, longest = reckoned
+    logs = [math.log(ratio) for ratio in ratios if ratio > 0]
+    middle = statistics.median(logs) if logs else 0.0
+    weight = len(logs) / (len(logs) + _KNOWN_COUNTS)
+    times = math.exp(weight * middle)
+    spread = statistics.pstdev(logs) if len(logs) > 1 else 0.0
+    doubt = max(_LEAST_DOUBT, spread, deviation) * (1.5 if not logs else 1.0)
+    return (
+        shortest * times * (1 - doubt),
+        likely * times,
+        longest * times * (1 + doubt),
+    )
+
+
+def reckon_disk(spec: TrainingSpec, sizes: Sizes, feature_size: int) -> dict[str, int]:
+    """Returns the bytes of pack, features and checkpoints, and their sum."""
+    side = resolve_image_size_px(spec.base_model, spec.image_size_px)
+    views = sizes.all + (spec.feature_views - 1) * sizes.train
+    parameters = get_base_model(spec.base_model).parameters
+    found = {
+        "pack": sizes.all * side * side * _CHANNELS,
+        "features": views * feature_size * _FLOAT_BYTES if spec.frozen_epochs else 0,
+        "checkpoints": _reckon_checkpoints(spec, parameters),
+    }
+    return found | {"total": sum(found.values())}
+
+
+def _reckon_checkpoints(spec: TrainingSpec, parameters: int) -> int:
+    model = parameters * _FLOAT_BYTES
+    if not spec.fine_tune_epochs:
+        return model  # the published model alone: heads are small
+    return model * (_CHECKPOINTS * _COPIES_IN_CHECKPOINT + 1)
+
+
+def _reckon_views(spec: TrainingSpec, sizes: Sizes, costs: Costs) -> float:
+    """The augmented views; pack and plain view are there since the forecast."""
+    images = (spec.feature_views - 1) * sizes.train
+    if spec.augmentation.measured:
+        images += _CHOICE_KINDS * min(_CHOICE_PICTURES, sizes.val)
+    return images * costs.pass_seconds
+
+
+def _reckon_frozen(spec: TrainingSpec, sizes: Sizes) -> float:
+    thousands = sizes.train * spec.feature_views / 1000
+    regression = _REGRESSION_SECONDS if spec.head_start == "logistic" else 0.0
+    return thousands * (regression + _HEAD_SECONDS * spec.frozen_epochs)
+
+
+def _reckon_end(spec: TrainingSpec, sizes: Sizes, costs: Costs) -> float:
+    mirrors = 2 if spec.test_time_augmentation else 1
+    built = costs.steps.build_seconds if costs.steps else 0.0
+    export = _EXPORT_SECONDS + _EXPORT_BUILDS * built
+    return sizes.test * mirrors * costs.pass_seconds + export
+
+
+def _count_epochs(spec: TrainingSpec) -> tuple[int, float, int]:
+    patience, epochs = spec.early_stopping_patience, spec.fine_tune_epochs
+    if patience is None or patience >= epochs:
+        return epochs, epochs, epochs
+    return patience, patience + _EPOCHS_BEYOND * (epochs - patience), epochs
+
+
+def describe_doubt(known: Sequence[Any]) -> str:
+    """Returns the words for how many finished trainings corrected the seconds."""
+    if not known:
+        return "from steps measured on this worker; no finished training corrects them"
+    return f"from steps measured on this worker and {len(known)} finished trainings"

@@ -1,0 +1,104 @@
+"""Examines and forecasts: `python -m worker.insight.run SPEC.json WORKDIR`.
+
+The child process of a forecast job, and runnable by hand. It knows no database and no
+broker: SPEC.json goes in, events come out (`worker/events.py`), and `WORKDIR/final`
+holds what was found. Packs and features are durable shard by shard, so a run that is
+killed finds them when it starts again, and so does the training that comes after.
+
+Exit codes: as those of `worker/training/run.py`.
+"""
+
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from shared.presets import DEFAULT_PRESET
+from worker import events
+from worker.insight.request import Request, load_request
+from worker.training import determinism, failures
+from worker.training.stop_requests import STOPPED_EXIT_CODE, Stopped, StopRequests
+
+VERSION = 1
+_USAGE = "usage: python -m worker.insight.run SPEC.json WORKDIR"
+
+
+def main(arguments: list[str]) -> int:
+    """Runs one attempt and returns its exit code."""
+    started = time.monotonic()
+    if len(arguments) != 2:  # noqa: PLR2004 - the spec and the folder
+        sys.stderr.write(_USAGE + "\n")
+        return 64
+    events.take_over_stdout()
+    StopRequests().install()  # a stop ends it at once: all that counts is durable
+    determinism.prepare_environment()
+    spec_path, workdir = map(Path, arguments)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        forecast(load_request(spec_path, workdir), workdir.absolute(), started)
+    except Stopped:
+        return STOPPED_EXIT_CODE
+    except Exception as error:  # noqa: BLE001 - every failure gets its exit code
+        traceback.print_exc()
+        failure = failures.explain(error)
+        events.emit(
+            "failed",
+            code=failure.code,
+            message=failure.message,
+            permanent=failure.permanent,
+        )
+        return failure.exit_code
+    return 0
+
+
+def forecast(request: Request, workdir: Path, started: float) -> None:
+    """The story of one forecast, from the dataset version to the published folder.
+
+    Args:
+        request: What was asked for.
+        workdir: Absolute; only this attempt writes there.
+        started: When the process began, on the monotonic clock.
+
+    Raises:
+        UserError: There is nothing to forecast on; says why.
+        OSError: The disk is full.
+    """
+    # Importing the frameworks takes seconds: signals are obeyed before that.
+    from worker.insight import sections, write  # noqa: PLC0415
+    from worker.insight.subject import open_subject  # noqa: PLC0415
+
+    events.phase("prepare")
+    subject = open_subject(request)
+    events.phase("features")
+    plain = subject.view(request.presets()[DEFAULT_PRESET])
+    events.phase("forecast")
+    report: dict[str, Any] = {
+        "version": VERSION,
+        "fingerprint": subject.images.fingerprint,
+        "base_model": plain.made.spec.base_model,
+        "images": {name: len(rows) for name, rows in subject.images.splits.items()},
+        "classes": subject.images.classes,
+        "difficulty": sections.build_difficulty(subject, plain),
+        "learning_curve": sections.build_learning_curve(subject, plain),
+        **sections.build_base_models(subject),
+        "presets": sections.build_presets(subject),
+    }
+    events.phase("write")
+    report["seconds"] = subject.seconds | {"total": time.monotonic() - started}
+    folder = write.start_folder(workdir)
+    final, manifest_sha = write.write_forecast(folder, workdir, report)
+    events.emit(
+        "finished",
+        path=str(final),
+        manifest_sha=manifest_sha,
+        bytes=sum(p.stat().st_size for p in final.rglob("*") if p.is_file()),
+        step=0,
+        summary={"winner": report["winner"], "grade": report["difficulty"]["grade"]},
+    )
+
+
+if __name__ == "__main__":
+    from worker.training.run import leave
+
+    leave(main(sys.argv[1:]))

@@ -1,0 +1,114 @@
+"""Measures what a training costs on this very machine: steps, predictions, passes.
+
+Everything is measured with the objects that training itself uses, on the pictures
+themselves: a fine-tune step of the preset, a prediction, a block of the frozen pass.
+"""
+
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from shared.training_spec import TrainingSpec
+from worker.training import features, phase_setup
+from worker.training.best_weights import BestWeights
+from worker.training.feature_engines import Origin
+from worker.training.frozen_base import FrozenBase
+from worker.training.pack import Pack
+from worker.training.phase_setup import Material
+from worker.training.training_state import FINE_TUNE, TrainingState
+
+_WARM_UP = 2  # steps that compile and fill caches
+_MOST_STEPS, _MOST_SECONDS = 8, 20.0
+_PASS_IMAGES = 96
+
+
+@dataclass(frozen=True)
+class StepTiming:
+    """What fine-tuning costs.
+
+    Args:
+        build_seconds: From nothing to a model that has made its first steps.
+        step_seconds: Of one update of the weights, the median.
+        deviation: Of single steps, as a share of the median.
+        predict_seconds: Of predicting one batch.
+        memory_bytes: The most that this process has held resident.
+    """
+
+    build_seconds: float
+    step_seconds: float
+    deviation: float
+    predict_seconds: float
+    memory_bytes: int
+
+
+def time_steps(material: Material) -> StepTiming:
+    """Builds the fine-tune phase of `material` and times some of its steps.
+
+    Raises:
+        DeviceMemoryTooSmall: When not even smaller passes fit.
+    """
+    began = time.monotonic()
+    state = TrainingState(phase=FINE_TUNE)
+    best = BestWeights(material.spec, state, [])
+    phase = phase_setup.build_fine_tune(material, state, best)
+    phase.step.halve_to(phase.least_halvings)
+    phase.start()
+    phase.train.start_epoch(0)
+    seconds: list[float] = []
+    built = 0.0
+    for number in range(_WARM_UP + _MOST_STEPS):
+        started = time.monotonic()
+        phase.step.train(phase.train[number % len(phase.train)])
+        if number < _WARM_UP:
+            built = time.monotonic() - began
+        else:
+            seconds.append(time.monotonic() - started)
+        if sum(seconds) > _MOST_SECONDS:
+            break
+    median = statistics.median(seconds)
+    spread = float(np.std(seconds)) / median if len(seconds) > 1 else 0.1
+    inputs = phase.train[0][0]
+    phase.step.predict(inputs)
+    started = time.monotonic()
+    phase.step.predict(inputs)
+    return StepTiming(
+        built, median, spread, time.monotonic() - started, find_peak_memory()
+    )
+
+
+def time_pass(
+    pack: Pack, base: FrozenBase, origin: Origin, engines: Path, cores: int
+) -> float:
+    """Returns the seconds that the frozen base takes for one image.
+
+    Args:
+        pack: The pixels.
+        base: The frozen base.
+        origin: What has computed its plain view here.
+        engines: Folder of this machine's choices of engines.
+        cores: Threads that a job may use.
+    """
+    engine = features.open_engine(pack, base, origin, engines=engines, cores=cores)
+    count = min(_PASS_IMAGES, len(pack.pixels))
+    pixels = np.asarray(pack.pixels[np.arange(count)])
+    engine.compute(pixels)
+    began = time.monotonic()
+    engine.compute(pixels)
+    return (time.monotonic() - began) / count
+
+
+def find_peak_memory() -> int:
+    """Returns the most bytes that this process has held resident so far."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return int(psutil.Process().memory_info().rss)
+
+
+def count_steps(images: int, spec: TrainingSpec) -> int:
+    """Returns the updates of the weights in one epoch over `images`."""
+    return -(-images // (spec.batch_size * spec.gradient_accumulation_steps))

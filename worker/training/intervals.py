@@ -1,0 +1,26 @@
+"""Intervals of shares: how sure a figure is that some pictures gave."""
+
+import math
+
+# The normal quantiles of two-sided intervals.
+Z_95 = 1.959963984540054
+Z_90 = 1.6448536269514722
+
+
+def wilson_interval(hits: float, images: float, z: float = Z_95) -> tuple[float, float]:
+    """Returns the confidence interval of a share of `hits` in `images`.
+
+    Unlike the plain normal interval it stays within 0 and 1 and holds for few images.
+    Source: Wilson, "Probable inference", J. Am. Stat. Assoc. 22 (1927).
+
+    Args:
+        hits: 0 to `images`.
+        images: More than 0.
+        z: Normal quantile. Defaults to that of 95 %.
+    """
+    share, z_squared = hits / images, z**2
+    scale = 1 + z_squared / images
+    centre = (share + z_squared / (2 * images)) / scale
+    spread = share * (1 - share) / images + z_squared / (4 * images**2)
+    half = z * math.sqrt(spread) / scale
+    return max(0.0, centre - half), min(1.0, centre + half)

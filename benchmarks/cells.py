@@ -54,6 +54,7 @@ class Cells:
         run: Callable[[], dict[str, Any]],
         *,
         fresh: bool = False,
+        again_above: float | None = None,
     ) -> dict[str, Any]:
         """Returns the values of one cell, measured now unless that was done before.
 
@@ -63,6 +64,8 @@ class Cells:
             run: Measures and returns values that JSON can hold. What it raises is
                 passed on, and nothing is kept.
             fresh: Whether to measure it even if it is kept.
+            again_above: Measure it again, too, if the machine's load was above this
+                before or after.
 
         Returns:
             The values of `run`, and under `measured` when, for how long and beside
@@ -71,6 +74,9 @@ class Cells:
         path = self._path(name, facts)
         with _alone(self._folder / ".lock"):
             kept = None if fresh else _read(path, self._facts | facts)
+            if kept and again_above is not None:
+                was_busy = max(kept["measured"]["load"]) > again_above
+                kept = None if was_busy else kept
             if kept is None:
                 return self._measure_now(path, name, facts, run)
             say(f"{name}: measured before ({kept['measured']['at']})")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -17,7 +18,13 @@ from shared.training_spec import TrainingSpec
 
 
 def deliver(
-    kept: cells.Cells, task: Task, preset: str, version: Path, work: Path
+    kept: cells.Cells,
+    task: Task,
+    preset: str,
+    version: Path,
+    work: Path,
+    *,
+    again_above: float | None = None,
 ) -> dict[str, Any]:
     """Trains one preset on `version`, unless that was done before.
 
@@ -26,7 +33,9 @@ def deliver(
         task: Whose dataset it is.
         preset: Name of the preset, as it is.
         version: The dataset version.
-        work: Folder of trainings under way; a stopped one goes on from its checkpoint.
+        work: Folder of trainings under way, which go on from their checkpoints, and of
+            the caches that each task's forecast has left.
+        again_above: As in `Cells.measure`.
 
     Returns:
         Accuracy on the test split with its interval, and the seconds of each phase.
@@ -45,6 +54,7 @@ def deliver(
         f"{task.name} {preset}",
         facts,
         lambda: _train(training, version, work / key, work / f"{task.name}-caches"),
+        again_above=again_above,
     )
 
 
@@ -59,11 +69,16 @@ def _train(
     training: dict[str, Any], version: Path, folder: Path, caches: Path
 ) -> dict[str, Any]:
     began = time.monotonic()
+    own = folder / "caches"
+    if caches.is_dir() and not own.is_dir():
+        # What another preset computes later must not be there already: each training
+        # begins with what the forecast has left.
+        shutil.copytree(caches, own, copy_function=os.link)
     spec = {
         "kind": "train",
         "dataset": str(version),
         "training": training,
-        "caches": str(caches),
+        "caches": str(own),
     }
     finished = run_child("worker.training.run", spec, folder)
     evaluation = json.loads((Path(finished["path"]) / "evaluation.json").read_text())

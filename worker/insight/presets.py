@@ -86,25 +86,45 @@ def describe_preset(
         history: Finished trainings, as in SPEC.json.
         memory_bytes: What a training is expected to hold.
     """
-    same = [job for job in history if job.get("preset") == name]
-    expected = foresee(
-        name,
-        judged.accuracy,
-        probe_images=judged.images,
-        test_images=sizes.test,
-        finished=_experiences(same),
-    )
-    reckoned = reckon_seconds(spec, sizes, costs)
-    ratios = _ratios(same)
-    deviation = costs.steps.deviation if costs.steps else 0.0
-    seconds = correct_seconds(reckoned, ratios, deviation)
-    return {
-        "accuracy": [expected.low, expected.middle, expected.high],
-        "seconds": list(seconds),
+    facts = {
         "memory_bytes": memory_bytes,
         "disk_bytes": reckon_disk(spec, sizes, costs.feature_size),
         "probe": {"accuracy": judged.accuracy, "images": judged.images},
-        "reckoned_seconds": reckoned[1],
+        "reckoned_seconds": list(reckon_seconds(spec, sizes, costs)),
+        "step_deviation": costs.steps.deviation if costs.steps else 0.0,
+    }
+    return facts | promise(name, facts, test_images=sizes.test, history=history)
+
+
+def promise(
+    name: str,
+    facts: dict[str, Any],
+    *,
+    test_images: int,
+    history: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
+    """Returns what is promised of a preset: `accuracy`, `seconds` and a `sentence`.
+
+    Args:
+        name: Of the preset.
+        facts: `probe`, `reckoned_seconds` and `step_deviation`, as measured.
+        test_images: Pictures of the test split.
+        history: Finished trainings, as in SPEC.json.
+    """
+    same = [job for job in history if job.get("preset") == name]
+    expected = foresee(
+        name,
+        facts["probe"]["accuracy"],
+        probe_images=facts["probe"]["images"],
+        test_images=test_images,
+        finished=_experiences(same),
+    )
+    ratios = _ratios(same)
+    short, likely, long = facts["reckoned_seconds"]
+    seconds = correct_seconds((short, likely, long), ratios, facts["step_deviation"])
+    return {
+        "accuracy": [expected.low, expected.middle, expected.high],
+        "seconds": list(seconds),
         "sentence": _sentence(expected, seconds, ratios),
     }
 
@@ -134,7 +154,7 @@ def _ratios(jobs: Sequence[dict[str, Any]]) -> list[float]:
         reckoned = (job.get("promised") or {}).get("reckoned_seconds")
         taken = job.get("running_seconds")
         if reckoned and taken and job.get("same_worker", True):
-            found.append(float(taken) / float(reckoned))
+            found.append(float(taken) / float(reckoned[1]))
     return found
 
 

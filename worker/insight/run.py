@@ -69,7 +69,9 @@ def forecast(request: Request, workdir: Path, started: float) -> None:
     from worker.insight.subject import open_subject  # noqa: PLC0415
 
     events.phase("prepare")
+    imported = time.monotonic() - started
     subject = open_subject(request)
+    subject.seconds["imports"] = imported
     events.phase("features")
     plain = subject.view(request.presets()[DEFAULT_PRESET])
     events.phase("forecast")

@@ -21,7 +21,7 @@ from worker.training.phase_setup import Material
 
 _PHASE = "forecast"
 # What begins a training on a worker with a trainer that stands by, seconds.
-_START_SECONDS = 2.0
+_START_SECONDS = 1.0
 _MOST_MAKERS = 8
 
 
@@ -91,7 +91,7 @@ def build_presets(subject: Subject) -> dict[str, Any]:
         with subject.booked("timing"):
             pass_seconds = _time_pass(subject, view)
         size = view.made.features.shape[1]
-        costs = Costs(pass_seconds, size, steps, _START_SECONDS)
+        costs = Costs(pass_seconds, size, steps, _find_start_seconds(subject))
         judged = judge_probe(
             view.probed, subject.images.labels, subject.images.splits["val"]
         )
@@ -113,6 +113,11 @@ def _time_pass(subject: Subject, view: View) -> float:
     return timing.time_pass(
         made.pack, made.base, made.origin, subject.request.engines, subject.threads
     )
+
+
+def _find_start_seconds(subject: Subject) -> float:
+    """Run alone, a training imports the frameworks first, as this process did."""
+    return _START_SECONDS if subject.request.job else subject.seconds["imports"]
 
 
 def _material(subject: Subject, view: View, spec: TrainingSpec) -> Material:

@@ -17,14 +17,21 @@ LONGEST_SECONDS = 240
 class Engine:
     """One attempt in a working folder."""
 
-    def __init__(self, spec: Path, workdir: Path, **environment: str):
+    def __init__(
+        self,
+        spec: Path,
+        workdir: Path,
+        *,
+        module: str = "worker.training.run",
+        **environment: str,
+    ):
         workdir.mkdir(parents=True, exist_ok=True)
         self.workdir = workdir
         self.events = []
         self._started = time.monotonic()
         self._errors = (workdir / "stderr.log").open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "worker.training.run", str(spec), str(workdir)],
+            [sys.executable, "-m", module, str(spec), str(workdir)],
             cwd=ROOT,
             env=os.environ | environment,
             stdout=subprocess.PIPE,

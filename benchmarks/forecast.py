@@ -1,0 +1,279 @@
+"""Measures whether forecasts keep what they promise.
+
+Six tasks (`forecast_tasks.py`), each forecast by the real child process before anything
+is trained on it, then trained with every preset as it is. What a task is promised rests
+on its own forecast and on the finished trainings of the five others, never on its own:
+
+    coverage        share of the 95 % ranges of accuracy that hold what was delivered
+    width_points    their mean width, percentage points
+    minutes_error   what the likely minutes were off by: `median` and `worst`, of cells
+                    measured while nothing else ran
+    curve_points    what the learning curve, fitted on half of the data, was off by for
+                    all of it, in points, by task
+
+The bars: coverage 90 %, width at most 8 points, minutes 10 % off at the median and 25 %
+at worst, at least three curves within 2 points. Cells take minutes to hours; finished
+ones are kept under `benchmarks/results/forecast/` and a training that was stopped goes
+on from its checkpoint. Exits 1 when a bar is missed.
+
+    ./trainyard bench forecast [--tasks NAME ...] [--presets NAME ...] [--data PATH]
+        [--again-if-busy] [--json]
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import accuracy, cells
+from benchmarks.children import run_child
+from benchmarks.delivered import deliver, digest_version
+from benchmarks.forecast_tasks import TASKS, Task, open_task, task_of
+from benchmarks.half_curve import measure_half
+from shared.presets import PRESETS
+from worker.insight.presets import promise
+
+BAR_COVERAGE, BAR_WIDTH = 0.9, 8.0
+BAR_MEDIAN, BAR_WORST = 0.10, 0.25
+BAR_CURVE_POINTS, BAR_CURVES = 2.0, 3
+# One-minute load of a machine with two cores on which nothing but the cell runs.
+QUIET_LOAD = 2.6
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of one task.
+
+    Args:
+        forecast: forecast.json, made without any history.
+        delivered: Of each preset.
+        half: What the curve fitted on half of the data said of all of it.
+    """
+
+    forecast: dict[str, Any]
+    delivered: dict[str, dict[str, Any]]
+    half: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One promise and what came of it; accuracies 0 to 1."""
+
+    task: str
+    preset: str
+    low: float
+    middle: float
+    high: float
+    delivered: float
+    seconds: float
+    delivered_seconds: float
+    is_quiet: bool
+
+    @property
+    def holds(self) -> bool:
+        """Whether the range contains what was delivered."""
+        return self.low <= self.delivered <= self.high
+
+    @property
+    def seconds_error(self) -> float:
+        """What the likely duration was off by, as a share of the real one."""
+        return abs(self.seconds - self.delivered_seconds) / self.delivered_seconds
+
+
+def measure(task: Task, presets: Sequence[str], *, again_if_busy: bool) -> Measured:
+    """Forecasts one task, trains it, and fits a curve on half of it."""
+    kept = cells.Cells("forecast", accuracy.describe_code())
+    work = cells.RESULTS / "forecast" / "work"
+    version = open_task(task, work / f"{task.name}-dataset")
+    caches = work / f"{task.name}-caches"
+    facts = {**task.facts, "version": digest_version(version)}
+    code = cells.digest_sources("worker/insight")
+    forecast = kept.measure(
+        f"{task.name} forecast",
+        facts | {"code": code, "machine": cells.describe_machine()},
+        lambda: _forecast(version, caches, work / f"{task.name}-forecast"),
+        again_above=QUIET_LOAD if again_if_busy else None,
+    )
+    half = kept.measure(
+        f"{task.name} half",
+        facts | {"code": code},
+        lambda: measure_half(version, caches),
+    )
+    delivered = {
+        preset: deliver(
+            kept,
+            task,
+            preset,
+            version,
+            work,
+            again_above=QUIET_LOAD if again_if_busy else None,
+        )
+        for preset in presets
+    }
+    return Measured(forecast, delivered, half)
+
+
+def judge(measured: dict[str, Measured]) -> list[Row]:
+    """Returns every promise, each made without its own task's trainings."""
+    rows = []
+    for name, one in measured.items():
+        others = [
+            job
+            for other, two in measured.items()
+            if other != name
+            for job in _list_history(two)
+        ]
+        for preset, values in one.delivered.items():
+            told = promise(
+                preset,
+                one.forecast["presets"][preset],
+                test_images=values["images"]["test"],
+                history=others,
+            )
+            low, middle, high = told["accuracy"]
+            rows.append(
+                Row(
+                    task=name,
+                    preset=preset,
+                    low=low,
+                    middle=middle,
+                    high=high,
+                    delivered=values["accuracy"],
+                    seconds=told["seconds"][1],
+                    delivered_seconds=_total(values),
+                    is_quiet=_is_quiet(values) and _is_quiet(one.forecast),
+                )
+            )
+    return rows
+
+
+def summarise(rows: Sequence[Row], measured: dict[str, Measured]) -> dict[str, Any]:
+    """Returns the figures that the bars are about, and every row."""
+    errors = [row.seconds_error for row in rows if row.is_quiet]
+    return {
+        "coverage": statistics.mean(row.holds for row in rows),
+        "width_points": 100 * statistics.mean(row.high - row.low for row in rows),
+        "minutes_error": {
+            "median": statistics.median(errors) if errors else None,
+            "worst": max(errors) if errors else None,
+            "cells": len(errors),
+        },
+        "curve_points": {
+            name: one.half["error_points"] for name, one in measured.items()
+        },
+        "rows": [vars(row) | {"holds": row.holds} for row in rows],
+    }
+
+
+def list_missed(summary: dict[str, Any]) -> list[str]:
+    """Names every bar that the figures fall short of."""
+    missed = []
+    if summary["coverage"] < BAR_COVERAGE:
+        missed.append(f"coverage {summary['coverage']:.0%}, wanted {BAR_COVERAGE:.0%}")
+    if summary["width_points"] > BAR_WIDTH:
+        missed.append(
+            f"mean width {summary['width_points']:.1f} points, wanted {BAR_WIDTH:.0f}"
+        )
+    for name, bar in (("median", BAR_MEDIAN), ("worst", BAR_WORST)):
+        error = summary["minutes_error"][name]
+        if error is None or error > bar:
+            told = "not measured" if error is None else f"{error:.0%} off"
+            missed.append(f"minutes, {name}: {told}, wanted {bar:.0%}")
+    near = sum(e <= BAR_CURVE_POINTS for e in summary["curve_points"].values())
+    if near < min(BAR_CURVES, len(summary["curve_points"])):
+        missed.append(f"{near} learning curves within {BAR_CURVE_POINTS:.0f} points")
+    return missed
+
+
+def print_table(rows: Sequence[Row], summary: dict[str, Any]) -> None:
+    """Prints one line per promise and the figures."""
+    print(
+        f"{'task':15} {'preset':9} {'promised':>17} {'delivered':>9} "
+        f"{'width':>6} {'minutes':>8} {'taken':>6} {'off':>5}"
+    )
+    for row in rows:
+        mark = " " if row.holds else "!"
+        busy = "" if row.is_quiet else " (busy)"
+        print(
+            f"{row.task:15} {row.preset:9} {row.low:7.1%} - {row.high:6.1%} "
+            f"{row.delivered:8.1%}{mark} {100 * (row.high - row.low):6.1f} "
+            f"{row.seconds / 60:8.1f} {row.delivered_seconds / 60:6.1f} "
+            f"{row.seconds_error:5.0%}{busy}"
+        )
+    minutes = summary["minutes_error"]
+    print(
+        f"coverage {summary['coverage']:.1%}, mean width "
+        f"{summary['width_points']:.1f} points"
+    )
+    if minutes["cells"]:
+        print(
+            f"minutes off by {minutes['median']:.0%} (median) and "
+            f"{minutes['worst']:.0%} (worst) in {minutes['cells']} quiet cells"
+        )
+    for name, points in summary["curve_points"].items():
+        print(f"{name}: the curve of half the data was off by {points:.1f} points")
+
+
+def _forecast(version: Path, caches: Path, folder: Path) -> dict[str, Any]:
+    spec = {"kind": "forecast", "dataset": str(version), "caches": str(caches)}
+    finished = run_child("worker.insight.run", spec, folder)
+    return json.loads((Path(finished["path"]) / "forecast.json").read_text())
+
+
+def _list_history(one: Measured) -> list[dict[str, Any]]:
+    return [
+        {
+            "preset": preset,
+            "accuracy": values["accuracy"],
+            "images": values["images"],
+            "promised": one.forecast["presets"][preset],
+            "running_seconds": _total(values) if _is_quiet(values) else None,
+        }
+        for preset, values in one.delivered.items()
+    ]
+
+
+def _total(values: dict[str, Any]) -> float:
+    return float(sum(values["seconds"].values()))
+
+
+def _is_quiet(values: dict[str, Any]) -> bool:
+    return max(values["measured"]["load"]) <= QUIET_LOAD
+
+
+def main() -> int:
+    """Reads the arguments, measures what is not kept yet, prints it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument(
+        "--presets", nargs="+", choices=list(PRESETS), default=list(PRESETS)
+    )
+    parser.add_argument("--data", type=Path, help="a folder or zip of class folders")
+    parser.add_argument("--again-if-busy", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    names = [task_of(arguments.data)] if arguments.data else []
+    tasks = names or [TASKS[name] for name in arguments.tasks]
+    measured = {
+        task.name: measure(
+            task, arguments.presets, again_if_busy=arguments.again_if_busy
+        )
+        for task in tasks
+    }
+    rows = judge(measured)
+    summary = summarise(rows, measured)
+    missed = list_missed(summary)
+    if arguments.json:
+        print(json.dumps(summary | {"missed": missed}))
+    else:
+        print_table(rows, summary)
+        print("\n".join(missed) or "No bar is missed.")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

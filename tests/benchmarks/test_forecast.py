@@ -1,0 +1,69 @@
+import pytest
+
+from benchmarks import forecast
+from benchmarks.forecast import Measured, Row
+
+QUIET, BUSY = {"load": [0.5, 2.0]}, {"load": [0.5, 9.0]}
+
+
+def _forecast(probe: float) -> dict:
+    preset = {
+        "probe": {"accuracy": probe, "images": 2000},
+        "reckoned_seconds": [90.0, 100.0, 110.0],
+        "step_deviation": 0.0,
+    }
+    return {"presets": {"balanced": preset}, "measured": QUIET}
+
+
+def _task(probe: float, delivered: float, measured=QUIET) -> Measured:
+    values = {
+        "accuracy": delivered,
+        "images": {"train": 1700, "val": 300, "test": 600},
+        "seconds": {"fine_tune": 80.0, "export": 20.0},
+        "measured": measured,
+    }
+    return Measured(_forecast(probe), {"balanced": values}, {"error_points": 1.0})
+
+
+def test_a_task_is_not_promised_what_it_has_delivered_itself():
+    alone = {"one": _task(0.8, 0.99)}
+    others = alone | {"two": _task(0.8, 0.81), "three": _task(0.7, 0.71)}
+
+    without = forecast.judge(alone)[0]
+    with_others = forecast.judge(others)[0]
+
+    assert without.middle < 0.9
+    assert with_others.middle < without.middle
+
+
+def test_busy_cells_say_nothing_of_minutes():
+    measured = {"one": _task(0.8, 0.83), "two": _task(0.8, 0.84, BUSY)}
+
+    rows = forecast.judge(measured)
+    summary = forecast.summarise(rows, measured)
+
+    assert [row.is_quiet for row in rows] == [True, False]
+    assert summary["minutes_error"]["cells"] == 1
+    assert summary["minutes_error"]["worst"] == pytest.approx(0.0, abs=0.01)
+
+
+def test_the_figures_and_the_bars_they_miss():
+    def row(low: float, high: float, delivered: float, seconds: float) -> Row:
+        return Row("t", "fast", low, 0.8, high, delivered, seconds, 100.0, True)
+
+    measured = {"t": _task(0.8, 0.8)}
+    good = forecast.summarise([row(0.78, 0.84, 0.8, 105)] * 2, measured)
+    bad = forecast.summarise(
+        [row(0.7, 0.9, 0.95, 140), row(0.7, 0.9, 0.8, 130)], measured
+    )
+
+    assert forecast.list_missed(good) == []
+    assert bad["coverage"] == 0.5
+    assert bad["width_points"] == pytest.approx(20)
+    assert bad["minutes_error"]["worst"] == pytest.approx(0.4)
+    assert [line.split()[0] for line in forecast.list_missed(bad)] == [
+        "coverage",
+        "mean",
+        "minutes,",
+        "minutes,",
+    ]

@@ -1,0 +1,105 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shared.artifacts import verify_manifest
+from shared.presets import PRESETS, build_training_spec
+from tests.worker.training.engine_process import Engine, run_killed_at, run_to_end
+from tests.worker.training.pictures import write_pictures
+from worker.training.features import open_or_compute_features
+from worker.training.frozen_base import FrozenBase
+from worker.training.pack import open_or_build_pack, read_dataset
+
+MODULE = "worker.insight.run"
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """A small dataset, and SPEC.json of a forecast on it that times no steps."""
+    root = tmp_path_factory.mktemp("forecast")
+    write_pictures(root / "pictures", classes=3, each=14, side=40)
+    spec = {
+        "kind": "forecast",
+        "dataset": str(root / "pictures"),
+        "caches": str(root / "caches"),
+        "times_steps": False,
+    }
+    (root / "SPEC.json").write_text(json.dumps(spec))
+    return root
+
+
+@pytest.fixture(scope="module")
+def forecast(asked):
+    """What a forecast says that was killed in the middle of its first pass."""
+    killed = run_killed_at(
+        asked / "SPEC.json",
+        asked / "first",
+        lambda event: event["event"] == "durable" and event["what"] == "features",
+        module=MODULE,
+    )
+    assert killed.named("finished") == []
+    engine = run_to_end(asked / "SPEC.json", asked / "second", module=MODULE)
+    (finished,) = engine.named("finished")
+    folder = asked / "second" / "final"
+    assert finished["path"] == str(folder)
+    manifest = verify_manifest(folder, finished["manifest_sha"])
+    assert "forecast.json" in manifest["files"]
+    return json.loads((folder / "forecast.json").read_text())
+
+
+@pytest.mark.xdist_group("insight")
+def test_a_forecast_says_how_hard_how_much_and_how_long(forecast):
+    assert forecast["classes"] == ["class0", "class1", "class2"]
+    assert sum(forecast["images"].values()) == 42
+    assert forecast["difficulty"]["probe"]["accuracy"] > 0.8  # a colour each
+    assert forecast["difficulty"]["sentence"]
+    assert [p["share"] for p in forecast["learning_curve"]["points"]] == [
+        0.1,
+        0.25,
+        0.5,
+        1.0,
+    ]
+    assert forecast["winner"] == "EfficientNetLite0"
+    assert set(forecast["presets"]) == set(PRESETS)
+    for promised in forecast["presets"].values():
+        low, middle, high = promised["accuracy"]
+        assert 0 <= low < middle < high <= 1
+        assert promised["disk_bytes"]["total"] > 0
+        assert promised["memory_bytes"] > 0
+
+
+@pytest.mark.xdist_group("insight")
+@pytest.mark.parametrize("preset", PRESETS)
+def test_its_features_are_the_trainings_features(asked, forecast, preset):
+    spec = build_training_spec(preset).model_copy(update={"feature_views": 1})
+    base = FrozenBase(spec)
+    pack = open_or_build_pack(
+        read_dataset(asked / "pictures"),
+        image_size_px=base.image_size_px,
+        fit=spec.fit,
+        caches=asked / "caches",
+    )
+
+    found = open_or_compute_features(pack, base, spec, asked / "caches")
+
+    assert forecast
+    assert found.found == [True]
+
+
+@pytest.mark.xdist_group("insight")
+def test_a_dataset_of_one_class_is_refused_with_a_sentence(tmp_path):
+    folder = tmp_path / "pictures" / "only"
+    folder.mkdir(parents=True)
+    for number in range(6):
+        pixels = np.full((40, 40, 3), 20 * number, np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    spec = {"kind": "forecast", "dataset": str(tmp_path / "pictures")}
+    (tmp_path / "SPEC.json").write_text(json.dumps(spec))
+
+    engine = Engine(tmp_path / "SPEC.json", tmp_path / "work", module=MODULE)
+
+    assert engine.finish() == 64
+    (failed,) = engine.named("failed")
+    assert failed["permanent"]

@@ -1,0 +1,1 @@
+"""What a dataset says before anybody trains on it: findings and forecasts."""

@@ -1,0 +1,1 @@
+"""The doctor: looks through a dataset version and says what is wrong with it."""

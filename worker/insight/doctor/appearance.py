@@ -1,0 +1,67 @@
+"""What can be told of each picture by itself: its hash, light and sharpness."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from worker.insight.doctor.hashing import hash_pictures
+
+_BLOCK_ROWS = 256
+_BRIGHT_SHARE = 99  # percentile of a picture's luminance
+_DARK_SHARE = 1
+_CROPPED = 0.03  # of each side
+_SMALLEST_VARIANCE = 1.0  # of luminance: less is one plain colour
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """Facts about the pixels of every picture, by row.
+
+    Args:
+        hashes: Perceptual hashes of the whole, and of the middle: a cropped copy's
+            whole is like its original's middle.
+        light: Mean luminance, 0 to 255.
+        darkest: Luminance that 1 % of the pixels do not reach.
+        brightest: Luminance that 1 % of the pixels exceed.
+        sharpness: Logarithm of the variance of the Laplacian over that of the
+            luminance: contrast and light cancel out.
+
+    Shapes:
+        hashes: (2, n) uint64.
+        light, darkest, brightest, sharpness: (n,) float32.
+    """
+
+    hashes: np.ndarray
+    light: np.ndarray
+    darkest: np.ndarray
+    brightest: np.ndarray
+    sharpness: np.ndarray
+
+
+def measure_appearance(pixels: Any) -> Appearance:
+    """Looks at every picture once, a block of rows at a time.
+
+    Shapes:
+        pixels: (n, size, size, 3) uint8; may be mapped.
+    """
+    hashes = np.empty((2, len(pixels)), np.uint64)
+    numbers = np.empty((len(pixels), 4), np.float32)
+    for at in range(0, len(pixels), _BLOCK_ROWS):
+        block = np.asarray(pixels[at : at + _BLOCK_ROWS])
+        greys = np.stack([cv2.cvtColor(one, cv2.COLOR_RGB2GRAY) for one in block])
+        hashes[0, at : at + len(block)] = hash_pictures(greys)
+        edge = round(_CROPPED * greys.shape[1])
+        middle = slice(edge, greys.shape[1] - edge)
+        hashes[1, at : at + len(block)] = hash_pictures(greys[:, middle, middle])
+        for row, grey in enumerate(greys, start=at):
+            numbers[row] = _measure(grey)
+    return Appearance(hashes, *numbers.T)
+
+
+def _measure(grey: np.ndarray) -> tuple[float, float, float, float]:
+    darkest, brightest = np.percentile(grey, [_DARK_SHARE, _BRIGHT_SHARE])
+    edges = float(cv2.Laplacian(grey, cv2.CV_32F).var())
+    contrast = max(float(grey.var()), _SMALLEST_VARIANCE)
+    return grey.mean(), darkest, brightest, float(np.log((edges + 1e-3) / contrast))

@@ -1,0 +1,103 @@
+"""What is said of pictures that show the same: across splits, across labels, or not."""
+
+import numpy as np
+
+from worker.insight.doctor.duplicates import Duplicates
+from worker.insight.doctor.finding import Finding, build_finding
+from worker.insight.doctor.pictures import SPLITS, Pictures
+from worker.insight.doctor.words import SPLIT_WORDS, join_words, name_some
+
+# How much a shared picture bends what is measured: a test that knows its answers is the
+# worst, a validation split that does only chooses badly.
+_HARM = {("train", "test"): 1.0, ("train", "val"): 0.8, ("val", "test"): 0.5}
+_CERTAINTY = 0.1  # what the likeness adds to the score
+
+
+def tell_copies(
+    pictures: Pictures, duplicates: Duplicates, likely: np.ndarray
+) -> list[Finding]:
+    """Returns what there is to say of every cluster.
+
+    One in several splits is a leak, one under several labels a conflict, and it may be
+    both; every other is one of near duplicates.
+
+    Args:
+        pictures: All there are.
+        duplicates: The clusters.
+        likely: How likely each class is for each picture.
+    """
+    findings = []
+    for found, likeness in duplicates.list_clusters():
+        rows = found.tolist()
+        said = []
+        if len(set(pictures.labels[found].tolist())) > 1:
+            said.append(_tell_conflict(pictures, rows, likeness, likely))
+        if len(set(pictures.split_names[found].tolist())) > 1:
+            said.append(_tell_leak(pictures, rows, likeness))
+        findings += said or [_tell_near(pictures, rows, likeness)]
+    return findings
+
+
+def _tell_conflict(
+    pictures: Pictures, rows: list[int], likeness: float, likely: np.ndarray
+) -> Finding:
+    best = pictures.classes[int(likely[rows].sum(axis=0).argmax())]
+    labels = sorted({pictures.label(row) for row in rows})
+    # One of each label goes first, so that the sentence names them.
+    first = [next(r for r in rows if pictures.label(r) == label) for label in labels]
+    rows = first + [row for row in rows if row not in set(first)]
+    shown = [f"{pictures.names[row]} (“{pictures.label(row)}”)" for row in rows]
+    suggested = best if best in labels else None
+    hint = f" It looks like “{best}”." if suggested else ""
+    return build_finding(
+        pictures,
+        "label_conflict",
+        rows,
+        score=likeness,
+        sentence=f"{name_some(shown)} show the same under different labels.{hint}",
+        action="relabel" if suggested else "quarantine",
+        suggested_label=suggested,
+        group=min(rows),
+    )
+
+
+def _tell_leak(pictures: Pictures, rows: list[int], likeness: float) -> Finding:
+    there = set(pictures.split_names[rows].tolist())
+    harm = max(
+        (weight for pair, weight in _HARM.items() if there >= set(pair)), default=0.5
+    )
+    # One of each split goes first, so that the sentence names them.
+    names = [name for name in SPLITS if name in there]
+    splits = pictures.split_names
+    first = [next(r for r in rows if splits[r] == name) for name in names]
+    rows = first + [row for row in rows if row not in set(first)]
+    shown = [
+        f"{pictures.names[row]} in {SPLIT_WORDS.get(str(splits[row]), 'no split')}"
+        for row in rows
+    ]
+    words = join_words([SPLIT_WORDS[name] for name in names if name != "train"])
+    return build_finding(
+        pictures,
+        "split_leak",
+        rows,
+        score=harm * (1 - _CERTAINTY + _CERTAINTY * likeness),
+        sentence=f"{name_some(shown)} show the same: what {words} measures is known "
+        "by heart. Keep them in one split.",
+        action="split",
+        group=min(rows),
+    )
+
+
+def _tell_near(pictures: Pictures, rows: list[int], likeness: float) -> Finding:
+    names = [pictures.names[row] for row in rows]
+    split = SPLIT_WORDS.get(str(pictures.split_names[rows[0]]), "no split")
+    return build_finding(
+        pictures,
+        "near_duplicate",
+        rows,
+        score=likeness,
+        sentence=f"{name_some(names)} show the same, in {split}: keep one of them, or "
+        "keep them together in one split.",
+        action="exclude",
+        group=min(rows),
+    )

@@ -1,0 +1,99 @@
+"""What is wrong with the classes and splits as a whole: imbalance, shared groups."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from worker.insight.doctor.finding import Finding, build_finding, make_key
+from worker.insight.doctor.pictures import SPLITS, Pictures
+from worker.insight.doctor.words import SPLIT_WORDS, join_words
+
+# A class with fewer than this share of the largest one's pictures is told.
+_FEW = 0.2
+# A folder that holds this share of a class is only another name for it.
+_TOO_COMMON = 0.5
+_FEWEST_IN_GROUP = 2
+
+
+def find_imbalance(pictures: Pictures) -> list[Finding]:
+    """Returns one finding for each class that is far smaller than the largest."""
+    counts = np.bincount(pictures.labels, minlength=len(pictures.classes))
+    if len(counts) < 2:  # noqa: PLR2004 - nothing to be smaller than
+        return []
+    largest = int(counts.argmax())
+    most = int(counts[largest])
+    return [
+        Finding(
+            key=make_key("imbalance", [pictures.classes[number]]),
+            kind="imbalance",
+            score=1 - counts[number] / most,
+            sentence=f"“{pictures.classes[number]}” has {counts[number]:,} pictures "
+            f"and “{pictures.classes[largest]}” {most:,}: the small class will be told "
+            "worse. Add pictures of it, or train with class weights.",
+            action="none",
+            labels=(pictures.classes[number],),
+        )
+        for number in np.flatnonzero(counts < _FEW * most).tolist()
+    ]
+
+
+def find_shared_groups(pictures: Pictures) -> list[Finding]:
+    """Returns the groups whose pictures lie in several splits.
+
+    Groups are those that the dataset brings; without any, the folders above or below
+    the classes: a patient, a film, a place.
+    """
+    is_given = pictures.groups is not None and any(pictures.groups)
+    groups = pictures.groups if is_given else name_folders(pictures)
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row, group in enumerate(groups or []):
+        if group and pictures.split_names[row]:
+            rows_of[group].append(row)
+    word = "group" if is_given else "folder"
+    return [
+        _tell_group(pictures, word, group, rows)
+        for group, rows in sorted(rows_of.items())
+        if len(set(pictures.split_names[rows])) > 1
+    ]
+
+
+def name_folders(pictures: Pictures) -> list[str | None]:
+    """Returns the folders of each picture, less those called like a class or a split.
+
+    None where nothing is left, and where they hold most of a class.
+    """
+    common = {*SPLITS, *(label.casefold() for label in pictures.classes)}
+    folders = [
+        "/".join(part for part in parts if part.casefold() not in common)
+        for parts in (PurePosixPath(name).parts[:-1] for name in pictures.names)
+    ]
+    counts = Counter(folders)
+    sizes = np.bincount(pictures.labels, minlength=len(pictures.classes))
+    return [
+        folder
+        if folder and _FEWEST_IN_GROUP <= counts[folder] <= _TOO_COMMON * sizes[label]
+        else None
+        for folder, label in zip(folders, pictures.labels, strict=True)
+    ]
+
+
+def _tell_group(
+    pictures: Pictures, word: str, group: str, rows: Sequence[int]
+) -> Finding:
+    found = pictures.split_names[list(rows)]
+    counts = {name: int((found == name).sum()) for name in SPLITS}
+    there = [
+        f"{count:,} in {SPLIT_WORDS[name]}" for name, count in counts.items() if count
+    ]
+    return build_finding(
+        pictures,
+        "group_leak",
+        rows,
+        score=1 - max(counts.values()) / len(rows),
+        sentence=f"The {word} “{group}” is spread over several splits ("
+        f"{join_words(there)}): what is learnt of it by heart counts as knowledge in "
+        f"the test. Deal the splits by {word}.",
+        action="split",
+    )

@@ -1,0 +1,198 @@
+"""The examination of one dataset version: everything that the doctor says of it.
+
+1. Each picture is looked at once: its hash, its light, how sharp it is.
+2. Near duplicates are found, so that no picture is judged by its own copy.
+3. Labels are judged by the others' features: what is unlikely is suspected.
+4. Whatever resembles nothing, or cannot be seen well, is told.
+5. What ingest has found, and what is wrong with classes and splits, joins it.
+
+It reads arrays and writes nothing; whoever is stopped starts it again.
+"""
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from worker.insight.doctor.appearance import Appearance, measure_appearance
+from worker.insight.doctor.copies import tell_copies
+from worker.insight.doctor.dealing import find_imbalance, find_shared_groups
+from worker.insight.doctor.duplicates import Duplicates, find_duplicates
+from worker.insight.doctor.finding import KINDS, Finding, build_finding
+from worker.insight.doctor.ingest_report import tell_conflicts, tell_report
+from worker.insight.doctor.label_errors import Suspects, find_suspects, mix_opinions
+from worker.insight.doctor.neighbours import (
+    Neighbours,
+    find_neighbours,
+    reduce_features,
+)
+from worker.insight.doctor.oddities import (
+    find_badly_lit,
+    find_blurred,
+    find_outliers,
+    find_small,
+)
+from worker.insight.doctor.pictures import Pictures
+from worker.insight.doctor.second_opinion import ask_probe
+from worker.insight.doctor.words import as_percent
+
+MOST_FINDINGS = 2_000  # of each kind, accepted ones not counted
+_NEIGHBOURS = 20
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """Who resembles whom: what judging labels needs beside the pictures.
+
+    Args:
+        directions: Features in few directions; see `reduce_features`.
+        neighbours: The nearest of each picture.
+        seen: What each picture looks like.
+        duplicates: Which show the same; `duplicates.groups` are for folds.
+    """
+
+    directions: np.ndarray
+    neighbours: Neighbours
+    seen: Appearance
+    duplicates: Duplicates
+
+
+def find_likeness(pictures: Pictures, *, threads: int | None = None) -> Likeness:
+    """Returns who resembles whom: the first two steps, the longest ones.
+
+    Args:
+        pictures: At least one.
+        threads: Defaults to the number of cores that this process may use.
+    """
+    threads = threads or len(os.sched_getaffinity(0))
+    directions = reduce_features(pictures.features)
+    neighbours = find_neighbours(directions, _NEIGHBOURS)
+    seen = measure_appearance(pictures.pixels)
+    duplicates = find_duplicates(
+        pictures.pixels, seen.hashes, neighbours, threads=threads
+    )
+    return Likeness(directions, neighbours, seen, duplicates)
+
+
+def examine(
+    pictures: Pictures,
+    *,
+    probabilities: np.ndarray | None = None,
+    report: Mapping[str, Any] | None = None,
+    quarantine: Sequence[Mapping[str, Any]] = (),
+    accepted: Collection[str] = (),
+    likeness: Likeness | None = None,
+    seed: int = 0,
+) -> list[Finding]:
+    """Returns all findings, in the order of the pages and the worst of a kind first.
+
+    Args:
+        pictures: The pictures of the version.
+        probabilities: Of each class for each picture, from a probe that has seen
+            neither it nor its copies. Defaults to asking one now.
+        report: The version's `report.json`.
+        quarantine: Rows of the version's `quarantine.parquet`.
+        accepted: Keys of findings that the user has accepted: they stay in the list,
+            behind all others of their kind, and take nobody's place.
+        likeness: From `find_likeness`, where it is known already.
+        seed: Deals the folds, where a probe is asked now.
+
+    Shapes:
+        probabilities: (n, classes) float32.
+    """
+    found = [*tell_report(report or {}), *tell_conflicts(report or {}, quarantine)]
+    if len(pictures):
+        likeness = likeness or find_likeness(pictures)
+        found += _look(pictures, likeness, probabilities, seed)
+    return _arrange(found, set(accepted))
+
+
+def judge_labels(
+    pictures: Pictures,
+    likeness: Likeness,
+    *,
+    probabilities: np.ndarray | None = None,
+    seed: int = 0,
+) -> np.ndarray:
+    """Returns how likely each class is for each picture, asked of all but its copies.
+
+    Args:
+        pictures: As for `examine`, like all that follow.
+        likeness: From `find_likeness`.
+        probabilities: Of each class for each picture.
+        seed: Deals the folds.
+
+    Shapes:
+        returns: (n, classes) float64.
+    """
+    groups, labels = likeness.duplicates.groups, np.asarray(pictures.labels)
+    if probabilities is None:
+        probabilities = ask_probe(
+            likeness.directions,
+            labels,
+            groups,
+            classes=len(pictures.classes),
+            seed=seed,
+        )
+    return mix_opinions(probabilities, likeness.neighbours, labels, groups)
+
+
+def _look(
+    pictures: Pictures,
+    likeness: Likeness,
+    probabilities: np.ndarray | None,
+    seed: int,
+) -> list[Finding]:
+    labels = np.asarray(pictures.labels)
+    likely = judge_labels(pictures, likeness, probabilities=probabilities, seed=seed)
+    suspects = find_suspects(likely, labels)
+    copied = np.flatnonzero(likeness.duplicates.clusters >= 0)
+    told = np.union1d(suspects.rows, copied)
+    return [
+        *tell_copies(pictures, likeness.duplicates, likely),
+        *_tell_suspects(pictures, suspects),
+        *find_outliers(pictures, likeness.neighbours, told),
+        *find_small(pictures),
+        *find_badly_lit(pictures, likeness.seen),
+        *find_blurred(pictures, likeness.seen),
+        *find_imbalance(pictures),
+        *find_shared_groups(pictures),
+    ]
+
+
+def _tell_suspects(pictures: Pictures, suspects: Suspects) -> list[Finding]:
+    return [
+        build_finding(
+            pictures,
+            "suspect_label",
+            [row],
+            score=score,
+            sentence=f"{pictures.names[row]} is labelled {pictures.label(row)}, but "
+            f"looks like {pictures.classes[suggested]} ({as_percent(likelihood)}).",
+            action="relabel",
+            suggested_label=pictures.classes[suggested],
+        )
+        for row, score, suggested, likelihood in zip(
+            suspects.rows.tolist(),
+            suspects.scores.tolist(),
+            suspects.suggested.tolist(),
+            suspects.likelihood.tolist(),
+            strict=True,
+        )
+    ]
+
+
+def _arrange(findings: list[Finding], accepted: set[str]) -> list[Finding]:
+    """Sorts them, and cuts what is too long for anybody to read."""
+    arranged = []
+    for kind in KINDS:
+        own = sorted(
+            {f.key: f for f in findings if f.kind == kind}.values(),
+            key=lambda f: (-f.score, f.key),
+        )
+        fresh = [finding for finding in own if finding.key not in accepted]
+        known = [finding for finding in own if finding.key in accepted]
+        arranged += fresh[:MOST_FINDINGS] + known[:MOST_FINDINGS]
+    return arranged

@@ -11,13 +11,11 @@ from typing import Any
 import numpy as np
 
 from worker.insight.cross_validation import Probed
-from worker.insight.nearest import find_nearest, normalise
+from worker.insight.doctor.neighbours import Neighbours
 from worker.training.intervals import wilson_interval
 
 _MOST_CONFUSIONS = 10
 _EXAMPLES = 4
-# Neighbours are sought among so many pictures at most: the cost grows with the square.
-_MOST_NEIGHBOURS = 20_000
 # Shares of what lies between the majority class and certainty that the probe wins.
 # They are words, chosen so that photographs of waste (0.85) are moderate, and solar
 # cells on whose cracks experts disagree (0.5) are hard.
@@ -54,31 +52,24 @@ def measure_majority(labels: np.ndarray) -> tuple[float, int]:
 
 
 def measure_nearest_neighbour(
-    features: np.ndarray,
-    labels: np.ndarray,
-    groups: np.ndarray | None = None,
-    *,
-    seed: int = 0,
+    neighbours: Neighbours, labels: np.ndarray, rows: np.ndarray
 ) -> tuple[float, tuple[float, float]]:
     """Returns how often a picture's nearest neighbour has its class, and the interval.
 
     Args:
-        features: Of the pictures that are asked about.
-        labels: Their classes.
-        groups: Copies of one picture, which are no neighbours of each other.
-        seed: Draws from more than 20,000 pictures.
-
-    Shapes:
-        features: (n, features); labels, groups: (n,) integers.
+        neighbours: The nearest of every image.
+        labels: Class numbers of all images.
+        rows: Positions that are asked about, and may answer.
     """
-    if len(labels) > _MOST_NEIGHBOURS:
-        random = np.random.default_rng(seed)
-        chosen = np.sort(random.choice(len(labels), _MOST_NEIGHBOURS, replace=False))
-        features, labels = features[chosen], labels[chosen]
-        groups = None if groups is None else groups[chosen]
-    places, _ = find_nearest(normalise(features), 1, groups)
-    hits = int(np.sum((places[:, 0] >= 0) & (labels[places[:, 0]] == labels)))
-    return hits / len(labels), wilson_interval(hits, len(labels))
+    may_answer = np.zeros(len(labels), bool)
+    may_answer[rows] = True
+    near = neighbours.rows[rows]
+    answering = may_answer[near]
+    # Of each row the first that may answer; where none of the nearest may, it is wrong.
+    first = near[np.arange(len(rows)), answering.argmax(axis=1)]
+    right = answering.any(axis=1) & (labels[first] == labels[rows])
+    hits = int(right.sum())
+    return hits / len(rows), wilson_interval(hits, len(rows))
 
 
 def list_confusions(probed: Probed, labels: np.ndarray) -> list[Confusion]:

@@ -14,6 +14,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from shared.artifacts import measure_tree
 from shared.presets import DEFAULT_PRESET
 from worker import events
 from worker.insight.request import Request, load_request
@@ -65,7 +66,8 @@ def forecast(request: Request, workdir: Path, started: float) -> None:
         OSError: The disk is full.
     """
     # Importing the frameworks takes seconds: signals are obeyed before that.
-    from worker.insight import sections, write  # noqa: PLC0415
+    from worker.insight import findings, sections, write  # noqa: PLC0415
+    from worker.insight.doctor.finding import write_findings  # noqa: PLC0415
     from worker.insight.subject import open_subject  # noqa: PLC0415
 
     events.phase("prepare")
@@ -74,6 +76,9 @@ def forecast(request: Request, workdir: Path, started: float) -> None:
     subject.seconds["imports"] = imported
     events.phase("features")
     plain = subject.view(request.presets()[DEFAULT_PRESET])
+    events.phase("doctor")
+    pictures = findings.gather_pictures(subject, plain)
+    found, likeness = findings.find_all(subject, pictures)
     events.phase("forecast")
     report: dict[str, Any] = {
         "version": VERSION,
@@ -81,22 +86,30 @@ def forecast(request: Request, workdir: Path, started: float) -> None:
         "base_model": plain.made.spec.base_model,
         "images": {name: len(rows) for name, rows in subject.images.splits.items()},
         "classes": subject.images.classes,
-        "difficulty": sections.build_difficulty(subject, plain),
+        "difficulty": sections.build_difficulty(subject, plain, likeness),
         "learning_curve": sections.build_learning_curve(subject, plain),
         **sections.build_base_models(subject),
         "presets": sections.build_presets(subject),
+        "findings": findings.count_findings(found, request.accepted),
     }
     events.phase("write")
-    report["seconds"] = subject.seconds | {"total": time.monotonic() - started}
     folder = write.start_folder(workdir)
+    shown = findings.list_shown(pictures, found, report["difficulty"])
+    write.write_thumbnails(folder, plain.made.pack, shown)
+    write_findings(found, folder / write.FINDINGS)
+    report["seconds"] = subject.seconds | {"total": time.monotonic() - started}
     final, manifest_sha = write.write_forecast(folder, workdir, report)
     events.emit(
         "finished",
         path=str(final),
         manifest_sha=manifest_sha,
-        bytes=sum(p.stat().st_size for p in final.rglob("*") if p.is_file()),
+        bytes=measure_tree(final),
         step=0,
-        summary={"winner": report["winner"], "grade": report["difficulty"]["grade"]},
+        summary={
+            "winner": report["winner"],
+            "grade": report["difficulty"]["grade"],
+            "findings": report["findings"]["total"],
+        },
     )
 
 

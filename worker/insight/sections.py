@@ -13,6 +13,7 @@ from worker.insight import (
     learning_curve,
     timing,
 )
+from worker.insight.doctor.examination import Likeness
 from worker.insight.presets import describe_preset, judge_probe
 from worker.insight.resources import Costs
 from worker.insight.subject import Subject, View
@@ -25,10 +26,14 @@ _START_SECONDS = 1.0
 _MOST_MAKERS = 8
 
 
-def build_difficulty(subject: Subject, view: View) -> dict[str, Any]:
+def build_difficulty(
+    subject: Subject, view: View, likeness: Likeness
+) -> dict[str, Any]:
     """Returns the section `difficulty`."""
-    labels, rows = subject.images.labels, subject.rows
-    neighbour = difficulty.measure_nearest_neighbour(view.reduced[rows], labels[rows])
+    labels = subject.images.labels
+    neighbour = difficulty.measure_nearest_neighbour(
+        likeness.neighbours, labels, subject.rows
+    )
     return difficulty.describe_difficulty(
         view.probed, labels, subject.images.classes, neighbour, subject.name_image
     )

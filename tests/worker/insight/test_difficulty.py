@@ -10,7 +10,11 @@ from worker.insight.difficulty import (
     measure_majority,
     measure_nearest_neighbour,
 )
-from worker.insight.nearest import find_nearest, normalise
+from worker.insight.doctor.neighbours import (
+    Neighbours,
+    find_neighbours,
+    reduce_features,
+)
 
 
 def _say(labels: np.ndarray, predicted: np.ndarray, sure: np.ndarray) -> Probed:
@@ -23,36 +27,31 @@ def test_the_majority_baseline_is_the_share_of_the_largest_class():
     assert measure_majority(np.array([0, 1, 1, 1, 2])) == (0.6, 1)
 
 
-def test_a_picture_is_not_its_own_nearest_neighbour():
-    features = np.eye(4, dtype=np.float32)
-    labels = np.array([0, 0, 1, 1])
+def _neighbours_of(features: np.ndarray) -> Neighbours:
+    return find_neighbours(reduce_features(features), 5)
 
-    places, _ = find_nearest(normalise(features), 1)
-    accuracy, interval = measure_nearest_neighbour(features, labels)
 
-    assert (places[:, 0] != np.arange(4)).all()
+def test_the_nearest_neighbour_of_a_cloud_has_its_class():
+    features, labels = make_clouds(apart=8.0)
+
+    accuracy, interval = measure_nearest_neighbour(
+        _neighbours_of(features), labels, np.arange(len(labels))
+    )
+
+    assert accuracy > 0.9
     assert interval[0] <= accuracy <= interval[1]
 
 
-def test_copies_of_a_picture_are_no_neighbours_of_each_other():
-    features = np.array([[1, 0], [1, 0], [0.9, 0.1], [0, 1]], np.float32)
-    groups = np.array([0, 0, 1, 2])
+def test_pictures_that_are_not_asked_about_do_not_answer_either():
+    labels = np.array([0, 1, 0, 0])
+    near = Neighbours(
+        np.array([[1, 2], [0, 2], [1, 0], [1, 1]], np.int32), np.ones((4, 2))
+    )
 
-    places, _ = find_nearest(normalise(features), 1, groups)
+    accuracy, _ = measure_nearest_neighbour(near, labels, np.array([0, 2, 3]))
 
-    assert places[:2, 0].tolist() == [2, 2]
-
-
-def test_nearest_neighbours_in_blocks_are_those_of_one_product(monkeypatch):
-    features, _ = make_clouds(40)
-    directions = normalise(features)
-    whole = find_nearest(directions, 5)
-
-    monkeypatch.setattr("worker.insight.nearest._BLOCK_BYTES", 4 * 120 * 7)
-
-    blocked = find_nearest(directions, 5)
-    assert np.allclose(whole[1], blocked[1], atol=1e-6)
-    assert (whole[0] == blocked[0]).mean() > 0.99
+    # The one that nobody may ask comes first for all; the last has no other.
+    assert accuracy == pytest.approx(2 / 3)
 
 
 def test_confusions_come_by_number_and_their_surest_mistakes_first():
@@ -90,7 +89,9 @@ def test_the_grade_is_what_the_probe_wins_beyond_the_majority(
 def test_the_sentence_names_grade_baseline_confusion_and_weakest_class():
     features, labels = make_clouds([90, 60, 30], apart=2.0)
     probed = cross_validate(features, labels, np.arange(len(labels)), classes=3)
-    neighbour = measure_nearest_neighbour(features, labels)
+    neighbour = measure_nearest_neighbour(
+        _neighbours_of(features), labels, np.arange(len(labels))
+    )
 
     told = describe_difficulty(
         probed, labels, ["ash", "bog", "cob"], neighbour, lambda row: (f"{row}", "n")

@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from shared.artifacts import verify_manifest
 from shared.presets import PRESETS, build_training_spec
 from tests.worker.training.engine_process import Engine, run_killed_at, run_to_end
 from tests.worker.training.pictures import write_pictures
+from worker.insight.doctor.finding import read_findings
 from worker.training.features import open_or_compute_features
 from worker.training.frozen_base import FrozenBase
 from worker.training.pack import open_or_build_pack, read_dataset
@@ -20,6 +22,7 @@ def asked(tmp_path_factory):
     """A small dataset, and SPEC.json of a forecast on it that times no steps."""
     root = tmp_path_factory.mktemp("forecast")
     write_pictures(root / "pictures", classes=3, each=14, side=40)
+    Image.new("RGB", (40, 40)).save(root / "pictures" / "class0" / "night.png")
     spec = {
         "kind": "forecast",
         "dataset": str(root / "pictures"),
@@ -45,14 +48,14 @@ def forecast(asked):
     folder = asked / "second" / "final"
     assert finished["path"] == str(folder)
     manifest = verify_manifest(folder, finished["manifest_sha"])
-    assert "forecast.json" in manifest["files"]
+    assert {"forecast.json", "findings.parquet"} <= set(manifest["files"])
     return json.loads((folder / "forecast.json").read_text())
 
 
 @pytest.mark.xdist_group("insight")
 def test_a_forecast_says_how_hard_how_much_and_how_long(forecast):
     assert forecast["classes"] == ["class0", "class1", "class2"]
-    assert sum(forecast["images"].values()) == 42
+    assert sum(forecast["images"].values()) == 43
     assert forecast["difficulty"]["probe"]["accuracy"] > 0.8  # a colour each
     assert forecast["difficulty"]["sentence"]
     assert [p["share"] for p in forecast["learning_curve"]["points"]] == [
@@ -68,6 +71,20 @@ def test_a_forecast_says_how_hard_how_much_and_how_long(forecast):
         assert 0 <= low < middle < high <= 1
         assert promised["disk_bytes"]["total"] > 0
         assert promised["memory_bytes"] > 0
+
+
+@pytest.mark.xdist_group("insight")
+def test_what_the_doctor_found_comes_with_pictures(asked, forecast):
+    folder = asked / "second" / "final"
+
+    found = read_findings(folder / "findings.parquet")
+
+    counted = Counter(finding.kind for finding in found)
+    assert forecast["findings"]["counts"] == dict(counted)
+    (dark,) = [finding for finding in found if finding.kind == "too_dark"]
+    assert "night.png" in dark.sentence
+    shown = {path.stem for path in (folder / "thumbnails").iterdir()}
+    assert {sha256 for finding in found for sha256 in finding.images} <= shown
 
 
 @pytest.mark.xdist_group("insight")

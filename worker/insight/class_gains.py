@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from worker.insight.cross_validation import deal_folds, fit_probe
+from worker.insight.cross_validation import MOST_FITTED, deal_folds, fit_probe
+from worker.training.regression import draw_rows
 
 _MOST_CLASSES = 12  # the weakest ones; each costs some fits
 _DRAWS = 2
@@ -68,7 +69,9 @@ def measure_gains(
         seed: Of folds and draws.
         report: Called with finished and all fits.
     """
-    rows = np.sort(np.asarray(rows, np.int64))
+    counts = np.bincount(labels[rows], minlength=int(labels.max()) + 1)
+    random = np.random.default_rng(seed)
+    rows = np.sort(draw_rows(np.asarray(rows), labels, MOST_FITTED, random))
     own, x = labels[rows], np.asarray(features[rows], np.float32)
     folds = deal_folds(own, None if groups is None else groups[rows], seed=seed)
     count, classes = int(folds.max()) + 1, int(labels.max()) + 1
@@ -87,7 +90,9 @@ def measure_gains(
             halves.append(_judge(material, kept, label))
             done += count
             report(done, total)
-        gains.append(_gain(label, own, full, halves, exponent))
+        here = own == label
+        judged = np.array([half[here] for half in halves])
+        gains.append(_gain(label, int(counts[label]), full[here], judged, exponent))
     return sorted(gains, key=lambda gain: -gain.points)
 
 
@@ -147,32 +152,31 @@ def _weakest(right: np.ndarray, labels: np.ndarray) -> list[int]:
 
 def _gain(
     label: int,
-    labels: np.ndarray,
+    images: int,
     full: np.ndarray,
-    halves: Sequence[np.ndarray],
+    halves: np.ndarray,
     exponent: float,
 ) -> Gain:
-    here = labels == label
-    images = int(here.sum())
-    lost = full[here] - np.mean([half[here] for half in halves], axis=0)
-    more = max(1, _round(images * _SHARE_MORE))
+    """Returns the gain of a class of `images` pictures, judged on its own.
+
+    Shapes:
+        full: (judged,) whether each is told right by the probe that knew all.
+        halves: (draws, judged) by those that knew half of the class.
+    """
+    lost = full - halves.mean(axis=0)
+    seen, more = len(full), max(1, _round(images * _SHARE_MORE))
     # Along a * n^-c, from n/2 to n was lost; from n to n + more is what may be won.
     scale = (images**-exponent - (images + more) ** -exponent) / (
-        (images / 2) ** -exponent - images**-exponent
+        (seen / 2) ** -exponent - seen**-exponent
     )
     random = np.random.default_rng(label)
-    draws = random.integers(len(lost), size=(_RESAMPLES, len(lost)))
+    draws = random.integers(seen, size=(_RESAMPLES, seen))
     low, high = np.quantile(lost[draws].mean(axis=1), _QUANTILES) * scale * _POINTS
-    points = float(lost.mean() * scale * _POINTS)
-    left = _POINTS * (1 - float(full[here].mean()))  # no class goes beyond all of it
-    return Gain(
-        label,
-        images,
-        more,
-        min(left, points),
-        (min(left, float(low)), min(left, float(high))),
-        float(full[here].mean()),
-    )
+    recall = float(full.mean())
+    left = _POINTS * (1 - recall)  # no class goes beyond all of it
+    points = min(left, float(lost.mean() * scale * _POINTS))
+    interval = (min(left, float(low)), min(left, float(high)))
+    return Gain(label, images, more, points, interval, recall)
 
 
 def _round(images: float) -> int:

@@ -22,7 +22,7 @@ FOLDS = 5
 # it gained nothing. In memory, 100,000 pictures as components are 200 MB.
 COMPONENTS, COMPONENTS_OF_MANY = 1024, 512
 _MANY = 30_000  # images
-_MOST_FITTED = 20_000  # rows of one fit; more make it slower, not better
+MOST_FITTED = 20_000  # rows of one fit; more make it slower, not better
 _MOST_ITERATIONS = 200
 # Inverse strengths of the penalty, on components scaled so that the first has
 # variance 1.
@@ -161,7 +161,7 @@ def cross_validate(
     random = np.random.default_rng(seed)
     for fold in range(int(folds.max()) + 1):
         held_out = np.flatnonzero(folds == fold)
-        others = draw_rows(np.flatnonzero(folds != fold), own, _MOST_FITTED, random)
+        others = draw_rows(np.flatnonzero(folds != fold), own, MOST_FITTED, random)
         if strength is None:
             strength = choose_strength(x, own, others, held_out)
         probabilities[held_out] = fit_probe(x[others], own[others], strength).ask(

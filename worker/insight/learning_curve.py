@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from worker.insight.cross_validation import deal_folds, fit_probe
+from worker.insight.cross_validation import MOST_FITTED, deal_folds, fit_probe
 from worker.training.intervals import wilson_interval
 from worker.training.regression import draw_rows
 
@@ -96,7 +96,8 @@ def measure_points(
         strength: Of the probe's penalty.
         groups: Of every image; kept together in a fold.
         seed: Of folds and draws.
-        shares: Ascending.
+        shares: Ascending; of a share above `MOST_FITTED` pictures so many are drawn,
+            and larger ones are left out.
         report: Called with finished and all fits.
     """
     rows = np.sort(np.asarray(rows, np.int64))
@@ -105,6 +106,8 @@ def measure_points(
     folds = deal_folds(own, None if groups is None else groups[rows], seed=seed)
     classes = int(labels.max()) + 1
     count = int(folds.max()) + 1
+    fitted = len(rows) * (count - 1) / count
+    shares = _cut(shares, MOST_FITTED / fitted)
     draws = [_DRAWS[min(at, len(_DRAWS) - 1)] for at in range(len(shares))]
     total, done = count * sum(draws), 0
     points = []
@@ -126,6 +129,13 @@ def measure_points(
                 report(done, total)
         points.append(Point(share, round(float(np.mean(used))), hits, own))
     return points
+
+
+def _cut(shares: Sequence[float], most: float) -> list[float]:
+    """Returns the shares up to `most`, and `most` in place of those above."""
+    below = [share for share in shares if share <= most]
+    is_cut = len(below) < len(shares) and (not below or below[-1] < most)
+    return [*below, most] if is_cut else below
 
 
 def fit_curve(images: Sequence[float], errors: Sequence[float]) -> Curve:
@@ -186,20 +196,26 @@ def look_ahead(
     return expected, (min(float(low), expected), max(float(high), expected))
 
 
-def describe_curve(points: Sequence[Point], *, seed: int = 0) -> dict[str, Any]:
-    """Returns points, fit and outlook of the section `learning_curve`."""
+def describe_curve(
+    points: Sequence[Point], images: int, *, seed: int = 0
+) -> dict[str, Any]:
+    """Returns points, fit and outlook of the section `learning_curve`.
+
+    Args:
+        points: As `measure_points` returns them.
+        images: How many pictures there are to train on.
+        seed: Draws the pictures anew.
+    """
     curve = fit_curve(
         [point.images for point in points], [1 - point.accuracy for point in points]
     )
     resampled = resample_curves(points, seed=seed)
-    largest = points[-1].images
     ahead = []
     for times in _AHEAD:
-        images = round(largest * times)
-        accuracy, interval = look_ahead(curve, resampled, images)
-        ahead.append(
-            {"images": images, "accuracy": accuracy, "interval": list(interval)}
-        )
+        more = round(images * times)
+        accuracy, interval = look_ahead(curve, resampled, more)
+        ahead.append({"images": more, "accuracy": accuracy, "interval": list(interval)})
+    now = 1 - curve.error(images)
     return {
         "points": [
             {
@@ -216,17 +232,17 @@ def describe_curve(points: Sequence[Point], *, seed: int = 0) -> dict[str, Any]:
         ],
         "fit": {"formula": FORMULA, "a": curve.a, "b": curve.b, "c": curve.c},
         "ahead": ahead,
-        "sentence": _sentence(points[-1], ahead[1]),
+        "sentence": _sentence(now, ahead[1]),
     }
 
 
-def _sentence(last: Point, twice: dict[str, Any]) -> str:
-    gain = 100 * (twice["accuracy"] - last.accuracy)
-    low, high = (100 * (edge - last.accuracy) for edge in twice["interval"])
+def _sentence(now: float, twice: dict[str, Any]) -> str:
+    gain = 100 * (twice["accuracy"] - now)
+    low, high = (100 * (edge - now) for edge in twice["interval"])
     if gain < _WORTH_POINTS:
         return (
-            f"More pictures like these would hardly help: twice as many would buy "
-            f"about {max(0.0, gain):.1f} points (at most about {max(0.0, high):.1f})."
+            "More pictures like these would hardly help: twice as many would buy about "
+            f"{max(0.0, gain):.1f} points (at most about {max(0.0, high):.1f})."
         )
     return (
         f"More pictures would help: twice as many would buy about {gain:.1f} points "

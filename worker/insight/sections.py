@@ -49,7 +49,7 @@ def build_learning_curve(subject: Subject, view: View) -> dict[str, Any]:
     points = learning_curve.measure_points(
         view.reduced, labels, subject.rows, strength=strength, report=report
     )
-    section = learning_curve.describe_curve(points)
+    section = learning_curve.describe_curve(points, subject.sizes.train)
     gains = class_gains.measure_gains(
         view.reduced,
         labels,

@@ -60,8 +60,10 @@ def test_the_sentence_says_whether_more_pictures_help():
     steep = [point(n, 1 - 4 * n**-0.5) for n in (100, 250, 500, 1000)]
     flat = [point(n, 0.8) for n in (100, 250, 500, 1000)]
 
-    assert describe_curve(steep)["sentence"].startswith("More pictures would help")
-    assert "would hardly help" in describe_curve(flat)["sentence"]
+    assert describe_curve(steep, 1000)["sentence"].startswith(
+        "More pictures would help"
+    )
+    assert "would hardly help" in describe_curve(flat, 1000)["sentence"]
 
 
 def test_a_rare_class_gains_most_from_more_of_its_own_and_a_full_one_nothing():
@@ -87,3 +89,13 @@ def test_no_class_is_promised_more_than_all_of_it():
     )
 
     assert all(100 * gain.recall + gain.points <= 100 + 1e-9 for gain in gains)
+
+
+def test_of_many_pictures_some_are_fitted_and_the_curve_says_the_rest(monkeypatch):
+    monkeypatch.setattr("worker.insight.learning_curve.MOST_FITTED", 120)
+    features, labels = make_clouds(100, apart=2.0)
+
+    points = measure_points(features, labels, np.arange(300), strength=1.0)
+
+    # 240 pictures are left by each fold: the whole of them is half of what there is.
+    assert [point.images for point in points] == [24, 60, 120]

@@ -112,6 +112,17 @@ def list_versions(session: Session, dataset_id: int) -> list[DatasetVersion]:
     )
 
 
+def find_version(
+    session: Session, dataset_id: int, number: int
+) -> DatasetVersion | None:
+    """Returns a version of a dataset by its number, or None."""
+    return session.scalars(
+        select(DatasetVersion).where(
+            DatasetVersion.dataset_id == dataset_id, DatasetVersion.version == number
+        )
+    ).one_or_none()
+
+
 def get_version(session: Session, version_id: int) -> DatasetVersion:
     """Returns a dataset version by the number of its row (`jobs.dataset_version_id`).
 

@@ -68,7 +68,9 @@ def list_history(
     ]
 
 
-def _describe(row: Row[Any], dataset_id: int, worker_id: int | None) -> dict[str, Any]:
+def _describe(
+    row: Row[*tuple[Any, ...]], dataset_id: int, worker_id: int | None
+) -> dict[str, Any]:
     return {
         "job_id": row.id,
         "dataset_id": row.dataset_id,

@@ -68,7 +68,8 @@ class TestQueueing:
         with database.reading() as s:
             assert s.get_one(DatasetVersion, job.dataset_version_id).job_id == job_id
 
-    def test_nothing_is_queued_when_it_is_switched_off(self, database, version_id):
+    @pytest.mark.usefixtures("version_id")
+    def test_nothing_is_queued_when_it_is_switched_off(self, database):
         assert list_forecast_jobs(database) == []
 
     def test_second_wish_is_answered_with_the_job_under_way(

@@ -87,7 +87,7 @@ def make_forecast(classes=CLASSES, **changes):
                 "accuracy": 0.875,
                 "interval": [0.84, 0.90],
                 "folds": 5,
-                "recall": {label: 0.87 for label in classes},
+                "recall": dict.fromkeys(classes, 0.87),
             },
             "confusions": [
                 {

@@ -61,6 +61,21 @@ class ApiClient(HttpClient):
             body["labels"] = str(labels)
         return self.post("/datasets", body, key=key)
 
+    def ask_forecast(self, dataset_id: int, **wishes: Any) -> dict[str, Any]:
+        """Has a dataset version forecast, unless it is; returns how it stands."""
+        body = {name: value for name, value in wishes.items() if value is not None}
+        return self.post(f"/datasets/{dataset_id}/forecast", body)
+
+    def get_forecast(
+        self, dataset_id: int, version: int | None = None
+    ) -> dict[str, Any]:
+        """Returns the newest forecast of a dataset version."""
+        return self.get(f"/datasets/{dataset_id}/forecast", version=version)
+
+    def list_findings(self, dataset_id: int, **query: Any) -> list[dict[str, Any]]:
+        """Returns every finding of the newest forecast of a dataset version."""
+        return self._all(f"/datasets/{dataset_id}/findings", **query)
+
     def submit(
         self,
         *,
@@ -124,12 +139,12 @@ class ApiClient(HttpClient):
         """Returns the workers, those not heard of lately among them."""
         return self.get("/workers")["items"]
 
-    def _all(self, path: str) -> list[dict[str, Any]]:
+    def _all(self, path: str, **query: Any) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         page = 0
         while True:
             page += 1
-            answer = self.get(path, page=page, page_size=PAGE_SIZE)
+            answer = self.get(path, page=page, page_size=PAGE_SIZE, **query)
             rows += answer["items"]
             if not answer["items"] or len(rows) >= answer["total"]:
                 return rows

@@ -1,4 +1,4 @@
-"""`dataset add`, `list`, `show`, `delete`."""
+"""`dataset add`, `list`, `show`, `delete`; and `doctor`, from its own module."""
 
 import secrets
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.forecast_commands import examine
 from cli.options import Json, Yes
 from cli.output import format_size, out, print_json, print_table, say
 from shared.errors import UserError
@@ -13,6 +14,7 @@ from shared.errors import UserError
 app = typer.Typer()
 commands = typer.Typer(help="Add, see and delete datasets.", no_args_is_help=True)
 app.add_typer(commands, name="dataset")
+commands.command("doctor")(examine)
 SHOWN_SKIPPED = 20
 
 

@@ -58,6 +58,14 @@ class Storage:
         """Folder of one dataset version."""
         return self.dataset(dataset_id) / _safe(str(version))
 
+    def forecasts(self, dataset_id: int) -> Path:
+        """Folder of all forecasts of a dataset's versions."""
+        return self.dataset(dataset_id) / "forecasts"
+
+    def forecast(self, dataset_id: int, name: str) -> Path:
+        """Folder of one forecast."""
+        return self.forecasts(dataset_id) / _safe(name)
+
     @property
     def caches(self) -> Path:
         """Folder that holds the caches `packs/` and `features/`."""

@@ -6,20 +6,33 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from shared import audit_store
+from shared import audit_store, forecast_store, training_promise_store
 from shared.database import now_ms, read_clock
 from shared.errors import Cancelled, InternalError, LostLease
 from shared.job_status import Desired, JobStatus
 from shared.notifications import event_store
 from shared.notifications.event_store import EventKind
-from shared.tables import Attempt, Dataset, DatasetVersion, Job, Model, ModelVersion
+from shared.tables import (
+    Attempt,
+    Dataset,
+    DatasetVersion,
+    Forecast,
+    Job,
+    Model,
+    ModelVersion,
+)
 
 OUTPUT = "model"
 
 
 @dataclass(frozen=True)
 class Completed:
-    """The number given; `already` when this attempt had published before."""
+    """The number given; `already` when this attempt had published before.
+
+    Args:
+        version: Of the model or dataset version; of a forecast, its row.
+        already: Whether nothing was done.
+    """
 
     version: int
     already: bool
@@ -85,6 +98,12 @@ def complete_train(
         )
     )
     session.flush()
+    training_promise_store.deliver(
+        session,
+        job_id,
+        accuracy=evaluation.get("accuracy"),
+        seconds=job.running_ms / 1000,
+    )
     detail = {"model_id": job.model_id, "version": version}
     _close_attempt(session, job_id, fence, "model_published", detail)
     return Completed(version, already=False)
@@ -100,6 +119,7 @@ def complete_ingest(
     images: int,
     size_bytes: int,
     report: dict[str, Any],
+    forecasts: bool = False,
 ) -> Completed:
     """Publishes a dataset version and ends the job as succeeded.
 
@@ -112,6 +132,7 @@ def complete_ingest(
         images: How many are usable.
         size_bytes: Of all its files.
         report: report.json with its lists cut to what pages show.
+        forecasts: Whether a forecast of the version is queued with it.
 
     Raises:
         Cancelled: When the user has cancelled the job: end it as cancelled.
@@ -151,9 +172,54 @@ def complete_ingest(
         .values(dataset_version_id=row.id)
         .execution_options(synchronize_session=False)
     )
+    if forecasts:
+        forecast_store.ask(session, row.id, owner_id=job.owner_id)
     detail = {"dataset_id": job.dataset_id, "version": version}
     _close_attempt(session, job_id, fence, "dataset_published", detail)
     return Completed(version, already=False)
+
+
+def complete_forecast(
+    session: Session,
+    job_id: int,
+    fence: int,
+    *,
+    rel_path: str,
+    summary: dict[str, Any],
+    result: dict[str, Any],
+) -> Completed:
+    """Publishes a forecast and ends the job as succeeded.
+
+    Args:
+        session: The writing session.
+        job_id: The job.
+        fence: The attempt.
+        rel_path: The published folder, below shared storage.
+        summary: forecast.json with its lists cut to what pages show.
+        result: The child's summary, kept with the job.
+
+    Raises:
+        Cancelled: When the user has cancelled the job: end it as cancelled.
+        LostLease: When the attempt no longer owns the job.
+    """
+    job = _succeed(session, job_id, fence, result)
+    if job is None:
+        made = session.scalar(select(Forecast.id).where(Forecast.job_id == job_id))
+        return Completed(made or 0, already=True)
+    if job.dataset_version_id is None:
+        raise InternalError(f"Job {job_id} names no dataset version to forecast.")
+    row = Forecast(
+        dataset_version_id=job.dataset_version_id,
+        job_id=job_id,
+        rel_path=rel_path,
+        summary=summary,
+        created_at=now_ms(),
+    )
+    session.add(row)
+    session.flush()
+    detail = {"dataset_id": job.dataset_id, "forecast": row.id}
+    _close_attempt(session, job_id, fence, "forecast_published", detail)
+    return Completed(row.id, already=False)
 
 
 def _succeed(

@@ -29,10 +29,15 @@ from shared.attempt_progress_store import (
     record_resumed,
     register_checkpoint,
 )
-from shared.attempt_result_store import Completed, complete_ingest, complete_train
+from shared.attempt_result_store import (
+    Completed,
+    complete_forecast,
+    complete_ingest,
+    complete_train,
+)
 from shared.database import now_ms
 from shared.errors import LostLease
-from shared.job_order_store import CLAIM_ORDER
+from shared.job_order_store import CLAIM_ORDER, list_turns
 from shared.job_status import Desired, JobKind, JobStatus
 from shared.retry_policy import LOSSES
 from shared.tables import Attempt, Dataset, DatasetVersion, Job, Worker
@@ -44,6 +49,7 @@ __all__ = [
     "add_metrics",
     "add_note",
     "claim",
+    "complete_forecast",
     "complete_ingest",
     "complete_train",
     "count_divergences",
@@ -97,10 +103,10 @@ def claim(
 ) -> Claim | None:
     """Takes the best job that waits, or returns None: there is one winner per job.
 
-    The order is priority, then fairness between owners, then where a user has put it,
-    then age. Nothing is taken from a queue that is paused. A job whose last attempt got
-    nowhere on this very worker is left to others for the time of a lease: a slot that
-    fails every job must not spend the whole budget of one.
+    Forecasts go first. Then the order is priority, then fairness between owners, then
+    where a user has put it, then age. Nothing is taken from a queue that is paused. A
+    job whose last attempt got nowhere on this very worker is left to others for the
+    time of a lease: a slot that fails every job must not spend the whole budget of one.
 
     Args:
         session: The writing session.
@@ -128,10 +134,10 @@ def claim(
     if not queues:
         return None
     for _ in range(MAX_ORPHANS):
-        job = _take_best(
+        job = _take_first(
             session,
+            list_turns(kinds),
             worker_id=worker_id,
-            kinds=kinds,
             queues=queues,
             gpu_mem_mb=gpu_mem_mb,
             lease_ms=lease_ms,
@@ -185,6 +191,12 @@ def _find_claimed(session: Session, attempt_uuid: str) -> Claim | None:
         .where(Attempt.uuid == attempt_uuid, Job.state == JobStatus.RUNNING)
     ).one_or_none()
     return _build_claim(job, attempt_uuid) if job is not None else None
+
+
+def _take_first(session: Session, turns: list[list[str]], **facts: Any) -> Job | None:
+    """Takes the best job of the first turn that has one."""
+    jobs = (_take_best(session, kinds=kinds, **facts) for kinds in turns)
+    return next((job for job in jobs if job is not None), None)
 
 
 def _take_best(

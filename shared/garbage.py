@@ -96,7 +96,7 @@ def _jobs(storage: Storage, named: NamedFiles, young_seconds: float) -> Iterator
 def _datasets(
     storage: Storage, named: NamedFiles, young_seconds: float
 ) -> Iterator[Path]:
-    """Folders of deleted datasets, and versions that were never published."""
+    """Folders of deleted datasets; versions and forecasts never published."""
     for dataset in _numbered(storage.root / "datasets", named.highest_dataset):
         if int(dataset.name) in named.busy_datasets:
             continue
@@ -104,10 +104,14 @@ def _datasets(
             if _is_old(dataset, young_seconds):
                 yield dataset
             continue
-        for version in _children(dataset):
-            unnamed = storage.relative(version) not in named.dataset_versions
-            if unnamed and _is_old(version, young_seconds):
-                yield version
+        forecasts = storage.forecasts(int(dataset.name))
+        found = [path for path in _children(dataset) if path != forecasts]
+        for path in (*found, *_children(forecasts)):
+            unnamed = (
+                storage.relative(path) not in named.dataset_versions | named.forecasts
+            )
+            if unnamed and _is_old(path, young_seconds):
+                yield path
 
 
 def _artifacts(

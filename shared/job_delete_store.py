@@ -7,7 +7,7 @@ from shared import audit_store
 from shared.dataset_store import find_uploads
 from shared.deletion import DeletionPlan, count_of
 from shared.errors import ConflictError, NotFoundError
-from shared.job_status import JobKind, is_terminal
+from shared.job_status import JobKind, JobStatus, is_terminal
 from shared.tables import Attempt, Checkpoint, Job, ModelVersion
 
 
@@ -37,6 +37,8 @@ def deletion_plan(session: Session, job_id: int) -> DeletionPlan:
     if published is not None:
         stays.append(f"The model version it published (version {published}).")
     paths = [f"jobs/{job_id}"]
+    if job.kind == JobKind.FORECAST and job.state == JobStatus.SUCCEEDED:
+        stays.append("The forecast that it made.")
     if job.kind == JobKind.INGEST:
         stays.append("The dataset and its versions.")
         paths += [f"uploads/{name}" for name in sorted(find_uploads(job.spec))]

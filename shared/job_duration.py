@@ -22,6 +22,12 @@ TRAINING_PASSES = 3.0
 # nothing of a job of another size, and time is taken to grow with cost.
 LEAST_SPREAD = 1.5
 MOST_REMEMBERED = 30  # newest finished jobs of one likeness
+# A forecast of few pictures takes its time as well, to import and to fit: about what
+# the base model takes for so many pictures more.
+FORECAST_START = 1000
+# Until one has been finished here. Unknown it must not stay: all that waits behind it
+# would be unknown with it.
+USUAL_FORECAST_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Work:
         kind: Of the job.
         base_model: Of a training; None for other kinds.
         image_size_px: Side of its images; None for other kinds.
-        cost: Passes of one image through the base; 1 for other kinds.
+        cost: Passes of one image through the base; 1 for kinds that have none.
     """
 
     kind: str
@@ -58,6 +64,8 @@ def measure_work(kind: str, spec: dict[str, Any], images: int | None) -> Work | 
         spec: What the job row holds: for trainings the training spec under `training`.
         images: Of its dataset version.
     """
+    if kind == JobKind.FORECAST:
+        return Work(kind, cost=FORECAST_START + (images or 0))
     if kind != JobKind.TRAIN:
         return Work(kind)
     training = spec.get("training") or {}
@@ -98,7 +106,7 @@ class Durations:
             for owner in (worker_id, None):
                 if known := self._alike.get((owner, key)):
                     return _read_off(known, cost)
-        return None
+        return USUAL_FORECAST_SECONDS if work.kind == JobKind.FORECAST else None
 
 
 def _likenesses(work: Work) -> list[tuple[tuple[Any, ...], float]]:

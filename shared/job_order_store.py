@@ -1,23 +1,28 @@
 """The order in which waiting jobs are claimed, and how a user changes it.
 
-Jobs stand by priority, then by their owners' fair turns, then by `place`, then by age.
+Forecasts go before all others: they are short, and trainings are chosen by them. Jobs
+of a kind stand by priority, then by their owners' fair turns, then by `place`, then by
+age.
 A job that is moved takes priority and turn of its new neighbour, and a place beside it.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import select, tuple_, update
+from sqlalchemy import case, select, tuple_, update
 from sqlalchemy.orm import Session, joinedload
 
 from shared import audit_store
 from shared.database import now_ms
 from shared.errors import ConflictError, NotFoundError, UserError
-from shared.job_status import JobStatus
+from shared.job_status import JobKind, JobStatus
 from shared.pages import Page, read_page
 from shared.tables import Job
 
 CLAIM_ORDER = (Job.priority.desc(), Job.fair_rank, Job.place, Job.id)
+# For whoever reads all kinds at once; a claim takes one turn after the other instead,
+# so that each walks the index.
+FORECASTS_FIRST = case((Job.kind == JobKind.FORECAST, 0), else_=1)
 _LAST_FIRST = (Job.priority, Job.fair_rank.desc(), Job.place.desc(), Job.id.desc())
 GAP = 1 << 20  # between places: twenty jobs fit between two before all are spaced anew
 
@@ -33,6 +38,13 @@ class Target:
     side: Side
 
 
+def list_turns(kinds: list[str]) -> list[list[str]]:
+    """Returns the kinds of jobs in the turns in which a worker looks for them."""
+    first = [kind for kind in kinds if kind == JobKind.FORECAST]
+    rest = [kind for kind in kinds if kind != JobKind.FORECAST]
+    return [turn for turn in (first, rest) if turn]
+
+
 def list_waiting(
     session: Session, kind: str, *, page: int = 1, page_size: int = 50
 ) -> Page[Job]:
@@ -42,7 +54,7 @@ def list_waiting(
 
     Args:
         session: Any session.
-        kind: Of jobs; each kind has workers of its own.
+        kind: Of jobs; each kind has an order of its own.
         page: From 1.
         page_size: 1 to 500.
     """
@@ -103,8 +115,8 @@ def move(session: Session, job_id: int, target: Target, *, actor: str) -> None:
         )
     if job.kind != neighbour.kind:
         raise UserError(
-            f"Jobs {job_id} ({job.kind}) and {neighbour.id} ({neighbour.kind}) wait "
-            "for different workers, so neither is before the other.",
+            f"Jobs {job_id} ({job.kind}) and {neighbour.id} ({neighbour.kind}) are of "
+            "two kinds, and each kind has an order of its own.",
             field=target.side,
         )
     _put(session, job, neighbour, target.side, actor)

@@ -94,6 +94,7 @@ def _list_urgent(
             Job.state == literal_column(f"'{JobStatus.QUEUED}'"),
             Job.desired.in_([Desired.RUN, Desired.FINISH]),
             Job.priority > lowest,
+            Job.kind != JobKind.FORECAST,  # too short to stop anybody for
             tuple_(Job.kind, Job.queue).in_(places),
             Job.gpu_mem_mb <= max(slot.gpu_mem_mb for slot in yielding),
             Job.not_before <= now_ms(),

@@ -31,7 +31,8 @@ _WAITING_KICKS = 64  # more than a fleet can answer between two sweeps
 
 def queue_of(kind: str) -> str:
     """Returns the Celery queue whose workers do jobs of `kind`."""
-    return TRAIN_QUEUE if kind == JobKind.TRAIN else CPU_QUEUE
+    trains = kind in {JobKind.TRAIN, JobKind.FORECAST}  # on the same slots
+    return TRAIN_QUEUE if trains else CPU_QUEUE
 
 
 def kinds_of(queue: str) -> list[str]:

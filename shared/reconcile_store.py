@@ -6,7 +6,7 @@ Every write is conditional, so any number of reconcilers may run at once.
 import itertools
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import delete, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from shared import user_limit_store
@@ -20,6 +20,7 @@ from shared.tables import (
     Checkpoint,
     Dataset,
     DatasetVersion,
+    Forecast,
     Job,
     ModelVersion,
     PausedQueue,
@@ -124,8 +125,9 @@ def find_failing_workers(session: Session) -> list[tuple[int, str]]:
     That is: the last attempts, of `QUARANTINE_AFTER` different jobs at least, were
     charged and made no progress. A bad spec or bad data are not charged, so they never
     take a slot out of service; three jobs whose training raises may, until the slot
-    has tested itself. What happened before somebody last lifted a quarantine does not
-    count.
+    has tested itself. Forecasts that failed do not count: no slot shall stop training
+    for what nobody has asked for. What happened before somebody last lifted a
+    quarantine does not count.
     """
     active = select(Worker.id, Worker.name).where(Worker.status == ACTIVE)
     return [
@@ -146,10 +148,12 @@ def _list_failed_in_a_row(session: Session, worker_id: int) -> set[int]:
     )
     last = session.execute(
         select(Attempt.job_id, Attempt.charged, Attempt.progressed)
+        .join(Job, Job.id == Attempt.job_id)
         .where(
             Attempt.worker_id == worker_id,
             Attempt.ended_at.is_not(None),
             Attempt.started_at > (lifted_at or 0),
+            or_(Job.kind != JobKind.FORECAST, Attempt.progressed.is_(True)),
         )
         .order_by(Attempt.ended_at.desc())
         .limit(MOST_LOOKED_AT)
@@ -203,9 +207,10 @@ class NamedFiles:
         highest_dataset: The greatest dataset number that a row has.
         jobs: Every job, with the fence of its running attempt.
         datasets: Every dataset.
-        busy_datasets: Those that an unfinished ingest job may be writing to.
+        busy_datasets: Those that an unfinished ingest or forecast may be writing to.
         checkpoints: Their folders.
         dataset_versions: Their folders.
+        forecasts: Their folders.
         artifacts: Digests of the files of published versions.
         uploads: Ids of uploads that an ingest job may still read.
         fingerprints: Of all dataset versions.
@@ -218,6 +223,7 @@ class NamedFiles:
     busy_datasets: set[int]
     checkpoints: set[str]
     dataset_versions: set[str]
+    forecasts: set[str]
     artifacts: set[str]
     uploads: set[str]
     fingerprints: set[str]
@@ -235,7 +241,7 @@ def list_named_files(session: Session) -> NamedFiles:
     versions = session.execute(
         select(DatasetVersion.rel_path, DatasetVersion.fingerprint)
     ).all()
-    busy, uploads = _list_ingests(session)
+    busy, uploads = _list_writers(session)
     return NamedFiles(
         highest_job=max(jobs, default=0),
         highest_dataset=max(datasets, default=0),
@@ -244,6 +250,7 @@ def list_named_files(session: Session) -> NamedFiles:
         busy_datasets=busy,
         checkpoints=set(session.scalars(select(Checkpoint.rel_path))),
         dataset_versions={row.rel_path for row in versions},
+        forecasts=set(session.scalars(select(Forecast.rel_path))),
         artifacts=_list_artifacts(session),
         uploads=uploads,
         fingerprints={row.fingerprint for row in versions},
@@ -262,7 +269,7 @@ def _list_artifacts(session: Session) -> set[str]:
     return named
 
 
-def _list_ingests(session: Session) -> tuple[set[int], set[str]]:
+def _list_writers(session: Session) -> tuple[set[int], set[str]]:
     """Returns datasets being written and uploads still needed.
 
     A failed or cancelled ingest may be tried again, so its uploads stay with it.
@@ -271,7 +278,8 @@ def _list_ingests(session: Session) -> tuple[set[int], set[str]]:
     uploads: set[str] = set()
     for dataset_id, state, spec in session.execute(
         select(Job.dataset_id, Job.state, Job.spec).where(
-            Job.kind == JobKind.INGEST, Job.state != JobStatus.SUCCEEDED
+            Job.kind.in_([JobKind.INGEST, JobKind.FORECAST]),
+            Job.state != JobStatus.SUCCEEDED,
         )
     ):
         uploads |= find_uploads(spec)
@@ -351,6 +359,14 @@ _VIOLATIONS = {
     "I3 gaps in dataset version numbers": """
         SELECT count(*) FROM datasets d WHERE d.last_version <>
         (SELECT count(*) FROM dataset_versions v WHERE v.dataset_id = d.id)""",
+    "I3 succeeded forecast jobs without a forecast": """
+        SELECT count(*) FROM jobs j JOIN dataset_versions v
+        ON v.id = j.dataset_version_id
+        WHERE j.kind = 'forecast' AND j.state = 'succeeded'
+        AND NOT EXISTS (SELECT 1 FROM forecasts f WHERE f.job_id = j.id)""",
+    "I3 forecasts of jobs that did not succeed": """
+        SELECT count(*) FROM forecasts f JOIN jobs j ON j.id = f.job_id
+        WHERE j.state <> 'succeeded'""",
     "I4 cancelled jobs that succeeded without being tried again": """
         SELECT count(*) FROM jobs j WHERE j.state = 'succeeded'
         AND j.desired = 'cancel'""",

@@ -112,6 +112,18 @@ class Settings(BaseSettings):
     max_dataset_files: int = Field(
         default=2_000_000, ge=1, description="Most files in one dataset."
     )
+    forecast_on_add: bool = Field(
+        default=True,
+        description="Examine and forecast every dataset version once it has been read; "
+        "the workers that read datasets decide.",
+    )
+    forecast_base_models: int = Field(
+        default=3,
+        ge=1,
+        le=20,
+        description="Most base models that a forecast compares: the default one, and "
+        "others whose weights its worker has.",
+    )
     max_feature_cache_bytes: int = Field(
         default=32 * 2**30,
         ge=0,

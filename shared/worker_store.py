@@ -10,7 +10,7 @@ from shared.database import now_ms
 from shared.errors import NotFoundError, UserError
 from shared.job_status import JobStatus
 from shared.sql_dialect import insert
-from shared.tables import Job, Worker
+from shared.tables import Attempt, Job, Worker
 
 ACTIVE, DRAINING, QUARANTINED, GONE = "active", "draining", "quarantined", "gone"
 STATUSES = (ACTIVE, DRAINING, QUARANTINED, GONE)
@@ -192,6 +192,15 @@ def get_worker(session: Session, worker_id: int) -> Worker:
     if worker is None:
         raise NotFoundError(f"There is no worker {worker_id}.")
     return worker
+
+
+def find_at_work(session: Session, job_id: int, fence: int) -> Worker | None:
+    """Returns the worker that makes this attempt; None when its row was removed."""
+    return session.scalars(
+        select(Worker)
+        .join(Attempt, Attempt.worker_id == Worker.id)
+        .where(Attempt.job_id == job_id, Attempt.fence == fence)
+    ).one_or_none()
 
 
 def list_workers(session: Session) -> list[Worker]:

@@ -6,11 +6,14 @@ import uuid
 from shared import (
     attempt_store,
     dataset_store,
+    forecast_store,
     job_store,
     model_store,
     user_store,
     worker_store,
 )
+from shared.tables import Job
+from tests.web.forecast_example import make_forecast
 
 _numbers = itertools.count(1)
 
@@ -116,3 +119,30 @@ def complete_ingest(session, job_id, fence, **fields):
         **fields,
     }
     return attempt_store.complete_ingest(session, job_id, fence, **values)
+
+
+def complete_forecast(session, job_id, fence, **fields):
+    """Publishes a forecast of the job."""
+    values = {
+        "rel_path": f"datasets/x/forecasts/{job_id}-{fence}",
+        "summary": make_forecast(),
+        "result": {},
+        **fields,
+    }
+    return attempt_store.complete_forecast(session, job_id, fence, **values)
+
+
+def make_version(session, owner_id, *, forecasts=False):
+    """A dataset version, read in by a job of its own; returns its row's number."""
+    dataset = make_dataset(session, owner_id)
+    job_id = make_job(session, owner_id, kind="ingest", dataset_id=dataset.id)
+    fence = claim(session, kinds=["ingest"]).fence
+    complete_ingest(session, job_id, fence, forecasts=forecasts)
+    return session.get_one(Job, job_id, populate_existing=True).dataset_version_id
+
+
+def make_forecast_row(session, version_id, owner_id, **fields):
+    """A published forecast of a dataset version; returns its row's number."""
+    forecast_store.ask(session, version_id, owner_id=owner_id, again=True)
+    found = claim(session, kinds=["forecast"])
+    return complete_forecast(session, found.job_id, found.fence, **fields).version

@@ -12,6 +12,7 @@ from shared.attempt_store import Claim
 from shared.errors import NotFoundError, UserError
 from shared.job_status import JobKind
 from shared.settings import Settings
+from worker.forecast_plan import build_forecast_spec
 from worker.results import Result, find_result
 
 
@@ -45,6 +46,11 @@ def build_plan(
     if claim.kind == JobKind.INGEST:
         spec = _ingest_spec(claim, storage, settings)
         return Plan(spec, result, result_path)
+    if claim.kind == JobKind.FORECAST:
+        folder = _dataset_folder(session, claim, storage)
+        spec = build_forecast_spec(session, claim, storage, settings, folder)
+        spec["job"] = _job(claim)
+        return Plan(spec, result, result_path)
     spec = _train_spec(session, claim, storage, settings)
     rows = attempt_store.list_resume_checkpoints(session, claim.job_id, claim.lineage)
     spec["resume_from"] = [
@@ -75,7 +81,7 @@ def _dataset_folder(session: Session, claim: Claim, storage: Storage) -> Path:
         version = dataset_store.get_version(session, claim.dataset_version_id or 0)
     except NotFoundError as error:
         raise UserError(
-            "The dataset version that this job trains on is gone.", field="dataset"
+            "The dataset version that this job works on is gone.", field="dataset"
         ) from error
     return storage.resolve(version.rel_path)
 

@@ -13,9 +13,11 @@ Programs = Mapping[str, tuple[str, ...]]  # from a kind of job to a command
 COMMANDS: Programs = {
     JobKind.TRAIN: (sys.executable, "-m", "worker.training.run"),
     JobKind.INGEST: (sys.executable, "-m", "worker.ingest.run"),
+    JobKind.FORECAST: (sys.executable, "-m", "worker.insight.run"),
 }
 # Started before there is a job; they are told both when there is one. An ingest
-# imports no framework, so it has nothing to do ahead.
+# imports no framework, so it has nothing to do ahead. A forecast is waited for by
+# nobody, and a slot has memory for one that stands by: a training's.
 STANDBYS: Programs = {
     JobKind.TRAIN: (sys.executable, "-m", "worker.training.standby"),
 }

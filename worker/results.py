@@ -1,9 +1,9 @@
-"""From a child's `final/` folder to a published model or dataset version, exactly once.
+"""From a child's `final/` folder to what stays of it, published exactly once.
 
 1. The child has written `final/` with a manifest, all of it durable.
 2. A row of kind `final` says so: from now on nobody needs to compute it again.
-3. The files are copied (model) or renamed (dataset) to where they stay.
-4. One transaction publishes the version and ends the job.
+3. The files are copied (model) or renamed (dataset, forecast) to where they stay.
+4. One transaction publishes the version or the forecast and ends the job.
 
 Killed before 4, the next attempt finds the row of step 2 and goes on from there; a
 second run of step 4 changes nothing and returns the version the first one made.
@@ -32,6 +32,13 @@ from shared.job_status import JobKind
 ARCHIVE = "saved_model.zip"
 EVALUATION = "evaluation.json"
 REPORT = "report.json"
+FORECAST = "forecast.json"
+FINDINGS = "findings.parquet"
+NEEDED = {
+    JobKind.TRAIN: (ARCHIVE, EVALUATION),
+    JobKind.INGEST: (REPORT,),
+    JobKind.FORECAST: (FORECAST, FINDINGS),
+}
 SUMMARY = "summary.json"  # beside final/: what the child said when it had finished
 MOST_LISTED = 500  # entries of each of a report's lists that the record keeps
 
@@ -44,7 +51,7 @@ class Result:
         folder: The `final/` folder.
         manifest_sha: SHA-256 of its manifest.
         size_bytes: Of all its files.
-        step: Global step at which it was made; 0 for datasets.
+        step: Global step at which it was made; 0 where nothing is trained.
         fence: Of the attempt that made it.
         summary: What the child said about it.
     """
@@ -81,7 +88,7 @@ def find_result(
 ) -> tuple[Result, str] | None:
     """Returns the result an earlier attempt left, and its row's path, if there is one.
 
-    A dataset may have been renamed to its place already. The files are not verified.
+    A folder may have been renamed to its place already. The files are not verified.
     """
     row = attempt_store.find_final_checkpoint(session, claim.job_id, claim.lineage)
     if row is None:
@@ -89,7 +96,7 @@ def find_result(
     folder = storage.resolve(row.rel_path)
     summary = _read_summary(folder)
     moved = _published_folder(claim, storage, row.fence)
-    if claim.kind == JobKind.INGEST and not folder.exists() and moved.exists():
+    if claim.kind != JobKind.TRAIN and not folder.exists() and moved.exists():
         folder = moved
     result = Result(
         folder, row.manifest_sha, row.size_bytes, row.step, row.fence, summary
@@ -103,11 +110,12 @@ def verify(claim: Claim, result: Result) -> None:
     Raises:
         CorruptFolderError: Saying which file is missing or has changed.
     """
-    needed = [REPORT] if claim.kind == JobKind.INGEST else [ARCHIVE, EVALUATION]
     manifest = verify_manifest(
         result.folder, result.manifest_sha, appear_seconds=_patience(claim, result)
     )
-    missing = [name for name in needed if name not in manifest["files"]]
+    missing = [
+        name for name in NEEDED[JobKind(claim.kind)] if name not in manifest["files"]
+    ]
     if missing:
         raise CorruptFolderError(f"{result.folder} lacks {', '.join(missing)}.")
 
@@ -130,7 +138,7 @@ class Publication:
     fields: dict[str, Any]
 
     def complete(self, session: Session) -> Completed:
-        """Publishes the version and ends the job.
+        """Publishes it and ends the job.
 
         Raises:
             LostLease: When another attempt owns the job, or the user cancelled it.
@@ -138,17 +146,29 @@ class Publication:
         job = (session, self.claim.job_id, self.claim.fence)
         if self.claim.kind == JobKind.INGEST:
             return attempt_store.complete_ingest(*job, **self.fields)
+        if self.claim.kind == JobKind.FORECAST:
+            return attempt_store.complete_forecast(*job, **self.fields)
         return attempt_store.complete_train(*job, **self.fields)
 
 
-def publish(claim: Claim, storage: Storage, result: Result) -> Publication:
+def publish(
+    claim: Claim, storage: Storage, result: Result, *, forecasts: bool = False
+) -> Publication:
     """Puts the files of `result` where they stay.
+
+    Args:
+        claim: Whose result.
+        storage: Shared storage.
+        result: What the child made.
+        forecasts: Whether a new dataset version shall be forecast.
 
     Raises:
         OSError: When they cannot be copied; the result itself is untouched.
     """
     if claim.kind == JobKind.INGEST:
-        return _publish_dataset(claim, storage, result)
+        return _publish_dataset(claim, storage, result, forecasts=forecasts)
+    if claim.kind == JobKind.FORECAST:
+        return _publish_forecast(claim, storage, result)
     return _publish_model(claim, storage, result)
 
 
@@ -178,10 +198,10 @@ def _publish_model(claim: Claim, storage: Storage, result: Result) -> Publicatio
     return Publication(claim, fields)
 
 
-def _publish_dataset(claim: Claim, storage: Storage, result: Result) -> Publication:
-    target = _published_folder(claim, storage, result.fence)
-    if result.folder != target:
-        publish_folder(result.folder, target)
+def _publish_dataset(
+    claim: Claim, storage: Storage, result: Result, *, forecasts: bool
+) -> Publication:
+    target = _rename(claim, storage, result)
     report = json.loads((target / REPORT).read_text())
     fields = {
         "rel_path": storage.relative(target),
@@ -189,16 +209,42 @@ def _publish_dataset(claim: Claim, storage: Storage, result: Result) -> Publicat
         "images": report["images"],
         "size_bytes": report["size_bytes"],
         "report": _shorten(report),
+        "forecasts": forecasts,
     }
     return Publication(claim, fields)
 
 
-def _published_folder(claim: Claim, storage: Storage, fence: int) -> Path:
-    """Where a dataset version stays: named by what made it, never used twice.
+def _publish_forecast(claim: Claim, storage: Storage, result: Result) -> Publication:
+    target = _rename(claim, storage, result)
+    # Python writes and reads NaN and infinity; PostgreSQL takes neither for JSON.
+    forecast = json.loads(
+        (target / FORECAST).read_text(), parse_constant=lambda _name: None
+    )
+    fields = {
+        "rel_path": storage.relative(target),
+        "summary": _shorten_all(forecast),
+        "result": result.summary,
+    }
+    return Publication(claim, fields)
 
-    Its number is given only inside the transaction that publishes it.
+
+def _rename(claim: Claim, storage: Storage, result: Result) -> Path:
+    """Returns the folder in its lasting place, where it may have been put before."""
+    target = _published_folder(claim, storage, result.fence)
+    if result.folder != target:
+        publish_folder(result.folder, target)
+    return target
+
+
+def _published_folder(claim: Claim, storage: Storage, fence: int) -> Path:
+    """Where a dataset version or a forecast stays: named by what made it, never twice.
+
+    A version's number is given only inside the transaction that publishes it.
     """
-    return storage.dataset_version(claim.dataset_id or 0, f"{claim.job_id}-{fence}")
+    dataset_id, name = claim.dataset_id or 0, f"{claim.job_id}-{fence}"
+    if claim.kind == JobKind.FORECAST:
+        return storage.forecast(dataset_id, name)
+    return storage.dataset_version(dataset_id, name)
 
 
 def _shorten(report: dict[str, Any]) -> dict[str, Any]:
@@ -208,6 +254,18 @@ def _shorten(report: dict[str, Any]) -> dict[str, Any]:
         else value
         for key, value in report.items()
     }
+
+
+def _shorten_all(value: Any) -> Any:
+    """Cuts the lists in a document, however deep, but for its classes."""
+    if isinstance(value, dict):
+        return {
+            key: inner if key == "classes" else _shorten_all(inner)
+            for key, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [_shorten_all(inner) for inner in value[:MOST_LISTED]]
+    return value
 
 
 def _summarise(evaluation: dict[str, Any]) -> dict[str, Any]:

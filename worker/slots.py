@@ -35,6 +35,7 @@ LOOKS = 5  # at who holds a slot, before it is believed to be an orphan
 NOTE_BYTES = 192
 KILL_PATIENCE_SECONDS = 10.0  # a killed process on a hung disk dies when the disk may
 NVIDIA_SMI_TIMEOUT_SECONDS = 20
+TRAINING = ("train", "forecast")  # kinds of jobs of every slot but `ingest`
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def get_slot(asked: str, gpus: list[GPUDevice]) -> Slot:
         UserError: When there is no such slot on this machine.
     """
     if asked == "cpu":
-        return Slot("cpu", ("train",))
+        return Slot("cpu", TRAINING)
     if asked == "ingest":
         return Slot("ingest", ("ingest",))
     names = [name.strip() for name in asked.split(",")]
@@ -135,9 +136,9 @@ def get_slot(asked: str, gpus: list[GPUDevice]) -> Slot:
             f"The slot {asked!r} names a GPU twice. Name each once.", field="slot"
         )
     if len(mine) == 1:
-        return Slot(f"gpu-{mine[0].uuid}", ("train",), mine)
+        return Slot(f"gpu-{mine[0].uuid}", TRAINING, mine)
     numbers = "-".join(str(gpu.index) for gpu in mine)
-    return Slot(f"gpus-{numbers}", ("train",), mine)
+    return Slot(f"gpus-{numbers}", TRAINING, mine)
 
 
 def _get_gpu(asked: str, gpus: list[GPUDevice]) -> GPUDevice:

@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from shared import attempt_store
+from shared import attempt_store, queue
 from shared.artifacts import CorruptFolderError
 from shared.attempt_store import Claim
 from shared.errors import Cancelled, LostLease, RetryableError, UserError
@@ -268,14 +268,17 @@ class _Attempt:
             )
         self._flush_all()
         self.lease.check()
-        publication = results.publish(claim, storage, result)
+        forecasts = self.settings.forecast_on_add
+        publication = results.publish(claim, storage, result, forecasts=forecasts)
         try:
             completed = self._write(publication.complete)
         except Cancelled:
             return self._end(decide(ChildExit(), asked=StopReason.CANCEL))
         if claim.kind == JobKind.INGEST:
             results.remove_uploads(claim, storage)
-        return Ending("succeeded", f"Published as version {completed.version}.")
+            if forecasts:
+                queue.ring(JobKind.FORECAST)
+        return Ending("succeeded", f"Published as number {completed.version}.")
 
     def _decide(self, ended: ChildExit) -> Ending:
         ending = decide(

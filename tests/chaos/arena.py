@@ -47,6 +47,7 @@ TIMERS = {
     "idle_poll_seconds": 1,
     "reconcile_seconds": 0.5,
     "retry_backoff_seconds": 0,
+    "forecast_on_add": False,  # the campaign counts what the client asked for
 }
 # TensorFlow is silent for seconds while it starts, for more beside another arena, and
 # takes some to stop.

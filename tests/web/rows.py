@@ -14,6 +14,7 @@ from shared import (
     attempt_result_store,
     attempt_store,
     dataset_store,
+    forecast_store,
     job_store,
     model_store,
     user_store,
@@ -24,6 +25,7 @@ from shared.notifications import receiver_store
 from shared.notifications.delivery_store import Answer, list_due, record_try, take
 from shared.notifications.event_store import Channel, EventKind, announce_test
 from shared.presets import build_training_spec
+from tests.web.forecast_example import make_forecast, write_forecast
 
 PASSWORD = "a long enough phrase"
 LEASE_MS = 3_600_000
@@ -107,6 +109,22 @@ class Rows:
                 images=report["images"], size_bytes=report["size_bytes"], report=report,
             )  # fmt: skip
         return dataset_id
+
+    def forecast(self, owner_id, dataset_id, findings=None, **changes):
+        """A forecast of a dataset's newest version; returns the job that made it."""
+        forecast = make_forecast(**changes)
+        with self.database.transaction() as s:
+            version = dataset_store.latest_version(s, dataset_id)
+            asked = forecast_store.ask(s, version.id, owner_id=owner_id, again=True)
+        claim = self.claim("forecast", asked.job_id)
+        rel_path = f"datasets/{dataset_id}/forecasts/{asked.job_id}-{claim.fence}"
+        write_forecast(self.storage.resolve(rel_path), forecast, findings)
+        with self.database.transaction() as s:
+            attempt_result_store.complete_forecast(
+                s, asked.job_id, claim.fence, rel_path=rel_path, summary=forecast,
+                result={},
+            )  # fmt: skip
+        return asked.job_id
 
     def job(  # noqa: PLR0917 - of whom, on what, called what
         self,

@@ -44,6 +44,7 @@ def seed(data_dir: Path, jobs: int = 12) -> None:
     datasets = [rows.dataset(ana, name, skipped=130) for name in NAMES]
     datasets.append(rows.dataset(admin, LONG, MANY_CLASSES))
     datasets.append(rows.dataset(ana, "<img src=x onerror=alert(1)>", ("<b>x", "y\"'")))
+    rows.forecast(ana, datasets[0])
     _, failed = rows.reading(ana, "only one class")
     rows.fail(failed, "ingest")
     for dataset in datasets:

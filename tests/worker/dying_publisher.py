@@ -18,6 +18,7 @@ from sqlalchemy.orm import configure_mappers
 from shared import artifacts, attempt_result_store, attempt_store
 from shared.artifacts import write_manifest
 from shared.database import Database
+from tests.web.forecast_example import make_findings, write_forecast
 from tests.worker.toy_ingest import write_result
 from tests.worker.workshop import Workshop
 from worker import results, slots, supervisor
@@ -31,6 +32,8 @@ WATCHED = {
         results.register,
         results._publish_model,
         results._publish_dataset,
+        results._publish_forecast,
+        results._rename,
         results.remove_uploads,
         artifacts.Storage.publish_artifact,
         artifacts.publish_folder,
@@ -68,7 +71,7 @@ def publish(shop, kind, fatal=None):
     claim = shop.claim()
     files = shop.folder(claim) / "final"
     files.mkdir(parents=True)
-    sha = write_result(files) if kind == "ingest" else write_model(files)
+    sha = WRITERS[kind](files)
     result = Result(files, sha, 100, 1, claim.fence, {"accuracy": 0.9})
     place = shop.workplace()
     lock = slots.acquire(shop.settings.runtime, place.slot, grace_seconds=1)
@@ -84,6 +87,14 @@ def write_model(folder):
     (folder / "saved_model.zip").write_bytes(os.urandom(16))
     (folder / "evaluation.json").write_text('{"accuracy": 0.9, "weights": "w"}')
     return write_manifest(folder, step=1)
+
+
+def write_foreseen(folder):
+    folder.rmdir()
+    return write_forecast(folder, findings=make_findings(counts={"outlier": 1}))
+
+
+WRITERS = {"ingest": write_result, "train": write_model, "forecast": write_foreseen}
 
 
 def take_over(shop, job_id):
@@ -127,6 +138,8 @@ class Deaths:
         shop = self.open_shop()
         if self.kind == "ingest":
             shop.submit_ingest()
+        elif self.kind == "forecast":
+            shop.submit_forecast(again=True)
         else:
             shop.submit(steps=1, step_seconds=0)
         return publish(shop, self.kind, fatal)

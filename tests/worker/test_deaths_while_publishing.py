@@ -11,10 +11,11 @@ from sqlalchemy import func, select
 from shared import reconcile_store
 from shared.artifacts import Storage
 from shared.database import Database
-from shared.tables import DatasetVersion, ModelVersion
+from shared.tables import DatasetVersion, Forecast, ModelVersion
 from tests.worker.processes import ROOT
 from tests.worker.workshop import Workshop
 
+TABLES = {"train": ModelVersion, "ingest": DatasetVersion, "forecast": Forecast}
 FEWEST_LINES = 30  # fewer, and the tracer looks at something else than it should
 
 
@@ -55,7 +56,7 @@ def die_everywhere(database, sqlite_url, folder):
     return run
 
 
-@pytest.mark.parametrize("kind", ["train", "ingest"])
+@pytest.mark.parametrize("kind", ["train", "ingest", "forecast"])
 def test_kill_at_any_line_of_publication_publishes_once(
     database, folder, die_everywhere, kind
 ):
@@ -74,7 +75,7 @@ def test_kill_at_any_line_of_publication_publishes_once(
 
 def check_versions(database, storage, kind, expected):
     """Every job has one version, and every version its files."""
-    table = ModelVersion if kind == "train" else DatasetVersion
+    table = TABLES[kind]
     with database.reading() as session:
         rows = session.scalars(select(table).where(table.job_id > 0)).all()
         per_job = session.scalars(
@@ -85,5 +86,7 @@ def check_versions(database, storage, kind, expected):
     for row in rows:
         if kind == "train":
             assert storage.artifact(row.artifact_sha).exists()
-        else:
+        elif kind == "ingest":
             assert (storage.resolve(row.rel_path) / "report.json").exists()
+        else:
+            assert (storage.resolve(row.rel_path) / "findings.parquet").exists()

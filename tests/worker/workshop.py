@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from shared import attempt_store, job_store
+from shared import attempt_store, forecast_store, job_store
 from shared.artifacts import Storage
 from shared.settings import Settings
 from shared.tables import (
@@ -14,6 +14,7 @@ from shared.tables import (
     Checkpoint,
     Dataset,
     DatasetVersion,
+    Forecast,
     Job,
     Metric,
     Model,
@@ -30,7 +31,9 @@ TOY = Path(__file__).with_name("toy_trainer.py")
 TOY_COMMANDS = {
     "train": (sys.executable, str(TOY)),
     "ingest": (sys.executable, str(TOY.with_name("toy_ingest.py"))),
+    "forecast": (sys.executable, "-m", "tests.worker.toy_forecast"),
 }
+KINDS = ("train", "ingest", "forecast")
 TOY_STANDBYS = {"train": (sys.executable, str(TOY.with_name("toy_standby.py")))}
 TIMERS = {
     "lease_seconds": 2,
@@ -41,6 +44,7 @@ TIMERS = {
     "idle_poll_seconds": 0.5,
     "reconcile_seconds": 0.3,
     "retry_backoff_seconds": 0,
+    "forecast_on_add": False,
 }
 
 
@@ -89,7 +93,7 @@ class Workshop:
             "database": self.database,
             "settings": self.settings,
             "storage": self.storage,
-            "slot": Slot("cpu", ("train", "ingest")),
+            "slot": Slot("cpu", KINDS),
             "should_stop": lambda: self.stopping,
             "commands": TOY_COMMANDS,
         }
@@ -107,6 +111,13 @@ class Workshop:
 
     def submit_ingest(self, **spec):
         return self._submit("ingest", {"sources": [], **spec})
+
+    def submit_forecast(self, version_id=1, **wishes):
+        with self.database.transaction() as session:
+            return forecast_store.ask(session, version_id, owner_id=1, **wishes).job_id
+
+    def forecasts(self, job_id):
+        return self._rows(Forecast, job_id)
 
     def _submit(self, kind, spec, **rows):
         with self.database.transaction() as session:
@@ -127,7 +138,7 @@ class Workshop:
             "worker_id": 0,
             "host": "here",
             "slot": "cpu",
-            "kinds": ["train", "ingest"],
+            "kinds": list(KINDS),
             "queues": ["default"],
             "gpu_mem_mb": 0,
             "lease_ms": int(self.settings.lease_seconds * 1000),

@@ -2,7 +2,7 @@
 
 from sqlalchemy.orm import Session
 
-from shared import dataset_store
+from shared import dataset_delete_store, dataset_store
 from shared.deletion import DeletionPlan
 from web.auth.datastore import Account
 from web.deleting import remove_files
@@ -21,7 +21,7 @@ def plan_deletion(
     """
     with here.database.reading() as session:
         _require(session, account, dataset_id)
-        return dataset_store.deletion_plan(session, dataset_id)
+        return dataset_delete_store.deletion_plan(session, dataset_id)
 
 
 def delete_dataset(
@@ -37,7 +37,9 @@ def delete_dataset(
 
     def write(session: Session) -> DeletionPlan:
         _require(session, account, dataset_id)
-        return dataset_store.delete_dataset(session, dataset_id, actor=account.actor)
+        return dataset_delete_store.delete_dataset(
+            session, dataset_id, actor=account.actor
+        )
 
     plan = here.database.tx(write)
     remove_files(here, plan)

@@ -17,13 +17,13 @@ from flask import (
 from flask_security.decorators import auth_required
 from werkzeug.wrappers import Response as AnyResponse
 
-from shared import dataset_store
+from shared import dataset_store, forecast_store
 from shared.errors import NotFoundError, UserError
 from shared.tables import DatasetVersion
 from web import polling
 from web.auth.sign_in import current_account
+from web.datasets import forecast_view, view
 from web.datasets import report as reports
-from web.datasets import view
 from web.datasets.add import Added, Incoming, add_server_path, add_upload
 from web.datasets.delete import delete_dataset, plan_deletion
 from web.deleting import show_plan
@@ -32,7 +32,7 @@ from web.form_key import form_key
 from web.installation import get_database, get_installation
 from web.paging import Pager, asked_page, cut_page
 from web.permissions import require_change
-from web.row_numbers import asked_number
+from web.row_numbers import asked_number, read_number
 
 blueprint = Blueprint("datasets", __name__, url_prefix="/datasets")
 
@@ -145,6 +145,48 @@ def thumbnail(dataset_id: int, version: int, name: str) -> Response:
     return response
 
 
+@blueprint.get("/<int:dataset_id>/forecast/live")
+def live_forecast(dataset_id: int) -> Response:
+    """How it stands with the forecast of a version, for polling."""
+    with get_database().reading() as session:
+        dataset = dataset_store.get_dataset(session, dataset_id)
+        state = forecast_view.find_state(session, dataset_id, asked_number("version"))
+        section = forecast_view.make_section(state)
+    response = polling.fragment(
+        "datasets/_forecast.html",
+        dataset=dataset, version=state.version, forecast=section,
+    )  # fmt: skip
+    if not state.live:
+        response.headers["X-Poll"] = "stop"  # the page reloads once, with its result
+    return response
+
+
+@blueprint.post("/<int:dataset_id>/forecast")
+def ask_forecast(dataset_id: int) -> AnyResponse:
+    """Has a version forecast."""
+    version = read_number(request.form.get("version", ""))
+    forecast_view.ask(
+        get_installation(),
+        current_account(),
+        dataset_id,
+        version,
+        again="again" in request.form,
+    )
+    page = url_for("datasets.show", dataset_id=dataset_id, version=version)
+    return redirect(f"{page}#forecast")
+
+
+@blueprint.get("/<int:dataset_id>/forecasts/<int:job_id>/thumbnails/<name>")
+def forecast_thumbnail(dataset_id: int, job_id: int, name: str) -> Response:
+    """One small picture of a finding."""
+    here = get_installation()
+    with here.database.reading() as session:
+        forecast = forecast_store.find_by_job(session, dataset_id, job_id)
+    response = send_file(forecast_view.find_thumbnail(here.storage, forecast, name))
+    response.headers["Cache-Control"] = f"private, max-age={DAY_SECONDS}"
+    return response
+
+
 @blueprint.route("/<int:dataset_id>/delete", methods=["GET", "POST"])
 def delete(dataset_id: int) -> str | AnyResponse:
     """Says what goes with a dataset; the POST deletes it."""
@@ -185,6 +227,9 @@ def _make_page(dataset_id: int) -> dict[str, Any]:
             "version": version,
             "ingest": view.find_ingest(session, dataset_id),
             "jobs": view.list_train_jobs(session, dataset_id),
+            "forecast": forecast_view.make_section(
+                forecast_view.find_state(session, dataset_id, wanted)
+            ),
         }
     report = reports.read_report(here.storage, version) if version else {}
     classes = view.count_classes(report)

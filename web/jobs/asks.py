@@ -65,7 +65,7 @@ def list_asks(job: Job) -> list[Ask]:
     if job.state == JobStatus.RUNNING:
         return _list_running_asks(job)
     if job.state == JobStatus.QUEUED:
-        return [PAUSE, CANCEL]
+        return [CANCEL] if job.kind == JobKind.FORECAST else [PAUSE, CANCEL]
     if job.state == JobStatus.PAUSED:
         return [RESUME, CANCEL]
     if job.state in {JobStatus.FAILED, JobStatus.CANCELLED}:
@@ -91,7 +91,7 @@ def ask(here: Installation, account: Account, job_id: int, verb: str) -> str:
     Raises:
         NotFoundError: When there is no such job or verb.
         NotAllowedError: When the job is somebody else's.
-        ConflictError: When the job's state does not admit it.
+        ConflictError: When the job's kind or state does not admit it.
     """
     if verb not in ASKS:
         raise NotFoundError(f"A job cannot be asked to {verb!r}.")
@@ -99,6 +99,10 @@ def ask(here: Installation, account: Account, job_id: int, verb: str) -> str:
     def write(session: Session) -> tuple[str, str]:
         job = job_read_store.get_job(session, job_id)
         require_change(account, job, "job")
+        if job.kind == JobKind.FORECAST and ASKS[verb] in {PAUSE, FINISH}:
+            raise ConflictError(
+                f"Job {job_id} is a forecast: it is short, and can only be cancelled."
+            )
         state = _MOVES[verb](session, job_id, account.actor)
         _require_room(session, here, verb, [job])
         return state, job.kind

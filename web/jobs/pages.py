@@ -18,7 +18,11 @@ from web.models.evaluation import make_evaluation
 from web.paging import Pager, asked_page
 from web.permissions import may_change
 
-KINDS = {JobKind.TRAIN: "Training", JobKind.INGEST: "Reading datasets"}
+KINDS = {
+    JobKind.TRAIN: "Training",
+    JobKind.INGEST: "Reading datasets",
+    JobKind.FORECAST: "Forecasts",
+}
 MAX_NOTES = 50
 
 
@@ -157,15 +161,16 @@ def _make_filters(
         for each in JobStatus
         if counts.get(each, 0) or each in {JobStatus.QUEUED, JobStatus.RUNNING}
     ]
-    other = JobKind.INGEST if kind == JobKind.TRAIN else JobKind.TRAIN
-    filters.append(
+    filters += [
         {
             "words": KINDS[other],
             "tally": None,
             "current": False,
             "address": url_for("jobs.index", kind=_asked(other)),
         }
-    )
+        for other in KINDS
+        if other != kind
+    ]
     return filters
 
 

@@ -43,7 +43,7 @@ def resume(
         )
 
     resumed = here.database.tx(write)
-    for kind in (JobKind.TRAIN, JobKind.INGEST):
+    for kind in (JobKind.TRAIN, JobKind.FORECAST, JobKind.INGEST):
         queue.ring(kind)
     return resumed
 

@@ -22,6 +22,7 @@ from shared import (
     job_store,
     model_store,
     queue,
+    training_promise_store,
     user_limit_store,
     worker_store,
 )
@@ -134,6 +135,7 @@ def submit(here: Installation, account: Account, request: Request) -> Submission
         )
         created = sum(one.created for one in made)
         user_limit_store.require_room(session, account.id, usual, created)
+        training_promise_store.make(session, [j.job_id for j in made if j.created])
         if created:
             audit_store.record(
                 session, account.actor, "jobs_submitted", "group", group_key,

@@ -13,6 +13,7 @@ from shared.tables import Attempt, Job
 from web.display import shown_state
 
 PAGE_SIZE = 50
+FORECAST_PHASES = ["prepare", "features", "doctor", "forecast", "write"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class JobRow:
     dataset: Any
     model_name: str | None
     phase: str | None
-    phases: list[str]  # those that a training of this spec goes through
+    phases: list[str]  # those that a training of this spec, or a forecast, goes through
     done: int
     total: int
     unit: str | None
@@ -132,6 +133,8 @@ def make_attempt(attempt: Attempt) -> dict[str, Any]:
 
 
 def _list_phases(job: Job) -> list[str]:
+    if job.kind == JobKind.FORECAST:
+        return FORECAST_PHASES
     if job.kind != JobKind.TRAIN:
         return []
     spec = (job.spec or {}).get("training") or {}

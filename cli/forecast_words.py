@@ -1,0 +1,137 @@
+"""Forecasts, findings and promises as people read them in a terminal."""
+
+from typing import Any
+
+from cli.output import format_duration, format_size, format_time, out, print_table, say
+
+SHOWN_FILES = 3  # of one finding
+
+
+def print_forecast(found: dict[str, Any]) -> None:
+    """Prints a forecast as the API gives it: sentences first, then tables."""
+    forecast = found["forecast"]
+    _tell(f"Version {found['version']}, forecast {format_time(found['created_at'])}.")
+    _tell(_of(forecast, "difficulty").get("sentence"))
+    _print_presets(forecast.get("presets") or {})
+    _tell(_of(forecast, "learning_curve").get("sentence"))
+    _print_base_models(forecast.get("base_models") or [])
+    counts = _of(forecast, "findings").get("counts") or {}
+    total = sum(counts.values())
+    if not total:
+        _tell("Nothing odd was found in its pictures.")
+        return
+    words = ", ".join(f"{_say_kind(kind)}: {count}" for kind, count in counts.items())
+    _tell(f"Findings: {total} ({words}). See `trainyard dataset doctor`.")
+
+
+def print_findings(findings: list[dict[str, Any]]) -> None:
+    """Prints findings, a line each, with the first files that each is about."""
+    for finding in findings:
+        mark = " (accepted)" if finding["accepted"] else ""
+        _tell(f"{_say_kind(finding['kind'])}{mark}: {finding['sentence']}")
+        names = [picture["name"] for picture in finding["pictures"][:SHOWN_FILES]]
+        more = finding["pictures_total"] - len(names)
+        shown = ", ".join(filter(None, names)) + (f" and {more} more" if more else "")
+        _tell(f"  {finding['key']}  {shown}".rstrip())
+    if not findings:
+        say("Nothing of that was found.")
+
+
+def print_promises(found: dict[str, Any]) -> None:
+    """Prints how well promises were kept, then the promises."""
+    for name, unit, factor in (("accuracy", "points", 100), ("minutes", "minutes", 1)):
+        kept = found[name]
+        if kept:
+            _tell(
+                f"{name.capitalize()}: {100 * kept['covered']:.0f} % of "
+                f"{kept['count']} trainings ended within the promised range; half "
+                f"were no more than {factor * kept['median_error']:.1f} {unit} off."
+            )
+    print_table(
+        ["job", "dataset", "preset", "promised", "delivered", "time", "took"],
+        [
+            [
+                row["job_id"],
+                row["dataset_name"],
+                row["preset"],
+                _say_range([row[f"accuracy{end}"] for end in ("_low", "", "_high")]),
+                _percent(row["delivered_accuracy"]),
+                _say_times([row[f"seconds{end}"] for end in ("_low", "", "_high")]),
+                _duration(row["delivered_seconds"]),
+            ]
+            for row in found["items"]
+        ],
+    )
+
+
+def _print_presets(presets: dict[str, Any]) -> None:
+    print_table(
+        ["preset", "accuracy", "time", "memory", "disk"],
+        [
+            [
+                name,
+                _say_range(promise.get("accuracy")),
+                _say_times(promise.get("seconds")),
+                _size(promise.get("memory_bytes")),
+                _size(_of(promise, "disk_bytes").get("total")),
+            ]
+            for name, promise in presets.items()
+        ],
+    )
+
+
+def _print_base_models(rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    print_table(
+        ["base model", "accuracy", "seconds per 1,000 images", "parameters"],
+        [
+            [
+                f"{row['name']} best" if row.get("is_winner") else row["name"],
+                _percent(row.get("accuracy")),
+                row.get("seconds_per_thousand"),
+                f"{row['parameters'] / 1e6:.1f} M" if row.get("parameters") else None,
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _say_range(values: list[float | None] | None) -> str | None:
+    if not values or None in values:
+        return None
+    low, middle, high = values
+    return f"{_percent(middle)} ({100 * (low or 0):.1f} to {100 * (high or 0):.1f})"
+
+
+def _say_times(values: list[float | None] | None) -> str | None:
+    if not values or None in values:
+        return None
+    low, middle, high = map(_duration, values)
+    return f"{middle} ({low} to {high})"
+
+
+def _say_kind(kind: str) -> str:
+    return kind.replace("_", " ")
+
+
+def _percent(share: float | None) -> str | None:
+    return None if share is None else f"{100 * share:.1f} %"
+
+
+def _duration(seconds: float | None) -> str | None:
+    return None if seconds is None else format_duration(seconds)
+
+
+def _size(size_bytes: float | None) -> str | None:
+    return None if size_bytes is None else format_size(size_bytes)
+
+
+def _of(document: dict[str, Any], name: str) -> dict[str, Any]:
+    found = document.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _tell(words: str | None) -> None:
+    if words:
+        out.print(words, markup=False, soft_wrap=True)

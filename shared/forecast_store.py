@@ -1,0 +1,130 @@
+"""Forecasts of dataset versions: asking for one, finding what was made."""
+
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from shared.dataset_store import get_version
+from shared.job_status import TERMINAL, JobKind
+from shared.job_submit_store import hold_dataset, submit
+from shared.tables import Dataset, DatasetVersion, Forecast, Job
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What answers a wish for a forecast.
+
+    Args:
+        job_id: The job that makes it, or has made it; its row may be deleted.
+        created: Whether this very wish put it into the queue. Ring after the commit.
+    """
+
+    job_id: int
+    created: bool
+
+
+def ask(
+    session: Session,
+    version_id: int,
+    *,
+    owner_id: int,
+    again: bool = False,
+    base_models: list[str] | None = None,
+) -> Asked:
+    """Has a dataset version forecast, unless it is, or somebody is at it.
+
+    Two who ask at once get one job: the second waits here for the first.
+
+    Args:
+        session: The writing session.
+        version_id: The row of the dataset version.
+        owner_id: Whose job it becomes.
+        again: Also where there is a forecast; while a job is at it, that one will do.
+        base_models: Names to compare. Defaults to those that its worker can.
+
+    Raises:
+        NotFoundError: When there is no such version.
+    """
+    dataset_id = get_version(session, version_id).dataset_id
+    hold_dataset(session, dataset_id, None)  # first, as whoever deletes it does
+    session.execute(
+        select(DatasetVersion.id)
+        .where(DatasetVersion.id == version_id)
+        .with_for_update()
+    )
+    job = find_job(session, dataset_id, version_id)
+    if job is not None and job.state not in TERMINAL:
+        return Asked(job.id, created=False)
+    made = None if again else find_newest(session, version_id)
+    if made is not None:
+        return Asked(made.job_id, created=False)
+    title = session.scalars(select(Dataset.name).where(Dataset.id == dataset_id)).one()
+    return Asked(
+        submit(
+            session,
+            owner_id=owner_id,
+            kind=JobKind.FORECAST,
+            title=title,
+            spec={"base_models": base_models, "asked": {"again": again}},
+            # What makes it one job is the row that is held, not its key. A key made
+            # from the version could be one that its owner has used for something else.
+            idempotency_key=f"forecast-{secrets.token_hex(16)}",
+            dataset_id=dataset_id,
+            dataset_version_id=version_id,
+        ).job_id,
+        created=True,
+    )
+
+
+def find_job(session: Session, dataset_id: int, version_id: int) -> Job | None:
+    """Returns the newest forecast job of a dataset version, or None."""
+    return session.scalars(
+        select(Job)
+        .where(
+            Job.dataset_id == dataset_id,
+            Job.dataset_version_id == version_id,
+            Job.kind == JobKind.FORECAST,
+        )
+        .order_by(Job.id.desc())
+        .limit(1)
+    ).first()
+
+
+def find_newest(session: Session, version_id: int) -> Forecast | None:
+    """Returns the newest forecast of a dataset version, or None."""
+    return session.scalars(
+        select(Forecast)
+        .where(Forecast.dataset_version_id == version_id)
+        .order_by(Forecast.id.desc())
+        .limit(1)
+    ).first()
+
+
+def list_forecasts(session: Session, version_id: int) -> list[Forecast]:
+    """Returns all forecasts of a dataset version, the newest first."""
+    return list(
+        session.scalars(
+            select(Forecast)
+            .where(Forecast.dataset_version_id == version_id)
+            .order_by(Forecast.id.desc())
+        )
+    )
+
+
+def find_by_job(session: Session, dataset_id: int, job_id: int) -> Forecast | None:
+    """Returns the forecast of a dataset that this job has made, or None."""
+    return session.scalars(
+        select(Forecast)
+        .join(DatasetVersion, DatasetVersion.id == Forecast.dataset_version_id)
+        .where(Forecast.job_id == job_id, DatasetVersion.dataset_id == dataset_id)
+    ).one_or_none()
+
+
+def read_preset(forecast: Forecast, preset: str) -> dict[str, Any] | None:
+    """Returns what a forecast promises of a preset, or None."""
+    presets = forecast.summary.get("presets")
+    promise = presets.get(preset) if isinstance(presets, dict) else None
+    return promise if isinstance(promise, dict) else None

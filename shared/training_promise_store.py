@@ -1,0 +1,211 @@
+"""What was promised of trainings before they ran, beside what they delivered.
+
+A promise is made once, when a training is submitted, and never changed: a forecast that
+comes later, or a better one, promises nothing of it.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from shared.database import now_ms
+from shared.forecast_store import find_newest, read_preset
+from shared.pages import Page, read_page
+from shared.presets import PRESETS, build_training_spec
+from shared.sql_dialect import in_parts, insert
+from shared.tables import Dataset, Forecast, Job, TrainingPromise
+
+LOOKED_BACK = 1000  # delivered promises that their quality is told from
+# Of a spec, what changes neither the accuracy nor the time that is to be expected.
+_BESIDES = frozenset({"seed"})
+
+
+@dataclass(frozen=True)
+class Range:
+    """A promise of one number: it is expected at `middle`, and from `low` to `high`."""
+
+    low: float
+    middle: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How well promises of one number were kept.
+
+    Args:
+        count: Trainings that delivered.
+        covered: The share of them that ended within the promised range, 0 to 1.
+        median_error: Half of them were no further than this from the middle of it, in
+            the unit of the promise.
+    """
+
+    count: int
+    covered: float
+    median_error: float
+
+
+@dataclass(frozen=True)
+class Record:
+    """How well promises were kept: accuracies are shares, times are seconds."""
+
+    accuracy: Kept | None
+    seconds: Kept | None
+
+
+def make(session: Session, job_ids: Sequence[int]) -> int:
+    """Promises what the newest forecasts say of trainings just submitted.
+
+    Nothing is promised of a training whose settings are not those of its preset, or
+    whose dataset version has no forecast.
+
+    Returns:
+        How many promises were made.
+    """
+    plain = {name: _bare(build_training_spec(name)) for name in PRESETS}
+    forecasts: dict[int | None, Forecast | None] = {}
+    made = 0
+    for some in in_parts(job_ids):
+        rows = session.execute(
+            select(Job.id, Job.spec, Job.dataset_version_id, Dataset.name)
+            .join(Dataset, Dataset.id == Job.dataset_id)
+            .where(Job.id.in_(some), Job.dataset_version_id.is_not(None))
+        )
+        promises = []
+        for job_id, spec, version_id, name in rows.all():
+            if version_id not in forecasts:
+                forecasts[version_id] = find_newest(session, version_id or 0)
+            preset, forecast = spec.get("preset", ""), forecasts[version_id]
+            if forecast is not None and _bare(spec["training"]) == plain.get(preset):
+                promises += _list_promised(job_id, name, preset, forecast)
+        made += _insert(session, promises)
+    return made
+
+
+def deliver(
+    session: Session, job_id: int, *, accuracy: float | None, seconds: float
+) -> None:
+    """Notes what a training delivered, where something had been promised of it.
+
+    For the transaction that publishes its model version.
+
+    Args:
+        session: The writing session.
+        job_id: The training.
+        accuracy: On its test split, 0 to 1; None when it was not measured.
+        seconds: That it ran, over all its attempts.
+    """
+    session.execute(
+        update(TrainingPromise)
+        .where(TrainingPromise.job_id == job_id, TrainingPromise.delivered_at.is_(None))
+        .values(
+            delivered_accuracy=accuracy,
+            delivered_seconds=seconds,
+            delivered_at=now_ms(),
+        )
+        .execution_options(synchronize_session=False)
+    )
+
+
+def find_promise(session: Session, job_id: int) -> TrainingPromise | None:
+    """Returns what was promised of a training, or None."""
+    return session.get(TrainingPromise, job_id)
+
+
+def list_promises(
+    session: Session, *, page: int = 1, page_size: int = 50
+) -> Page[TrainingPromise]:
+    """Returns one page of promises, the newest first."""
+    query = select(TrainingPromise).order_by(
+        TrainingPromise.made_at.desc(), TrainingPromise.job_id.desc()
+    )
+    return read_page(session, query, page, page_size)
+
+
+def measure(session: Session) -> Record:
+    """Returns how well the last `LOOKED_BACK` promises were kept that are due."""
+    rows = session.scalars(
+        select(TrainingPromise)
+        .where(TrainingPromise.delivered_at.is_not(None))
+        .order_by(TrainingPromise.made_at.desc())
+        .limit(LOOKED_BACK)
+    ).all()
+    return Record(
+        accuracy=_measure(
+            (row.accuracy_low, row.accuracy, row.accuracy_high, row.delivered_accuracy)
+            for row in rows
+        ),
+        seconds=_measure(
+            (row.seconds_low, row.seconds, row.seconds_high, row.delivered_seconds)
+            for row in rows
+        ),
+    )
+
+
+def _bare(training: Any) -> dict[str, Any]:
+    values = (
+        training if isinstance(training, dict) else training.model_dump(mode="json")
+    )
+    return {name: value for name, value in values.items() if name not in _BESIDES}
+
+
+def _list_promised(
+    job_id: int, dataset_name: str, preset: str, forecast: Forecast
+) -> list[dict[str, Any]]:
+    promised = read_preset(forecast, preset) or {}
+    accuracy, seconds = map(
+        _read_range, (promised.get("accuracy"), promised.get("seconds"))
+    )
+    if accuracy is None:
+        return []
+    return [
+        {
+            "job_id": job_id,
+            "forecast_id": forecast.id,
+            "dataset_name": dataset_name,
+            "preset": preset,
+            "accuracy_low": accuracy.low,
+            "accuracy": accuracy.middle,
+            "accuracy_high": accuracy.high,
+            "seconds_low": seconds.low if seconds else None,
+            "seconds": seconds.middle if seconds else None,
+            "seconds_high": seconds.high if seconds else None,
+            "made_at": now_ms(),
+        }
+    ]
+
+
+def _read_range(values: Any) -> Range | None:
+    """Returns [low, middle, high] of a forecast; None where nobody could tell."""
+    try:
+        low, middle, high = map(float, values)
+    except (TypeError, ValueError):
+        return None
+    return Range(low, middle, high) if math.isfinite(low + middle + high) else None
+
+
+def _insert(session: Session, promises: list[dict[str, Any]]) -> int:
+    if not promises:
+        return 0
+    kept = session.execute(
+        insert(session, TrainingPromise)
+        .values(promises)
+        .on_conflict_do_nothing(index_elements=["job_id"])
+        .returning(TrainingPromise.job_id)
+    )
+    return len(kept.all())
+
+
+def _measure(rows: Any) -> Kept | None:
+    """Measures rows of (low, middle, high, delivered); those that lack one are left."""
+    whole = [row for row in rows if None not in row]
+    if not whole:
+        return None
+    covered = sum(low <= delivered <= high for low, _, high, delivered in whole)
+    errors = [abs(delivered - middle) for _, middle, _, delivered in whole]
+    return Kept(len(whole), covered / len(whole), statistics.median(errors))

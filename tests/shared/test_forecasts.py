@@ -1,0 +1,381 @@
+"""Forecast jobs: queued once, published once, gone with their dataset."""
+
+import os
+import threading
+import time
+
+import pytest
+
+from shared import (
+    attempt_store,
+    dataset_delete_store,
+    finding_decision_store,
+    forecast_store,
+    job_store,
+    reconcile_store,
+    training_history_store,
+)
+from shared.artifacts import Storage
+from shared.errors import Cancelled, ConflictError, LostLease, NotFoundError
+from shared.expected_starts import Taker, expect_starts
+from shared.garbage import collect_garbage
+from shared.job_duration import USUAL_FORECAST_SECONDS, Durations, measure_work
+from shared.queue_outlook_store import list_waiting
+from shared.tables import Dataset, DatasetVersion, Forecast, Job
+from tests import factories
+
+
+@pytest.fixture
+def owner_id(database):
+    with database.transaction() as s:
+        return factories.make_user(s).id
+
+
+@pytest.fixture
+def version_id(database, owner_id):
+    with database.transaction() as s:
+        return factories.make_version(s, owner_id)
+
+
+def list_forecast_jobs(database):
+    with database.reading() as s:
+        return s.query(Job).where(Job.kind == "forecast").order_by(Job.id).all()
+
+
+def ask(database, version_id, owner_id, **wishes):
+    return database.tx(
+        lambda s: forecast_store.ask(s, version_id, owner_id=owner_id, **wishes)
+    )
+
+
+class TestQueueing:
+    def test_new_version_is_forecast_once_however_often_it_is_completed(
+        self, database, owner_id
+    ):
+        with database.transaction() as s:
+            dataset = factories.make_dataset(s, owner_id, "cells")
+            job_id = factories.make_job(
+                s, owner_id, kind="ingest", dataset_id=dataset.id
+            )
+            fence = factories.claim(s, kinds=["ingest"]).fence
+        for _ in range(2):  # the answer to the first COMMIT got lost
+            with database.transaction() as s:
+                factories.complete_ingest(s, job_id, fence, forecasts=True)
+
+        (job,) = list_forecast_jobs(database)
+        assert (job.state, job.title, job.queue) == ("queued", "cells", "default")
+        assert (job.owner_id, job.dataset_id) == (owner_id, dataset.id)
+        with database.reading() as s:
+            assert s.get_one(DatasetVersion, job.dataset_version_id).job_id == job_id
+
+    @pytest.mark.usefixtures("version_id")
+    def test_nothing_is_queued_when_it_is_switched_off(self, database):
+        assert list_forecast_jobs(database) == []
+
+    def test_second_wish_is_answered_with_the_job_under_way(
+        self, database, version_id, owner_id
+    ):
+        first = ask(database, version_id, owner_id)
+        second = ask(database, version_id, owner_id, again=True)
+
+        assert (first.created, second.created) == (True, False)
+        assert second.job_id == first.job_id
+
+    def test_two_who_ask_at_once_get_one_job(self, database, version_id, owner_id):
+        barrier, answers = threading.Barrier(4), []
+
+        def wish():
+            barrier.wait()
+            answers.append(ask(database, version_id, owner_id))
+
+        threads = [threading.Thread(target=wish) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert len(answers) == 4
+        assert [answer.created for answer in answers].count(True) == 1
+        assert len({answer.job_id for answer in answers}) == 1
+
+    def test_forecast_that_is_there_answers_unless_asked_again(
+        self, database, version_id, owner_id
+    ):
+        with database.transaction() as s:
+            factories.make_forecast_row(s, version_id, owner_id)
+        (made,) = list_forecast_jobs(database)
+
+        plain = ask(database, version_id, owner_id)
+        again = ask(database, version_id, owner_id, again=True)
+
+        assert (plain.job_id, plain.created) == (made.id, False)
+        assert again.created
+        assert again.job_id != made.id
+
+    def test_failed_forecast_does_not_answer(self, database, version_id, owner_id):
+        first = ask(database, version_id, owner_id)
+        with database.transaction() as s:
+            fence = factories.claim(s, kinds=["forecast"]).fence
+            attempt_store.end(
+                s, first.job_id, fence, outcome="failed", charge=True, permanent=True
+            )
+
+        assert ask(database, version_id, owner_id).created
+
+    def test_version_that_is_not_there_is_refused(self, database, owner_id):
+        with pytest.raises(NotFoundError, match="no dataset version 99"):
+            ask(database, 99, owner_id)
+
+
+class TestPublishing:
+    @pytest.fixture
+    def claim(self, database, version_id, owner_id):
+        ask(database, version_id, owner_id)
+        with database.transaction() as s:
+            return factories.claim(s, kinds=["forecast"])
+
+    def test_forecast_is_published_once_by_its_attempt(
+        self, database, version_id, claim
+    ):
+        answers = []
+        for _ in range(2):
+            with database.transaction() as s:
+                answers.append(
+                    factories.complete_forecast(s, claim.job_id, claim.fence)
+                )
+
+        assert [answer.already for answer in answers] == [False, True]
+        assert answers[0].version == answers[1].version
+        with database.reading() as s:
+            (row,) = s.query(Forecast).all()
+            assert forecast_store.find_newest(s, version_id).id == row.id
+            assert reconcile_store.find_violations(s) == []
+        assert row.summary["difficulty"]["grade"] == "moderate"
+
+    def test_attempt_that_lost_its_lease_publishes_nothing(self, database, claim):
+        with database.transaction() as s:
+            attempt_store.end(
+                s, claim.job_id, claim.fence, outcome="lost", charge=False
+            )
+            second = factories.claim(s, kinds=["forecast"])
+        with pytest.raises(LostLease), database.transaction() as s:
+            factories.complete_forecast(s, claim.job_id, claim.fence)
+        with database.transaction() as s:
+            factories.complete_forecast(s, claim.job_id, second.fence)
+
+        with database.reading() as s:
+            assert s.query(Forecast).count() == 1
+
+    def test_cancelled_forecast_publishes_nothing(self, database, claim):
+        with database.transaction() as s:
+            job_store.cancel(s, claim.job_id, actor="user:1")
+        with pytest.raises(Cancelled), database.transaction() as s:
+            factories.complete_forecast(s, claim.job_id, claim.fence)
+
+        with database.reading() as s:
+            assert s.query(Forecast).count() == 0
+
+
+class TestDeletingTheDataset:
+    def delete(self, database, version_id):
+        with database.reading() as s:
+            dataset_id = s.get_one(DatasetVersion, version_id).dataset_id
+        return database.tx(
+            lambda s: dataset_delete_store.delete_dataset(s, dataset_id, actor="user:1")
+        )
+
+    def test_forecasts_and_their_jobs_go_with_it(self, database, version_id, owner_id):
+        with database.transaction() as s:
+            factories.make_forecast_row(s, version_id, owner_id)
+        (made,) = list_forecast_jobs(database)
+        waiting = ask(database, version_id, owner_id, again=True)
+
+        plan = self.delete(database, version_id)
+
+        assert list_forecast_jobs(database) == []
+        assert {f"jobs/{made.id}", f"jobs/{waiting.job_id}"} <= set(plan.paths)
+        assert plan.counts["forecast_jobs"] == 2
+        with database.reading() as s:
+            assert (s.query(Forecast).count(), s.query(Dataset).count()) == (0, 0)
+
+    def test_running_forecast_is_cancelled_and_does_not_block(
+        self, database, version_id, owner_id
+    ):
+        ask(database, version_id, owner_id)
+        with database.transaction() as s:
+            claim = factories.claim(s, kinds=["forecast"])
+
+        plan = self.delete(database, version_id)
+
+        (job,) = list_forecast_jobs(database)
+        assert (job.state, job.desired) == ("running", "cancel")
+        assert f"jobs/{job.id}" not in plan.paths  # it is written to until it ends
+        with pytest.raises(Cancelled), database.transaction() as s:
+            factories.complete_forecast(s, job.id, claim.fence)
+        with database.transaction() as s:
+            attempt_store.end(s, job.id, claim.fence, outcome="failed", charge=True)
+        (job,) = list_forecast_jobs(database)
+        assert job.state == "cancelled"
+        with pytest.raises(ConflictError, match="its dataset was deleted"):
+            database.tx(lambda s: job_store.retry(s, job.id, actor="user:1"))
+
+    def test_training_that_waits_blocks_and_the_forecast_goes_on(
+        self, database, version_id, owner_id
+    ):
+        ask(database, version_id, owner_id)
+        with database.transaction() as s:
+            dataset_id = s.get_one(DatasetVersion, version_id).dataset_id
+            factories.make_job(s, owner_id, dataset_id=dataset_id)
+
+        with pytest.raises(ConflictError, match="cancel first"):
+            self.delete(database, version_id)
+
+        (job,) = list_forecast_jobs(database)
+        assert (job.state, job.desired) == ("queued", "run")
+
+
+class TestOrder:
+    @pytest.fixture
+    def mixed(self, database, version_id, owner_id):
+        """A training that came first with a high priority, then a forecast."""
+        with database.transaction() as s:
+            training = factories.make_job(s, owner_id, priority=100)
+        return training, ask(database, version_id, owner_id).job_id
+
+    def test_forecast_is_claimed_before_any_training(self, database, mixed):
+        claimed = []
+        for _ in range(2):
+            with database.transaction() as s:
+                claimed.append(factories.claim(s, kinds=["train", "forecast"]).job_id)
+
+        assert claimed == list(reversed(mixed))
+
+    def test_user_who_may_train_no_more_is_still_forecast(self, database, mixed):
+        claimed = []
+        with database.transaction() as s:
+            factories.claim(s, kinds=["train"])
+            factories.make_job(s, s.get_one(Job, mixed[0]).owner_id)
+        for _ in range(2):
+            with database.transaction() as s:
+                claimed.append(
+                    factories.claim(
+                        s, kinds=["train", "forecast"], max_running_per_user=1
+                    )
+                )
+
+        assert claimed[0].job_id == mixed[1]
+        assert claimed[1] is None
+
+    def test_trainings_are_expected_behind_a_forecast_nobody_has_timed(
+        self, database, mixed
+    ):
+        training, forecast = mixed
+        with database.reading() as s:
+            waiting = list_waiting(s)
+        taker = Taker(1, frozenset({"train", "forecast"}), frozenset({"default"}), 0, 0)
+        work = measure_work("forecast", {}, 4)
+
+        expected = expect_starts(
+            waiting,
+            [taker],
+            lambda job, _: (
+                Durations([]).estimate(work) if job.kind == "forecast" else 5
+            ),
+            0,
+        )
+
+        assert expected[forecast].starts_at == 0
+        assert expected[training].starts_at == 1000 * USUAL_FORECAST_SECONDS
+
+    def test_forecasts_that_fail_take_no_slot_out_of_service(
+        self, database, version_id, owner_id
+    ):
+        with database.transaction() as s:
+            worker_id = factories.make_worker(s, kinds=["train", "forecast"])
+        for _ in range(4):
+            asked = ask(database, version_id, owner_id)
+            with database.transaction() as s:
+                claim = factories.claim(s, kinds=["forecast"], worker_id=worker_id)
+                attempt_store.end(
+                    s, asked.job_id, claim.fence, outcome="failed", charge=True,
+                    permanent=True,
+                )  # fmt: skip
+
+        with database.reading() as s:
+            assert reconcile_store.find_failing_workers(s) == []
+
+
+def test_finding_is_accepted_once_for_all_versions(database, version_id):
+    with database.transaction() as s:
+        dataset_id = s.get_one(DatasetVersion, version_id).dataset_id
+    first = {"a" * 32: "outlier", "b" * 32: "blurred"}
+    counts = [
+        database.tx(
+            lambda s, f=found: finding_decision_store.accept(
+                s, dataset_id, f, actor="user:1"
+            )
+        )
+        for found in (first, first | {"c" * 32: "too_dark"}, {})
+    ]
+
+    assert counts == [2, 1, 0]
+    with database.reading() as s:
+        accepted = finding_decision_store.list_accepted(s, dataset_id)
+    assert accepted == {"a" * 32, "b" * 32, "c" * 32}
+
+
+def test_history_tells_what_trainings_took_and_reached(database, version_id, owner_id):
+    with database.transaction() as s:
+        version = s.get_one(DatasetVersion, version_id)
+        version.report = {"counts": {"train": {"a": 3, "b": 4}, "test": {"a": 2}}}
+        worker_id = factories.make_worker(s)
+        numbers = []
+        for accuracy in (0.8, 0.9, None):
+            spec = {"training": {"base_model": "MobileNet"}, "preset": "best"}
+            job_id = factories.make_job(
+                s, owner_id, dataset_id=version.dataset_id,
+                dataset_version_id=version_id, spec=spec,
+            )  # fmt: skip
+            claim = factories.claim(s, kinds=["train"], worker_id=worker_id)
+            evaluation = {"seconds": {"frozen": 3.5}, "classes": ["a", "b"]}
+            if accuracy is not None:
+                evaluation["accuracy"] = accuracy
+            factories.complete(s, job_id, claim.fence, evaluation=evaluation)
+            numbers.append(job_id)
+
+    with database.reading() as s:
+        history = training_history_store.list_history(
+            s, dataset_id=version.dataset_id, worker_id=worker_id
+        )
+
+    assert [row["job_id"] for row in history] == [numbers[1], numbers[0]]
+    newest = history[0]
+    assert newest["images"] == {"train": 7, "val": 0, "test": 2}
+    assert (newest["accuracy"], newest["classes"]) == (0.9, 2)
+    assert newest["seconds"] == {"frozen": 3.5}
+    assert (newest["same_dataset"], newest["same_worker"]) == (True, True)
+    assert newest["promised"] is None
+    assert newest["training"] == {"base_model": "MobileNet"}
+
+
+def test_collection_takes_only_forecasts_that_no_row_names(sqlite_database, tmp_path):
+    storage = Storage(tmp_path)
+    with sqlite_database.transaction() as s:
+        owner_id = factories.make_user(s).id
+        version_id = factories.make_version(s, owner_id)
+        dataset_id = s.get_one(DatasetVersion, version_id).dataset_id
+        kept = f"datasets/{dataset_id}/forecasts/2-1"
+        factories.make_forecast_row(s, version_id, owner_id, rel_path=kept)
+    folders = [storage.resolve(kept), storage.forecast(dataset_id, "3-1")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "forecast.json").write_text("{}")
+        os.utime(folder, (time.time() - 10**6,) * 2)
+    os.utime(storage.forecasts(dataset_id), (time.time() - 10**6,) * 2)
+
+    removed = collect_garbage(
+        sqlite_database, storage, max_feature_cache_bytes=0, young_seconds=100
+    )
+
+    assert removed == [f"datasets/{dataset_id}/forecasts/3-1"]
+    assert folders[0].exists()

@@ -1,0 +1,138 @@
+"""What the API takes and gives of forecasts, findings and promises."""
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from web.api.schemas import DatasetPath, JobOut, PageQuery, RowNumber, Strict, Text
+from web.datasets.findings import FindingKind
+
+
+class VersionQuery(Strict):
+    """Which version of the dataset."""
+
+    version: RowNumber | None = Field(
+        default=None, description="Its number. Defaults to the newest."
+    )
+
+
+class ForecastRequest(VersionQuery):
+    """What to forecast."""
+
+    again: bool = Field(
+        default=False, description="Also where there is a forecast already."
+    )
+    base_models: list[Text] | None = Field(
+        default=None,
+        max_length=20,
+        description="Base models to compare. Defaults to those that the worker has.",
+    )
+
+
+class ForecastOut(BaseModel):
+    """How it stands with the forecast of a dataset version."""
+
+    dataset_id: int
+    version: int
+    job: JobOut | None = Field(description="The newest one that made or makes it.")
+    created: bool = Field(
+        default=False, description="Whether this very request put the job in the queue."
+    )
+    created_at: int | None = Field(description="When the forecast was made.")
+    forecast: dict[str, Any] | None = Field(
+        description="Difficulty, presets, learning curve, base models, counts of "
+        "findings; null until it is made."
+    )
+
+
+class FindingsQuery(PageQuery, VersionQuery):
+    """Which findings to list."""
+
+    kind: FindingKind | None = Field(default=None, description="Only of this kind.")
+    accepted: bool | None = Field(
+        default=None, description="Only those that are accepted, or are not."
+    )
+
+
+class PictureOut(BaseModel):
+    """A picture, or a file, that a finding is about."""
+
+    sha256: str | None = Field(description="Null for a file that became no picture.")
+    name: str
+    label: str
+    split: str
+    thumbnail: str | None = Field(description="Address of its small copy.")
+
+
+class FindingOut(BaseModel):
+    """One thing that the doctor says of a dataset version."""
+
+    key: str = Field(description="Its name in decisions.")
+    kind: FindingKind
+    score: float = Field(description="How bad it is among its kind, 0 to 1.")
+    sentence: str
+    action: str = Field(
+        description="What is suggested: relabel, exclude, quarantine, split or none."
+    )
+    pictures: list[PictureOut] = Field(description="The first 24 of them.")
+    pictures_total: int
+    suggested_label: str | None
+    group: int | None = Field(description="Pictures of one number belong together.")
+    accepted: bool
+
+
+class FindingList(BaseModel):
+    """One page of findings."""
+
+    dataset_id: int
+    version: int
+    counts: dict[str, int] = Field(description="Of each kind, not accepted.")
+    items: list[FindingOut]
+    total: int
+    page: int
+    page_size: int
+
+
+class ThumbnailPath(DatasetPath):
+    """A small picture of a forecast."""
+
+    job_id: int = Field(description="The job that made the forecast.")
+    name: Text = Field(description="SHA-256 of the picture, and `.jpg`.")
+
+
+class PromiseOut(BaseModel):
+    """What was promised of a training when it was submitted, and what it delivered."""
+
+    job_id: int
+    forecast_id: int
+    dataset_name: str
+    preset: str
+    accuracy_low: float = Field(description="Accuracies are shares, 0 to 1.")
+    accuracy: float
+    accuracy_high: float
+    seconds_low: float | None = Field(description="Null: nobody could tell.")
+    seconds: float | None
+    seconds_high: float | None
+    made_at: int
+    delivered_accuracy: float | None
+    delivered_seconds: float | None
+    delivered_at: int | None
+
+
+class KeptOut(BaseModel):
+    """How well promises of one number were kept."""
+
+    count: int = Field(description="Trainings that delivered.")
+    covered: float = Field(description="The share that ended within its range.")
+    median_error: float = Field(description="Half were no further off the middle.")
+
+
+class PromiseList(BaseModel):
+    """One page of promises, and how well all of them were kept."""
+
+    accuracy: KeptOut | None
+    minutes: KeptOut | None
+    items: list[PromiseOut]
+    total: int
+    page: int
+    page_size: int

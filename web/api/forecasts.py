@@ -1,0 +1,166 @@
+"""Forecasts, findings and promises in the API."""
+
+from dataclasses import asdict
+from typing import Any
+
+from flask import Response, abort, request, send_file, url_for
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from shared import finding_decision_store, forecast_store, training_promise_store
+from shared.training_promise_store import Kept
+from web.api.blueprint import blueprint, current_account
+from web.api.forecast_schemas import (
+    FindingList,
+    FindingsQuery,
+    ForecastOut,
+    ForecastRequest,
+    PromiseList,
+    PromiseOut,
+    ThumbnailPath,
+    VersionQuery,
+)
+from web.api.jobs import describe
+from web.api.problems import describe_body, refuse_invalid_request
+from web.api.schemas import DatasetPath, PageQuery
+from web.datasets import findings, forecast_view
+from web.datasets.findings import Finding, Wanted
+from web.datasets.forecast_view import ForecastState
+from web.installation import get_database, get_installation
+
+PICTURE = {
+    "description": "The bytes of a JPEG.",
+    "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
+}
+
+
+@blueprint.get("/datasets/<int:dataset_id>/forecast", responses={"200": ForecastOut})
+def get_forecast(path: DatasetPath, query: VersionQuery) -> dict[str, Any]:
+    """The newest forecast of a dataset version, and the job that makes it."""
+    with get_database().reading() as session:
+        state = forecast_view.find_state(session, path.dataset_id, query.version)
+        if state.job is None:
+            state.require()
+        return _describe(session, path.dataset_id, state)
+
+
+@blueprint.post(
+    "/datasets/<int:dataset_id>/forecast",
+    responses={"202": ForecastOut, "200": ForecastOut},
+    openapi_extensions=describe_body(ForecastRequest),
+)
+def ask_forecast(path: DatasetPath) -> tuple[dict[str, Any], int]:
+    """Has a dataset version forecast, unless it is, or a job is at it."""
+    wish = _read_wish()
+    here = get_installation()
+    asked = forecast_view.ask(
+        here, current_account(), path.dataset_id, wish.version, again=wish.again,
+        base_models=wish.base_models,
+    )  # fmt: skip
+    with here.database.reading() as session:
+        state = forecast_view.find_state(session, path.dataset_id, wish.version)
+        answer = _describe(session, path.dataset_id, state)
+    return {**answer, "created": asked.created}, 202 if asked.created else 200
+
+
+@blueprint.get("/datasets/<int:dataset_id>/findings", responses={"200": FindingList})
+def list_findings(path: DatasetPath, query: FindingsQuery) -> dict[str, Any]:
+    """Lists what the doctor found in a dataset version, the worst of a kind first."""
+    here = get_installation()
+    with here.database.reading() as session:
+        state = forecast_view.find_state(session, path.dataset_id, query.version)
+        forecast = state.require()
+        accepted = finding_decision_store.list_accepted(session, path.dataset_id)
+    found = findings.read_page(
+        here.storage,
+        forecast,
+        accepted,
+        Wanted(query.kind, query.accepted, query.page, query.page_size),
+    )
+    return {
+        "dataset_id": path.dataset_id,
+        "version": state.version.version if state.version else 0,
+        "counts": found.open_counts,
+        "items": [
+            _describe_finding(path.dataset_id, forecast.job_id, finding)
+            for finding in found.page.items
+        ],
+        "total": found.page.total,
+        "page": found.page.page,
+        "page_size": found.page.page_size,
+    }
+
+
+@blueprint.get(
+    "/datasets/<int:dataset_id>/forecasts/<int:job_id>/thumbnails/<name>",
+    responses={"200": PICTURE},
+)
+def get_forecast_thumbnail(path: ThumbnailPath) -> Response:
+    """A small picture that findings or confusions of a forecast show."""
+    here = get_installation()
+    with here.database.reading() as session:
+        forecast = forecast_store.find_by_job(session, path.dataset_id, path.job_id)
+    file = forecast_view.find_thumbnail(here.storage, forecast, path.name)
+    return send_file(file, mimetype="image/jpeg")
+
+
+@blueprint.get("/promises", responses={"200": PromiseList})
+def list_promises(query: PageQuery) -> dict[str, Any]:
+    """Lists what was promised of trainings and what they delivered, newest first."""
+    with get_database().reading() as session:
+        record = training_promise_store.measure(session)
+        found = training_promise_store.list_promises(
+            session, page=query.page, page_size=query.page_size
+        )
+        items = [
+            {name: getattr(row, name) for name in PromiseOut.model_fields}
+            for row in found.items
+        ]
+    minutes = _as_kept(record.seconds)
+    if minutes:
+        minutes["median_error"] /= 60
+    return {
+        "accuracy": _as_kept(record.accuracy),
+        "minutes": minutes,
+        "items": items,
+        "total": found.total,
+        "page": found.page,
+        "page_size": found.page_size,
+    }
+
+
+def _read_wish() -> ForecastRequest:
+    if not request.data:
+        return ForecastRequest()
+    try:
+        return ForecastRequest.model_validate(request.get_json(silent=True))
+    except ValidationError as error:
+        abort(refuse_invalid_request(error))
+
+
+def _describe(
+    session: Session, dataset_id: int, state: ForecastState
+) -> dict[str, Any]:
+    return {
+        "dataset_id": dataset_id,
+        "version": state.version.version if state.version else 0,
+        "job": describe(session, state.job) if state.job else None,
+        "created": False,
+        "created_at": state.forecast.created_at if state.forecast else None,
+        "forecast": state.forecast.summary if state.forecast else None,
+    }
+
+
+def _describe_finding(dataset_id: int, job_id: int, finding: Finding) -> dict[str, Any]:
+    values = asdict(finding)
+    for picture in values["pictures"]:
+        if picture["thumbnail"]:
+            picture["thumbnail"] = url_for(
+                "api.get_forecast_thumbnail", dataset_id=dataset_id, job_id=job_id,
+                name=picture["thumbnail"],
+            )  # fmt: skip
+    return values
+
+
+def _as_kept(kept: Kept | None) -> dict[str, Any] | None:
+    return asdict(kept) if kept else None

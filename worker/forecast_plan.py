@@ -1,0 +1,76 @@
+"""What a forecast tells its child: the dataset, what is known, and the machine."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from shared import (
+    finding_decision_store,
+    training_history_store,
+    worker_store,
+)
+from shared.artifacts import Storage
+from shared.attempt_store import Claim
+from shared.base_models import BASE_MODELS
+from shared.presets import build_training_spec
+from shared.settings import Settings
+from worker.machine_memory import find_memory_limit
+
+
+def build_forecast_spec(
+    session: Session, claim: Claim, storage: Storage, settings: Settings, folder: Path
+) -> dict[str, Any]:
+    """Returns SPEC.json of a forecast, but for its job.
+
+    Args:
+        session: Any session.
+        claim: The forecast job.
+        storage: Shared storage.
+        settings: How many base models are compared, and where weights lie.
+        folder: Of the dataset version, absolute.
+    """
+    dataset_id = claim.dataset_id or 0
+    worker = worker_store.find_at_work(session, claim.job_id, claim.fence)
+    accepted = finding_decision_store.list_accepted(session, dataset_id)
+    return {
+        "kind": "forecast",
+        "dataset": str(folder),
+        "caches": str(storage.caches),
+        "weights_dirs": [str(path.absolute()) for path in settings.weights_dirs],
+        "download_weights": settings.download_weights,
+        "base_models": choose_base_models(
+            claim.spec.get("base_models"),
+            (worker.base_models or {}).get("ready", []) if worker else [],
+            settings.forecast_base_models,
+        ),
+        "accepted": sorted(accepted),
+        "history": training_history_store.list_history(
+            session, dataset_id=dataset_id, worker_id=worker.id if worker else None
+        ),
+        "machine": {
+            "memory_bytes": find_memory_limit(),
+            "free_disk_bytes": shutil.disk_usage(storage.root).free,
+        },
+        "worker": {
+            "id": worker.id if worker else None,
+            "slot": worker.slot if worker else None,
+        },
+    }
+
+
+def choose_base_models(
+    asked: list[str] | None, ready: list[str], most: int
+) -> list[str]:
+    """Returns the base models to compare, the default one first.
+
+    Args:
+        asked: What the user named; None leaves it to us.
+        ready: Those whose weights this worker has.
+        most: Of them, in all.
+    """
+    default = build_training_spec().base_model
+    wanted = ready if asked is None else [name for name in asked if name in ready]
+    others = [name for name in BASE_MODELS if name in wanted and name != default]
+    return [default, *others][:most]

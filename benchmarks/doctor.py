@@ -66,7 +66,6 @@ def measure(name: str, data: Path | None, seed: int, work: Path) -> dict[str, An
         "pictures": len(pictures),
         "flipped": len(faults.flips),
         "copied": len(faults.copies) + len(faults.leaks),
-        "leaked": len(faults.leaks),
         "counts": count_kinds(findings),
         "seconds": {"likeness": round(found_seconds, 1), "all": round(seconds, 1)},
     }
@@ -112,7 +111,7 @@ def judge_copies(findings: list[Finding], faults: Faults) -> dict[str, Any]:
     told = [set(f.names) for f in findings if f.kind in COPIES]
     leaks = [set(f.names) for f in findings if f.kind == "split_leak"]
     planted = [set(pair) for pair in (*faults.copies, *faults.leaks)]
-    # In whichever direction: the test split knows what training knows.
+    # The planted leaks, and the copies that landed in another split.
     leaked = [set(pair) for pair in planted if is_across(pair)]
     by_change = {}
     for change in dict.fromkeys(faults.changes.values()):
@@ -123,6 +122,7 @@ def judge_copies(findings: list[Finding], faults: Faults) -> dict[str, Any]:
         "duplicate_precision": share(holds_any(names, planted) for names in told),
         "duplicate_own": sum(not holds_any(names, planted) for names in told),
         "duplicate_recall_by_change": by_change,
+        "leaked": len(leaked),
         "leak_recall": share(is_found(pair, leaks) for pair in leaked),
         "leak_precision": share(holds_any(names, leaked) for names in leaks),
         "leak_own": sum(not holds_any(names, leaked) for names in leaks),

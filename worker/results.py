@@ -32,6 +32,8 @@ from shared.job_status import JobKind
 ARCHIVE = "saved_model.zip"
 EVALUATION = "evaluation.json"
 REPORT = "report.json"
+DIFF = "diff.json"
+VERSION = "version"  # type of a source: the dataset version that is changed
 SUMMARY = "summary.json"  # beside final/: what the child said when it had finished
 MOST_LISTED = 500  # entries of each of a report's lists that the record keeps
 
@@ -134,11 +136,17 @@ class Publication:
 
         Raises:
             LostLease: When another attempt owns the job, or the user cancelled it.
+            OutdatedError: When the dataset has got another version meanwhile.
         """
         job = (session, self.claim.job_id, self.claim.fence)
         if self.claim.kind == JobKind.INGEST:
             return attempt_store.complete_ingest(*job, **self.fields)
         return attempt_store.complete_train(*job, **self.fields)
+
+    @property
+    def dataset_path(self) -> str | None:
+        """The folder of the dataset version, below shared storage."""
+        return self.fields.get("rel_path")
 
 
 def publish(claim: Claim, storage: Storage, result: Result) -> Publication:
@@ -150,6 +158,12 @@ def publish(claim: Claim, storage: Storage, result: Result) -> Publication:
     if claim.kind == JobKind.INGEST:
         return _publish_dataset(claim, storage, result)
     return _publish_model(claim, storage, result)
+
+
+def changes_a_version(claim: Claim) -> bool:
+    """Whether an ingest job changes what the dataset holds, not only brings its own."""
+    sources = claim.spec.get("sources", [])
+    return "mode" in claim.spec or any(one.get("type") == VERSION for one in sources)
 
 
 def remove_uploads(claim: Claim, storage: Storage) -> None:
@@ -189,8 +203,26 @@ def _publish_dataset(claim: Claim, storage: Storage, result: Result) -> Publicat
         "images": report["images"],
         "size_bytes": report["size_bytes"],
         "report": _shorten(report),
+        **_read_changes(claim, target),
     }
     return Publication(claim, fields)
+
+
+def _read_changes(claim: Claim, folder: Path) -> dict[str, Any]:
+    """What the record is told of the version that this one was made from."""
+    if not changes_a_version(claim):
+        return {}
+    try:
+        diff = json.loads((folder / DIFF).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {"made_from": 0}
+    number = diff["parent"]["version"]
+    changes = {
+        "parent_version": number,
+        "counts": diff["counts"],
+        "sentences": diff["sentences"],
+    }
+    return {"made_from": number, "changes": changes}
 
 
 def _published_folder(claim: Claim, storage: Storage, fence: int) -> Path:

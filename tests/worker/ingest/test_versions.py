@@ -14,6 +14,7 @@ from shared.artifacts import verify_manifest
 from tests.worker.ingest.ingest_process import Ingest, run
 from tests.worker.ingest.uploads import class_folders, encode, pixels, png, write_zip
 from worker.ingest.content import fingerprint_rows
+from worker.training.labelled_images import read_dataset
 
 GOOD = class_folders(each=20)
 CONFLICT = {"cat/both.png": png(777), "dog/both too.png": png(777)}
@@ -150,6 +151,12 @@ class TestEdits:
 
         assert {"quarantine.parquet", "diff.json"} <= set(facts["files"])
         assert edited.report()["fingerprint"] == fingerprint_rows(rows)
+
+    def test_training_reads_what_is_in_use_alone(self, edited):
+        images = read_dataset(edited.final)
+
+        assert len(images) == edited.report()["images"]
+        assert images.fingerprint == edited.report()["fingerprint"]
 
     def test_the_parent_is_untouched(self, first):
         verify_manifest(first.final, first.last["manifest_sha"])

@@ -36,6 +36,8 @@ def find_outliers(
         neighbours: The nearest of each.
         left_out: Rows about which something better is said already.
     """
+    if not neighbours.rows.size:
+        return []  # a single picture
     distance = 1 - neighbours.similarities[:, :_NEAREST].mean(axis=1)
     far = np.zeros(len(pictures))
     for number in range(len(pictures.classes)):

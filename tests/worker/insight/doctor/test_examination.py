@@ -113,6 +113,10 @@ def test_useless_features_are_no_reason_to_fail(pixels, value):
     assert {"label_conflict", "near_duplicate"} & {f.kind for f in found}
 
 
+def test_a_single_picture_has_nothing_wrong_with_it(pixels):
+    assert examine(make_pictures(pixels[:1])) == []
+
+
 def test_an_empty_version_has_what_ingest_found():
     nothing = make_pictures(np.zeros((0, 8, 8, 3), np.uint8))
 

@@ -234,10 +234,9 @@ class TestPages:
         page = ana.get(f"/datasets/add?dataset={dataset}").text
         (roots / "more").mkdir()
 
-        ana.send(
-            f"/datasets/add-path?dataset_id={dataset}", path=str(roots / "more"),
-            mode="replace", split_by="duplicates",
-        )  # fmt: skip
+        values = {"path": str(roots / "more"), "mode": "replace"}
+        values |= {"split_by": "duplicates", "csrf_token": ana.token("/account")}
+        ana.post(f"/datasets/add-path?dataset_id={dataset}", data=values)
 
         assert "replace them all" in page
         spec = newest_ingest(rows, dataset).spec

@@ -18,9 +18,8 @@ from web.api.schemas import (
     DatasetPath,
     DatasetQuery,
     Deleted,
-    ServerPath,
-    UploadQuery,
 )
+from web.api.upload_schemas import ServerPath, UploadQuery
 from web.datasets import delete, view
 from web.datasets.add import (
     ADD,

@@ -8,7 +8,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    model_validator,
 )
 
 from shared.job_status import JobKind, JobStatus
@@ -61,54 +60,6 @@ class JobQuery(PageQuery):
     group_key: Text | None = Field(default=None, description="Only of this submission.")
 
 
-class Destination(Strict):
-    """Which dataset gets what comes, and how it is dealt into splits."""
-
-    dataset_id: Annotated[int, Field(ge=0, le=MAX_NUMBER)] | None = Field(
-        default=None, description="A dataset that gets a new version of it."
-    )
-    mode: Literal["add", "replace"] | None = Field(
-        default=None,
-        description="Of a new version: `add` to the newest (default), or `replace` it.",
-    )
-    split_by: Literal["duplicates", "folder", "column"] | None = Field(
-        default=None, description="What one split must hold whole."
-    )
-    split_column: Text | None = Field(
-        default=None,
-        max_length=200,
-        description="Of the label table, for `split_by` column.",
-    )
-
-    @model_validator(mode="after")
-    def _check_together(self) -> "Destination":
-        if self.mode and self.dataset_id is None:
-            raise ValueError("`mode` goes with `dataset_id`")
-        if (self.split_by == "column") != (self.split_column is not None):
-            raise ValueError("`split_by` column and `split_column` go together")
-        return self
-
-    @property
-    def split(self) -> dict[str, Any] | None:
-        """How pictures are dealt, in the words of the ingest spec."""
-        if self.split_by is None:
-            return None
-        column = {"column": self.split_column} if self.split_column else {}
-        return {"by": self.split_by, **column}
-
-
-class UploadQuery(Destination):
-    """How an uploaded archive is called, and where it goes."""
-
-    filename: str | None = Field(
-        default=None,
-        description="The archive's name; its ending says what it is. Needed with one.",
-    )
-    name: Text | None = Field(
-        default=None, description="The dataset's name. Defaults to the file's."
-    )
-
-
 class DatasetPath(BaseModel):
     """A dataset."""
 
@@ -145,14 +96,6 @@ class VersionPath(ModelPath):
     """A model version."""
 
     version: Text = Field(description="A version's number, or `latest`.")
-
-
-class ServerPath(Destination):
-    """A dataset that lies on the server."""
-
-    path: Text = Field(description="Absolute path of a folder, CSV or archive.")
-    labels: Text | None = Field(default=None, description="Absolute path of a CSV.")
-    name: Text | None = Field(default=None, description="Defaults to the path's.")
 
 
 class RetryRequest(Strict):

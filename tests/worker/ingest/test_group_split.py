@@ -5,7 +5,7 @@ import random
 from collections import Counter, defaultdict
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import UserError
@@ -48,6 +48,7 @@ def mixed(draw):
     ]
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.one_of(grouped(), mixed()), st.integers(0, 3))
 def test_no_group_is_ever_split(images, seed):
     splits, _ = deal_groups(images, SplitShares(seed=seed))
@@ -58,6 +59,7 @@ def test_no_group_is_ever_split(images, seed):
     assert all(len(there) == 1 for there in found.values())
 
 
+@settings(deadline=None, max_examples=50)
 @given(grouped())
 def test_each_class_keeps_its_shares_as_well_as_its_groups_allow(images):
     splits, _ = deal_groups(images)
@@ -73,6 +75,7 @@ def test_each_class_keeps_its_shares_as_well_as_its_groups_allow(images):
             assert abs(counts[split] - wanted) <= 3 * max(sizes.values())
 
 
+@settings(deadline=None, max_examples=50)
 @given(mixed())
 def test_groups_of_several_classes_keep_the_shares_of_all(images):
     splits, _ = deal_groups(images)

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -28,6 +28,7 @@ def same_partition(one, other):
     return len(pairs) == len(set(one)) == len(set(other))
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     st.lists(st.integers(0, 5), min_size=1, max_size=40),
     st.lists(st.lists(st.integers(0, 63), max_size=3), min_size=40, max_size=40),

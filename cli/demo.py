@@ -2,9 +2,10 @@
 
 1. start the platform, unless it runs;
 2. add 800 photographs of solar cells, from the package `elpv-dataset`;
-3. train the preset `fast`;
-4. download the SavedModel;
-5. load it in a fresh process without our code and classify photographs that were never
+3. see what the forecast promises, which is made by itself;
+4. train the preset `fast`;
+5. download the SavedModel;
+6. load it in a fresh process without our code and classify photographs that were never
    uploaded.
 
 Each step can be repeated: a dataset that is there is used again, and a training that
@@ -39,6 +40,8 @@ class Story:
     Attributes:
         url: The dashboard.
         sign_in: Address of the first visit.
+        grade: How hard the pictures are, in a word; empty without a forecast.
+        promised: The range of accuracy that was promised; empty without a forecast.
         accuracy: On the untouched test split, from 0 to 1.
         interval: Its 95 % interval.
         tested: Number of pictures in that split.
@@ -49,6 +52,8 @@ class Story:
 
     url: str = ""
     sign_in: str = ""
+    grade: str = ""
+    promised: list[float] = field(default_factory=list)
     accuracy: float = 0.0
     interval: list[float] = field(default_factory=list)
     tested: int = 0
@@ -59,6 +64,8 @@ class Story:
     def as_json(self) -> dict[str, Any]:
         """Returns the object that `--json` prints."""
         return {
+            "grade": self.grade,
+            "promised": self.promised,
             "accuracy": self.accuracy,
             "interval": self.interval,
             "images_tested": self.tested,
@@ -72,7 +79,7 @@ class Story:
 def run(
     settings: Settings, *, images: int, start: Callable[[Settings], object]
 ) -> Story:
-    """Runs the five steps and returns what happened.
+    """Runs the six steps and returns what happened.
 
     Args:
         settings: Of the installation to use or to start.
@@ -95,6 +102,8 @@ def run(
     client = connect(settings)
     with _timed(story, "dataset"):
         dataset = _provide_dataset(client, f"solar cells {len(cells)}", cells)
+    with _timed(story, "forecast"):
+        _forecast(story, client, dataset["id"])
     with _timed(story, "training"):
         job = _train(client, dataset["id"])
     _note_result(story, job)
@@ -144,6 +153,19 @@ def _add_dataset(
         added = uploads.add_local(client, archive, name=name, labels=None)
     watch.require_succeeded(watch.follow(client, [added["job_id"]]))
     return client.get(f"/datasets/{added['id']}")
+
+
+def _forecast(story: Story, client: ApiClient, dataset_id: int) -> None:
+    """Notes what is promised; a forecast that fails keeps nobody from training."""
+    found = client.ask_forecast(dataset_id)
+    if found["forecast"] is None and found["job"]:
+        watch.follow(client, [found["job"]["id"]])
+        found = client.get_forecast(dataset_id)
+    forecast = found["forecast"]
+    if forecast is not None:
+        story.grade = forecast["difficulty"]["grade"]
+        low, _, high = forecast["presets"][PRESET]["accuracy"]
+        story.promised = [low, high]
 
 
 def _train(client: ApiClient, dataset_id: int) -> dict[str, Any]:

@@ -46,6 +46,13 @@ def run(
 
 
 def _tell(story: "Story", *, running: bool) -> None:
+    if story.promised:
+        low, high = story.promised
+        out.print(
+            f"\nPromised before training: {low:.0%} to {high:.0%}, on pictures that "
+            f"are {story.grade} to tell apart",
+            soft_wrap=True,
+        )
     low, high = story.interval
     out.print(
         f"\nTest accuracy [bold]{story.accuracy:.1%}[/bold] "

@@ -63,6 +63,26 @@ def test_a_training_is_submitted_followed_and_downloaded(platform, dataset, tmp_
         assert any(name.endswith("saved_model.pb") for name in archive.namelist())
 
 
+def test_a_dataset_is_forecast_and_its_promise_kept_beside_what_came(platform, dataset):
+    told = platform.run("forecast", "by table", "--wait")
+    training = platform.run("submit", "-d", "by table", "--model=promised", "--wait")
+    promises = platform.run("promises")["items"]
+    findings = platform.run("dataset", "doctor", "by table")
+
+    forecast = told["forecast"]
+    assert forecast["difficulty"]["grade"] in {"easy", "moderate", "hard", "very hard"}
+    assert set(forecast["presets"]) == {"fast", "balanced", "best"}
+    assert len(forecast["base_models"]) >= 2
+    (kept,) = [p for p in promises if p["job_id"] == training["jobs"][0]["id"]]
+    assert kept["preset"] == "fast"
+    assert kept["accuracy_low"] == forecast["presets"]["fast"]["accuracy"][0]
+    assert 0 <= kept["delivered_accuracy"] <= 1
+    assert kept["delivered_seconds"] > 0
+    assert "040.jpg" in {p["name"] for f in findings for p in f["pictures"]}
+    notes = platform.client.get_job(kept["job_id"])["notes"]
+    assert any("Found the features" in note["message"] for note in notes)
+
+
 def wait_for(platform, number, what, condition):
     def look():
         job = platform.client.get_job(number)

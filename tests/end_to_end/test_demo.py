@@ -20,7 +20,8 @@ def test_the_demo_trains_classifies_and_leaves_nothing_running(tmp_path):
     done = subprocess.run(
         [*command, "--images=150", f"--port={port}"],
         cwd=ROOT,
-        env=RunningPlatform(tmp_path).environment,
+        # With the forecast that a dataset gets by itself.
+        env=RunningPlatform(tmp_path, forecast_on_add="true").environment,
         capture_output=True,
         text=True,
         check=False,
@@ -29,12 +30,17 @@ def test_the_demo_trains_classifies_and_leaves_nothing_running(tmp_path):
 
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
+    promised_low, promised_high = told["promised"]
+    assert 0 < promised_low < promised_high < 1
+    assert told["grade"] in {"easy", "moderate", "hard", "very hard"}
     low, high = told["interval"]
     assert 0 <= low <= told["accuracy"] <= high <= 1
     assert told["url"] == f"http://127.0.0.1:{port}"
     assert Path(told["archive"]).is_absolute()
     assert Path(told["archive"]).stat().st_size > 1_000_000
-    assert {"prepare", "frozen", "evaluate", "export", "total"} <= set(told["seconds"])
+    assert {"prepare", "frozen", "evaluate", "export", "forecast", "total"} <= set(
+        told["seconds"]
+    )
     assert {row["is"] for row in told["classified"]} == {"intact", "defective"}
     assert not (tmp_path / "data" / "up.json").exists()
     assert "Trainyard is stopped" in done.stderr

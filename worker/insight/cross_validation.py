@@ -116,7 +116,10 @@ def deal_folds(
         labels, groups, result: (n,) integers.
     """
     groups = np.arange(len(labels)) if groups is None else groups
-    count = int(max(2, min(FOLDS, len(np.unique(groups)))))
+    _, numbers = np.unique(groups, return_inverse=True)
+    count = int(max(2, min(FOLDS, numbers.max() + 1)))
+    if np.bincount(labels).max() < count:
+        return numbers % count  # too few of every class to be stratified
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     folds = np.zeros(len(labels), np.int64)
     with warnings.catch_warnings():
@@ -135,6 +138,7 @@ def cross_validate(
     *,
     classes: int,
     groups: np.ndarray | None = None,
+    strength: float | None = None,
     seed: int = 0,
 ) -> Probed:
     """Asks a probe about every one of `rows`, each time fitted on the other folds.
@@ -145,6 +149,8 @@ def cross_validate(
         rows: Positions to ask about and to fit on.
         classes: How many classes there are.
         groups: Of every image; see `deal_folds`.
+        strength: Inverse strength of the penalty. Defaults to the one that does best on
+            the first fold.
         seed: Of the dealing and of drawing from large sets.
 
     Shapes:
@@ -157,7 +163,6 @@ def cross_validate(
     folds = deal_folds(own, None if groups is None else groups[rows], seed=seed)
     x = np.asarray(features[rows], np.float32)
     probabilities = np.zeros((len(rows), classes), np.float32)
-    strength: float | None = None
     random = np.random.default_rng(seed)
     for fold in range(int(folds.max()) + 1):
         held_out = np.flatnonzero(folds == fold)

@@ -22,7 +22,7 @@ from worker.training.phase_setup import Material
 from worker.training.training_state import FINE_TUNE, TrainingState
 
 _WARM_UP = 2  # steps that compile and fill caches
-_MOST_STEPS, _MOST_SECONDS = 8, 20.0
+_MOST_STEPS, _MOST_SECONDS = 8, 8.0
 _PASS_IMAGES = 96
 
 

@@ -54,6 +54,12 @@ def test_a_group_lies_in_one_fold():
     assert len(np.unique(folds)) == 5
 
 
+def test_of_as_many_classes_as_pictures_folds_are_dealt_too():
+    folds = deal_folds(np.arange(4))
+
+    assert len(np.unique(folds)) == 4
+
+
 def test_a_copy_with_a_wrong_label_is_not_confirmed_by_its_twin():
     features, labels = make_clouds(80, apart=8.0)
     copies = np.concatenate([features, features[:10]])

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from worker.insight.cross_validation import cross_validate
 from worker.insight.doctor.appearance import Appearance, measure_appearance
 from worker.insight.doctor.copies import tell_copies
 from worker.insight.doctor.dealing import find_imbalance, find_shared_groups
@@ -35,11 +36,13 @@ from worker.insight.doctor.oddities import (
     find_small,
 )
 from worker.insight.doctor.pictures import Pictures
-from worker.insight.doctor.second_opinion import ask_probe
 from worker.insight.doctor.words import as_percent
 
 MOST_FINDINGS = 2_000  # of each kind, accepted ones not counted
 _NEIGHBOURS = 20
+# Of the probe's penalty. With 5 % of labels flipped, a tenth of it found 7 points fewer
+# of TrashNet's, and ten times as much 3 fewer of elpv's.
+_STRENGTH = 0.01
 
 
 @dataclass(frozen=True)
@@ -129,14 +132,32 @@ def judge_labels(
     """
     groups, labels = likeness.duplicates.groups, np.asarray(pictures.labels)
     if probabilities is None:
-        probabilities = ask_probe(
-            likeness.directions,
-            labels,
-            groups,
-            classes=len(pictures.classes),
-            seed=seed,
-        )
+        probabilities = _ask_probe(likeness.directions, labels, groups, pictures, seed)
     return mix_opinions(probabilities, likeness.neighbours, labels, groups)
+
+
+def _ask_probe(
+    directions: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    pictures: Pictures,
+    seed: int,
+) -> np.ndarray:
+    """Returns out-of-fold probabilities; all as likely where no fold can be made."""
+    classes = len(pictures.classes)
+    if len(np.unique(groups)) < 2:  # noqa: PLR2004 - nobody to learn from
+        return np.full((len(labels), classes), 1 / max(1, classes), np.float32)
+    return cross_validate(
+        # Of length one until here: what the penalty was chosen for has a mean square
+        # of one.
+        directions * np.float32(np.sqrt(directions.shape[1])),
+        labels,
+        np.arange(len(labels)),
+        classes=classes,
+        groups=groups,
+        strength=_STRENGTH,
+        seed=seed,
+    ).probabilities
 
 
 def _look(

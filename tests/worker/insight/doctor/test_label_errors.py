@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tests.worker.insight.doctor.made_pictures import make_pictures, make_textures
+from worker.insight.cross_validation import cross_validate
 from worker.insight.doctor.examination import examine
 from worker.insight.doctor.label_errors import find_suspects, mix_opinions
 from worker.insight.doctor.neighbours import find_neighbours, reduce_features
-from worker.insight.doctor.second_opinion import ask_probe
 
 
 def make_clusters(each=60, classes=3, apart=3.0):
@@ -22,7 +22,14 @@ def judge(features, labels, groups=None):
     reduced = reduce_features(features)
     groups = np.arange(len(labels)) if groups is None else groups
     classes = int(labels.max()) + 1
-    probed = ask_probe(reduced, labels, groups, classes=classes)
+    probed = cross_validate(
+        reduced * np.sqrt(reduced.shape[1]).astype(np.float32),
+        labels,
+        np.arange(len(labels)),
+        classes=classes,
+        groups=groups,
+        strength=0.01,
+    ).probabilities
     return mix_opinions(probed, find_neighbours(reduced, 15), labels, groups)
 
 

@@ -4,7 +4,7 @@ Six tasks (`forecast_tasks.py`), each forecast by the real child process before 
 is trained on it, then trained with every preset as it is. What a task is promised rests
 on its own forecast and on the finished trainings of the five others, never on its own:
 
-    coverage        share of the 95 % ranges of accuracy that hold what was delivered
+    coverage        share of the ranges of accuracy that hold what was delivered
     width_points    their mean width, percentage points
     minutes_error   what the likely minutes were off by: `median` and `worst`, of cells
                     measured while nothing else ran

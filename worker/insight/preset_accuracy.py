@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worker.training.intervals import Z_95
+from worker.training.intervals import Z_92
 
 # First guesses, log-odds, and what they may be off by: ours, and rough. A preset that
 # stops at the frozen features gains nothing on a probe of them; those that go on to
@@ -26,8 +26,8 @@ FIRST_GUESSES = {"fast": (0.0, 0.15), "balanced": (0.25, 0.2), "best": (0.3, 0.2
 _OTHER_GUESS = (0.15, 0.3)
 _GUESS_COUNTS = 2.0
 # However well experience agrees, trainings differ in their seeds by so much (log-odds;
-# a point at 90 %).
-_LEAST_SPREAD = 0.1
+# half a point at 90 %).
+_LEAST_SPREAD = 0.05
 # Own trainings on the dataset itself say more than those on others.
 _SAME_DATASET_COUNTS = 3.0
 _EDGE = 0.5  # pictures that are counted for and against, so that no share is 0 or 1
@@ -61,7 +61,7 @@ class Expected:
     """What to expect of one training.
 
     Args:
-        low: Lower end of the 95 % range, 0 to 1.
+        low: Lower end of the range that is to hold 92 trainings of 100, 0 to 1.
         middle: The most likely accuracy.
         high: Upper end.
         trainings: How many finished trainings it rests on.
@@ -94,7 +94,7 @@ def foresee(
     middle = max(-_FARTHEST, min(_FARTHEST, _log_odds(probe, probe_images) + gain))
     share = _share(middle)
     noise = _variance(probe, probe_images) + spread**2 + _variance(share, test_images)
-    reach = Z_95 * math.sqrt(noise)
+    reach = Z_92 * math.sqrt(noise)
     return Expected(
         _share(middle - reach), share, _share(middle + reach), len(finished)
     )

@@ -4,7 +4,7 @@ import math
 
 # The normal quantiles of two-sided intervals.
 Z_95 = 1.959963984540054
-Z_90 = 1.6448536269514722
+Z_92 = 1.7506860712521692
 
 
 def wilson_interval(hits: float, images: float, z: float = Z_95) -> tuple[float, float]:

@@ -7,11 +7,10 @@ from pathlib import Path
 from shared.errors import UserError
 from worker.ingest.found import FoundFile, LabelledFile, SkipList, join_names
 from worker.ingest.label_table import (
-    MAX_TABLE_BYTES,
     TABLE_SUFFIXES,
     LabelTable,
     label_by_tables,
-    parse_label_table,
+    load_label_table,
 )
 from worker.ingest.labels import (
     Labelled,
@@ -19,7 +18,7 @@ from worker.ingest.labels import (
     label_by_folder,
     note_similar_labels,
 )
-from worker.ingest.limits import Basket, show_bytes
+from worker.ingest.limits import Basket
 from worker.ingest.request import ARCHIVE, FOLDER, TABLE, Request, Source
 from worker.ingest.split import SPLIT_ALIASES
 from worker.ingest.unpack import Unpacked, list_folder, unpack_archive
@@ -116,7 +115,7 @@ class _Opener:
 
 
 def _label_together(opener: _Opener, beside: list[Source]) -> Labelled:
-    tables = [_read_table(source.path, source.name) for source in beside]
+    tables = [load_label_table(source.path, source.name) for source in beside]
     files: list[FoundFile] = []
     for source in opener.sources:
         with opener.skips.of_source(opener.shown(source)):
@@ -169,15 +168,15 @@ def _find_tables(
     folder = _folder(source)
     if source.type == TABLE:
         rest = [file for file in files if file.path != source.path]
-        return [_read_table(source.path, source.name, folder)], rest
+        return [load_label_table(source.path, source.name, folder=folder)], rest
     if source.labels and Path(source.labels).is_absolute():
         path = Path(source.labels)
-        table = _read_table(path, path.name, folder)
+        table = load_label_table(path, path.name, folder=folder)
         return [table], [file for file in files if file.path != path]
     if source.labels:
         wanted = _find_named(files, source.labels, source.name)
         rest = [file for file in files if file is not wanted]
-        return [_read_table(wanted.path, wanted.name, folder)], rest
+        return [load_label_table(wanted.path, wanted.name, folder=folder)], rest
     return _recognise_tables(files, folder, skips)
 
 
@@ -198,7 +197,7 @@ def _recognise_tables(
             rest.append(found)
             continue
         try:
-            tables.append(_read_table(found.path, found.name, folder))
+            tables.append(load_label_table(found.path, found.name, folder=folder))
         except UserError as error:
             skips.add(found.name, "not_a_label_table", str(error))
     return tables, rest
@@ -212,17 +211,6 @@ def _find_named(files: list[FoundFile], name: str, source: str) -> FoundFile:
     raise UserError(
         f"“{source}” holds no “{name}”, which was named as its label table.",
         field="labels",
-    )
-
-
-def _read_table(path: Path, name: str, folder: Path | None = None) -> LabelTable:
-    if path.stat().st_size > MAX_TABLE_BYTES:
-        raise UserError(
-            f"“{name}” is larger than {show_bytes(MAX_TABLE_BYTES)}, the most that a "
-            "label table may have."
-        )
-    return parse_label_table(
-        path.read_bytes(), name, folder=str(folder) if folder else None
     )
 
 

@@ -52,13 +52,11 @@ class ApiClient(HttpClient):
             "/datasets", content, query=query, length_bytes=length_bytes, key=key
         )
 
-    def add_server_path(
-        self, path: str, *, name: str | None, labels: Path | None, key: str
+    def add_sources(
+        self, sources: list[dict[str, str]], *, name: str | None, key: str
     ) -> dict[str, Any]:
-        """Adds what lies at an absolute path of the server."""
-        body = {"path": path} | ({"name": name} if name else {})
-        if labels is not None:
-            body["labels"] = str(labels)
+        """Adds one dataset from paths of the server and addresses."""
+        body: dict[str, Any] = {"sources": sources} | ({"name": name} if name else {})
         return self.post("/datasets", body, key=key)
 
     def submit(

@@ -19,12 +19,19 @@ SHOWN_SKIPPED = 20
 @commands.command("add")
 def add(
     paths: Annotated[
-        list[str],
-        typer.Argument(metavar="PATH...", help="Archives or folders, one set each."),
-    ],
-    name: Annotated[
-        str | None, typer.Option("--name", help="The dataset's name, for one PATH.")
+        list[str] | None,
+        typer.Argument(metavar="[PATH...]", help="Archives or folders, one set each."),
     ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The dataset's name, for one set.")
+    ] = None,
+    addresses: Annotated[
+        list[str] | None,
+        typer.Option("--address", help="Fetch https://, s3://...: the server does it."),
+    ] = None,
+    together: Annotated[
+        bool, typer.Option("--together", help="One set of all PATHs and addresses.")
+    ] = False,
     labels: Annotated[
         Path | None,
         typer.Option("--labels", help="CSV of filename,label[,split] for a folder."),
@@ -37,20 +44,21 @@ def add(
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Add datasets: upload archives or folders, or name what lies on the server."""
+    """Add datasets: upload archives or folders, or name where the server finds them."""
     from cli import uploads, watch
     from cli.api_client import connect
 
-    if name is not None and len(paths) > 1:
-        raise UserError("`--name` goes with one PATH.", field="name")
+    paths, addresses = paths or [], addresses or []
+    _check_places(paths, addresses, name, together=together, on_server=on_server)
     client = connect()
+    remote = _list_sources(paths if on_server else [], addresses, labels)
     added = [
-        client.add_server_path(
-            path, name=name, labels=labels, key=secrets.token_urlsafe(16)
-        )
-        if on_server
-        else uploads.add_local(client, Path(path), name=name, labels=labels)
-        for path in paths
+        client.add_sources(sources, name=name, key=secrets.token_urlsafe(16))
+        for sources in ([remote] if together else [[one] for one in remote])
+    ]
+    added += [
+        uploads.add_local(client, Path(path), name=name, labels=labels)
+        for path in ([] if on_server else paths)
     ]
     jobs = watch.follow(client, [row["job_id"] for row in added]) if wait else []
     datasets = [client.get(f"/datasets/{row['id']}") for row in added]
@@ -128,6 +136,38 @@ def delete(dataset: str, yes: Yes = False, as_json: Json = False) -> None:
         print_json(answer or {"deleted": found["id"]})
     else:
         out.print(f"Deleted {found['name']}.", markup=False)
+
+
+def _check_places(
+    paths: list[str],
+    addresses: list[str],
+    name: str | None,
+    *,
+    together: bool,
+    on_server: bool,
+) -> None:
+    places = len(paths) + len(addresses)
+    if not places:
+        raise UserError("Name a PATH, or an `--address`.", field="path")
+    if name is not None and places > 1 and not together:
+        raise UserError(
+            "`--name` goes with one PATH or address, or with `--together`.",
+            field="name",
+        )
+    if together and paths and not on_server:
+        raise UserError(
+            "`--together` joins what lies on the server (`--on-server`) or at an "
+            "`--address`. Put local folders into one folder, and add that.",
+            field="together",
+        )
+
+
+def _list_sources(
+    paths: list[str], addresses: list[str], labels: Path | None
+) -> list[dict[str, str]]:
+    more = {} if labels is None else {"labels": str(labels)}
+    sources = [{"path": path, **more} for path in paths]
+    return sources + [{"address": address, **more} for address in addresses]
 
 
 def _summarise(dataset: dict[str, Any]) -> None:

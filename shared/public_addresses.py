@@ -5,7 +5,9 @@ looked up once for each connection, what it means is checked, and the connection
 to that address and no other: a second look-up could be answered differently.
 """
 
+import contextlib
 import ipaddress
+import math
 import queue
 import socket
 import threading
@@ -38,8 +40,8 @@ class Patience(Protocol):
         """Returns the seconds for the next step; raises TimeoutError without any."""
         ...
 
-    def took(self, size_bytes: int) -> None:
-        """Hears how many bytes have come."""
+    def took(self, size_bytes: int, seconds: float) -> None:
+        """Hears how many bytes have come, and how long they were waited for."""
         ...
 
 
@@ -60,7 +62,7 @@ class Deadline:
             raise TimeoutError
         return left
 
-    def took(self, size_bytes: int) -> None:
+    def took(self, size_bytes: int, seconds: float) -> None:
         """Changes nothing: the point in time stays."""
 
 
@@ -82,6 +84,7 @@ class PinnedBackend(httpcore.NetworkBackend):
         refusal: The sentence for everything else. It should name no address: nobody
             shall learn our network's names from it.
         new_patience: Called for each connection.
+        connect_seconds: Of each address; as long as patience lasts where it is None.
     """
 
     def __init__(
@@ -89,10 +92,13 @@ class PinnedBackend(httpcore.NetworkBackend):
         networks: Sequence[Network],
         refusal: str,
         new_patience: Callable[[], Patience],
+        *,
+        connect_seconds: float | None = None,
     ) -> None:
         self._networks = networks
         self._refusal = refusal
         self._new_patience = new_patience
+        self._connect_seconds = connect_seconds or math.inf
         self._backend = httpcore.SyncBackend()
 
     def connect_tcp(self, host: str, port: int, *args: Any, **kw: Any) -> Any:
@@ -103,19 +109,24 @@ class PinnedBackend(httpcore.NetworkBackend):
             TimeoutError: When patience has run out.
         """
         patience = self._new_patience()
-        addresses = look_up(host, port, patience.left())
+        addresses = look_up(host, port, self._time(patience))
         if not all(is_allowed(address, self._networks) for address in addresses):
             raise RefusedAddressError(self._refusal)
         for address in addresses[:-1]:
-            kw["timeout"] = patience.left() / 2  # leaves time for the others
-            try:
-                stream = self._backend.connect_tcp(address, port, *args, **kw)
-                return _Patient(stream, patience)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                continue
-        kw["timeout"] = patience.left()
-        stream = self._backend.connect_tcp(addresses[-1], port, *args, **kw)
+            kw["timeout"] = self._time(patience) / 2  # leaves time for the others
+            with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+                return self._connect(address, port, patience, *args, **kw)
+        kw["timeout"] = self._time(patience)
+        return self._connect(addresses[-1], port, patience, *args, **kw)
+
+    def _connect(
+        self, address: str, port: int, patience: Patience, *args: Any, **kw: Any
+    ) -> httpcore.NetworkStream:
+        stream = self._backend.connect_tcp(address, port, *args, **kw)
         return _Patient(stream, patience)
+
+    def _time(self, patience: Patience) -> float:
+        return min(patience.left(), self._connect_seconds)
 
 
 class _Patient(httpcore.NetworkStream):
@@ -126,8 +137,9 @@ class _Patient(httpcore.NetworkStream):
         self._patience = patience
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
+        began = time.monotonic()
         data = self._stream.read(max_bytes, self._patience.left())
-        self._patience.took(len(data))
+        self._patience.took(len(data), time.monotonic() - began)
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002

@@ -174,7 +174,8 @@ def _covers(prefix: Address, address: Address) -> bool:
     # Compared as a server reads it, so %62 is b.
     begin = prefix.path if prefix.is_store else unquote(prefix.path)
     path = address.path if address.is_store else unquote(address.path)
-    return begin in {"", "/"} or path == begin or path.startswith(f"{begin.rstrip('/')}/")
+    folder = f"{begin.rstrip('/')}/"
+    return begin in {"", "/"} or path == begin or path.startswith(folder)
 
 
 def _parse_store(text: str, scheme: str) -> Address:

@@ -22,6 +22,7 @@ PHASES = {
     "fine_tune": "Fine-tuning",
     "evaluate": "Evaluating",
     "export": "Exporting",
+    "fetch": "Fetching",
     "unpack": "Unpacking",
     "verify": "Checking images",
     "split": "Splitting",

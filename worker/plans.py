@@ -83,20 +83,28 @@ def _dataset_folder(session: Session, claim: Claim, storage: Storage) -> Path:
 def _ingest_spec(claim: Claim, storage: Storage, settings: Settings) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "kind": "ingest",
-        # A path is below shared storage unless it is absolute.
-        "sources": [
-            {**source, "path": str(storage.root / source["path"])}
-            for source in claim.spec["sources"]
-        ],
+        "sources": [_locate(source, storage) for source in claim.spec["sources"]],
         "limits": {
             "max_files": settings.max_dataset_files,
             "max_unpacked_bytes": settings.max_unpacked_bytes,
+        },
+        "addresses": {
+            "allowed": settings.source_addresses,
+            "networks": list(map(str, settings.source_networks)),
+            "s3_endpoint": settings.source_s3_endpoint,
         },
         "job": _job(claim),
     }
     if "split" in claim.spec:
         spec["split"] = claim.spec["split"]
     return spec
+
+
+def _locate(source: dict[str, Any], storage: Storage) -> dict[str, Any]:
+    """A path is below shared storage unless it is absolute; an address has none."""
+    if "path" not in source:
+        return source
+    return {**source, "path": str(storage.root / source["path"])}
 
 
 def _job(claim: Claim) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from werkzeug.exceptions import UnsupportedMediaType
 
 from shared import dataset_store
+from shared.errors import UserError
 from shared.tables import Dataset
 from web.api.blueprint import IdempotencyHeader, blueprint, current_account
 from web.api.problems import describe, refuse_invalid_request
@@ -22,8 +23,15 @@ from web.api.schemas import (
     UploadQuery,
 )
 from web.datasets import delete, view
-from web.datasets.add import Added, Incoming, add_server_path, add_upload
+from web.datasets.add import (
+    Added,
+    Incoming,
+    add_server_path,
+    add_sources,
+    add_upload,
+)
 from web.datasets.report import read_report
+from web.datasets.server_path import Wanted
 from web.deleting import describe_deleted
 from web.installation import get_database, get_installation
 
@@ -37,6 +45,7 @@ ARCHIVE_TYPES = frozenset(
         "application/x-gzip",
     }
 )
+_SOURCE_FIELDS = {"path", "address", "labels", "root"}
 TWO_BODIES = {
     "requestBody": {
         "required": True,
@@ -92,7 +101,8 @@ def add_dataset(query: UploadQuery, header: IdempotencyHeader) -> Any:
     """Adds a dataset: an archive as the raw body, or JSON naming a place.
 
     The archive is written to disk as it arrives; `filename` says which kind it is. The
-    place is a folder, CSV or archive under the folders that the server offers.
+    place is a folder, label table or archive under the folders that the server offers,
+    or an address that it reads; `sources` names several that become one dataset.
     """
     key = header.idempotency_key
     if request.mimetype == "application/json":
@@ -124,14 +134,35 @@ def _add_place(key: str | None) -> Added:
         place = ServerPath.model_validate(request.get_json(silent=True))
     except ValidationError as error:
         abort(refuse_invalid_request(error))
-    return add_server_path(
+    if place.path is not None and place.sources is None and not place.root:
+        return add_server_path(
+            get_installation(),
+            current_account(),
+            path=place.path,
+            labels=place.labels,
+            name=place.name,
+            key=key,
+        )
+    return add_sources(
         get_installation(),
         current_account(),
-        path=place.path,
-        labels=place.labels,
+        _list_wanted(place),
         name=place.name,
         key=key,
     )
+
+
+def _list_wanted(place: ServerPath) -> list[Wanted]:
+    alone = place.model_dump(include=_SOURCE_FIELDS)
+    if place.sources is None:
+        return [Wanted(**alone)]
+    if any(alone.values()):
+        raise UserError(
+            "`sources` stands alone: put `path`, `address`, `labels` and `root` into "
+            "its entries.",
+            field="sources",
+        )
+    return [Wanted(**one.model_dump()) for one in place.sources]
 
 
 def _answer(added: Added) -> tuple[dict[str, Any], int]:

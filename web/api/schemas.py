@@ -110,12 +110,38 @@ class VersionPath(ModelPath):
     version: Text = Field(description="A version's number, or `latest`.")
 
 
-class ServerPath(Strict):
-    """A dataset that lies on the server."""
+class SourceIn(Strict):
+    """One source of a dataset: a path of the server or an address."""
 
-    path: Text = Field(description="Absolute path of a folder, CSV or archive.")
-    labels: Text | None = Field(default=None, description="Absolute path of a CSV.")
-    name: Text | None = Field(default=None, description="Defaults to the path's.")
+    path: Text | None = Field(
+        default=None, description="Absolute path of a folder, label table or archive."
+    )
+    address: Text | None = Field(
+        default=None,
+        description="`https://`, `s3://`, `gs://` or `az://`: an archive, a label "
+        "table whose lines are addresses or paths beside it, or a storage's folder.",
+    )
+    labels: Text | None = Field(
+        default=None,
+        description="Absolute path of its label table; of an address also the name of "
+        "a file in it.",
+    )
+    root: Text | None = Field(
+        default=None,
+        description="Of a label table: the folder or address below which its files "
+        "lie. Defaults to its own.",
+    )
+
+
+class ServerPath(SourceIn):
+    """A dataset that lies on the server or at addresses: one source, or `sources`."""
+
+    sources: list[SourceIn] | None = Field(
+        default=None, description="Several sources of one dataset."
+    )
+    name: Text | None = Field(
+        default=None, description="Defaults to the name of the first source."
+    )
 
 
 class RetryRequest(Strict):

@@ -111,34 +111,50 @@ def add_server_path(
     name: str | None = None,
     key: str | None = None,
 ) -> Added:
-    """Queues the ingest of a folder, CSV or archive that lies on the server.
+    """Queues the ingest of one folder, label table or archive on the server.
+
+    Args: as for `add_sources`; `path` and `labels` are absolute paths.
+    """
+    asked = {"path": path, "labels": labels, "name": name}
+    wanted = [server_path.Wanted(path=path, labels=labels)]
+    return add_sources(here, account, wanted, name=name, key=key, asked=asked)
+
+
+def add_sources(
+    here: Installation,
+    account: Account,
+    wanted: list[server_path.Wanted],
+    *,
+    name: str | None = None,
+    key: str | None = None,
+    asked: dict[str, Any] | None = None,
+) -> Added:
+    """Queues the ingest of one dataset from places on the server and addresses.
 
     Args:
         here: The installation.
         account: Who adds it.
-        path: Absolute path under a configured dataset root.
-        labels: Absolute path of a CSV with the labels, when the folders do not say.
-        name: The dataset's name. Defaults to the path's last part.
+        wanted: Its sources.
+        name: The dataset's name. Defaults to that of the first source.
         key: The request's idempotency key.
+        asked: What makes two requests the same. Defaults to all of this.
 
     Raises:
-        UserError: When path or labels may not be read, or the name is no name.
+        UserError: When something may not be read, or the name is no name.
         ConflictError: When another dataset has the name that was asked for.
     """
     key = key or secrets.token_urlsafe(16)
-    source = server_path.find_source(here.settings, path)
-    labels_path: Path | None = None
-    if labels:
-        labels_path = server_path.resolve(here.settings, labels, field="labels")
+    sources = server_path.find_sources(here.settings, wanted)
+    first = sources[0].name
     wish = _Wish(
         name=names.clean_name(name, "dataset") if name else None,
-        fallback=names.name_from_text(source.path.stem or source.path.name),
+        fallback=names.name_from_text(Path(first).stem or first),
     )
-    asked = {"path": path, "labels": labels, "name": name}
+    asked = asked or {"sources": [vars(one) for one in wanted], "name": name}
     earlier = _find_earlier(here, account, key)
     if earlier:
         return _repeat(earlier, asked)
-    spec = _spec(source.as_spec(labels_path), asked)
+    spec = {"sources": [source.as_spec() for source in sources], "asked": asked}
     return _record(here, account, wish, spec, key)
 
 

@@ -19,13 +19,15 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from shared import dataset_store
 from shared.errors import NotFoundError, UserError
+from shared.source_addresses import is_address
 from shared.tables import DatasetVersion
 from web import polling
 from web.auth.sign_in import current_account
 from web.datasets import report as reports
 from web.datasets import view
-from web.datasets.add import Added, Incoming, add_server_path, add_upload
+from web.datasets.add import Added, Incoming, add_sources, add_upload
 from web.datasets.delete import delete_dataset, plan_deletion
+from web.datasets.server_path import Wanted
 from web.deleting import show_plan
 from web.error_pages import status_of
 from web.form_key import form_key
@@ -98,13 +100,12 @@ def upload_form() -> AnyResponse | tuple[str, int]:
 
 @blueprint.post("/add-path")
 def add_path() -> AnyResponse | tuple[str, int]:
-    """Adds a folder, CSV or archive that lies on the server."""
+    """Adds what lies on the server or at addresses: one dataset from all lines."""
     try:
-        added = add_server_path(
+        added = add_sources(
             get_installation(),
             current_account(),
-            path=request.form.get("path", ""),
-            labels=request.form.get("labels", "").strip() or None,
+            _list_wanted(),
             name=request.form.get("name", "").strip() or None,
             key=form_key(request.form),
         )
@@ -234,6 +235,20 @@ def _add_files(dataset_id: int | None) -> list[Added]:
     ]
 
 
+def _list_wanted() -> list[Wanted]:
+    """One source for each line; what else was filled in goes with every one."""
+    labels = request.form.get("labels", "").strip() or None
+    root = request.form.get("root", "").strip() or None
+    lines = [line.strip() for line in request.form.get("path", "").splitlines()]
+    return [
+        Wanted(address=line, labels=labels, root=root)
+        if is_address(line)
+        else Wanted(path=line, labels=labels, root=root)
+        for line in lines
+        if line
+    ] or [Wanted(path="", labels=labels)]
+
+
 def _own_dataset(dataset_id: int | None) -> int | None:
     if dataset_id is None:
         return None
@@ -255,6 +270,7 @@ def _show_add(dataset_id: int | None, problem: str | None = None) -> str:
         dataset=dataset,
         problem=problem,
         roots=settings.dataset_roots,
+        addresses=settings.source_addresses,
         max_upload_bytes=settings.max_upload_bytes,
         key=request.form.get("key") or secrets.token_urlsafe(16),
     )

@@ -42,19 +42,12 @@ class FoundFile:
 
 @dataclass(slots=True)
 class LabelledFile:
-    """A found file with its class, and its split where the user gave one.
-
-    Args:
-        file: The file.
-        label: Its class.
-        split: The user's wish, if any.
-        value: What its label table says in the column that was asked for, if any.
-    """
+    """A found file with its class, and its split and group where the user gave one."""
 
     file: FoundFile
     label: str
     split: str | None = None
-    value: str | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Reads the lines of a label table: CSV, JSON lines or Parquet.
 
 The columns are `filename`, `label` and maybe `split`, by these or their usual other
-names; of all others only the one that is asked for is kept. Tables are read piece by
+names; of all others only the one that names groups is kept. Tables are read piece by
 piece, and Parquet in a process of its own (`worker/ingest/parquet_rows.py`).
 """
 
@@ -22,7 +22,7 @@ from worker.ingest.split import SPLIT_ALIASES
 JSON_SUFFIXES = (".jsonl", ".ndjson")
 PARQUET_SUFFIXES = (".parquet",)
 TABLE_SUFFIXES = (".csv", ".tsv", *JSON_SUFFIXES, *PARQUET_SUFFIXES)
-FILE, LABEL, SPLIT = "file", "label", "split"
+FILE, LABEL, SPLIT, GROUP = "file", "label", "split", "group"
 KNOWN = {
     FILE: {"filename", "file_name", "file", "image", "image_path", "path", "filepath"},
     LABEL: {"label", "class", "class_name", "category", "target"},
@@ -47,14 +47,14 @@ class LabelRow:
         filename: Path or address of a picture.
         label: Its class; empty where the cell is.
         split: None where the cell is empty.
-        value: What the column that was asked for holds; None where it is empty.
+        group: What the column of groups holds; None where it is empty.
     """
 
     line: int
     filename: str
     label: str
     split: str | None
-    value: str | None = None
+    group: str | None = None
 
 
 @dataclass(slots=True)
@@ -89,8 +89,8 @@ class RowMaker:
         self._words: dict[str, str] = {}
 
     def make(self, line: int, cells: Sequence[str]) -> LabelRow:
-        """Makes the row of the cells file, label, split and the value asked for."""
-        filename, label, split, value = (cell.strip() for cell in cells)
+        """Makes the row of the cells file, label, split and group."""
+        filename, label, split, group = (cell.strip() for cell in cells)
         known = self._labels.get(label)
         if known is None:
             known = self._labels[label] = clean_label(label)
@@ -99,7 +99,7 @@ class RowMaker:
             filename=filename.removeprefix(self._folder),
             label=known,
             split=self._keep(split) or self._default_split,
-            value=self._keep(value) or None,
+            group=self._keep(group) or None,
         )
 
     def _keep(self, word: str) -> str:
@@ -112,16 +112,16 @@ def default_split(name: str) -> str | None:
 
 
 def choose_columns(
-    columns: Sequence[str], wanted: str | None
+    columns: Sequence[str], group_column: str | None
 ) -> dict[str, int | None] | None:
     """Finds the columns that matter.
 
     Args:
         columns: What all are called.
-        wanted: A further one that is asked for.
+        group_column: The one that names what one split must hold together, if any.
 
     Returns:
-        The places of `file`, `label`, `split` and `value`; None when there is no
+        The places of `file`, `label`, `split` and `group`; None when there is no
         column of files or none of labels.
     """
     names = [name.strip().lower() for name in columns]
@@ -131,8 +131,8 @@ def choose_columns(
     }
     if found[FILE] is None:
         found[FILE] = next((at for at, n in enumerate(names) if n in _ADDRESS), None)
-    wanted = (wanted or "").strip().lower()
-    found["value"] = names.index(wanted) if wanted and wanted in names else None
+    group = (group_column or "").strip().lower()
+    found[GROUP] = names.index(group) if group and group in names else None
     return None if found[FILE] is None or found[LABEL] is None else found
 
 
@@ -150,7 +150,7 @@ def show_cell(value: Any) -> str | None:
 
 
 def read_csv(
-    stream: BinaryIO, name: str, maker: RowMaker, wanted: str | None
+    stream: BinaryIO, name: str, maker: RowMaker, group_column: str | None
 ) -> LabelTable:
     """Reads a CSV: comma, semicolon or tab, in any common encoding.
 
@@ -161,7 +161,7 @@ def read_csv(
     first = lines.readline(_MAX_LINE_CHARACTERS)
     delimiter = max(",;\t", key=first.count)
     columns = next(csv.reader([first], delimiter=delimiter), [])
-    places = choose_columns(columns, wanted)
+    places = choose_columns(columns, group_column)
     if places is None:
         raise UserError(
             f"“{name}”: the first line must name the columns filename and label "
@@ -177,7 +177,7 @@ def read_csv(
 def _csv_rows(
     reader: Any, places: dict[str, int | None], maker: RowMaker
 ) -> Iterator[LabelRow]:
-    order = [places[part] for part in (FILE, LABEL, SPLIT, "value")]
+    order = [places[part] for part in (FILE, LABEL, SPLIT, GROUP)]
     for cells in reader:
         if any(entry.strip() for entry in cells):
             chosen = [
@@ -187,7 +187,7 @@ def _csv_rows(
 
 
 def read_json_lines(
-    stream: BinaryIO, name: str, maker: RowMaker, wanted: str | None
+    stream: BinaryIO, name: str, maker: RowMaker, group_column: str | None
 ) -> LabelTable:
     """Reads JSON lines: one object a line, whose keys are the columns.
 
@@ -202,7 +202,8 @@ def read_json_lines(
         entry, fault = _parse_object(line)
         if not keys:
             table.columns = list(entry)
-            keys = _choose_keys(table.columns, wanted, name, line, fault)
+            places = choose_columns(table.columns, group_column)
+            keys = _choose_keys(places, table.columns, name, line, fault)
         cells = [show_cell(entry.get(key)) if key else "" for key in keys]
         fault = fault or _cells_fault(keys, cells)
         if fault is None:
@@ -215,9 +216,12 @@ def read_json_lines(
 
 
 def _choose_keys(
-    columns: list[str], wanted: str | None, name: str, line: str, fault: str | None
+    places: dict[str, int | None] | None,
+    columns: list[str],
+    name: str,
+    line: str,
+    fault: str | None,
 ) -> list[str | None]:
-    places = choose_columns(columns, wanted)
     if places is None:
         raise UserError(
             f"“{name}”: each line must be a JSON object with the keys filename and "
@@ -226,7 +230,7 @@ def _choose_keys(
         )
     return [
         None if at is None else columns[at]
-        for at in (places[part] for part in (FILE, LABEL, SPLIT, "value"))
+        for at in (places[part] for part in (FILE, LABEL, SPLIT, GROUP))
     ]
 
 

@@ -16,7 +16,6 @@ from worker.ingest.found import FoundFile, LabelledFile, SkipList
 from worker.ingest.label_rows import (
     JSON_SUFFIXES,
     PARQUET_SUFFIXES,
-    TABLE_SUFFIXES,
     LabelRow,
     LabelTable,
     RowMaker,
@@ -29,21 +28,16 @@ from worker.ingest.limits import show_bytes
 from worker.ingest.parquet_rows import read_parquet
 from worker.ingest.split import SPLIT_ALIASES
 
-__all__ = [
-    "TABLE_SUFFIXES",
-    "LabelRow",
-    "LabelTable",
-    "label_by_tables",
-    "load_label_table",
-    "parse_label_table",
-]
-
 # A table of two million lines with long names has about 200 MB.
 MAX_TABLE_BYTES = 512 * 2**20
 
 
 def load_label_table(
-    path: Path, name: str, *, folder: Path | None = None, column: str | None = None
+    path: Path,
+    name: str,
+    *,
+    folder: Path | None = None,
+    group_column: str | None = None,
 ) -> LabelTable:
     """Reads a label table; memory holds its rows and little more.
 
@@ -53,7 +47,8 @@ def load_label_table(
             ending tells its kind. Lines that name no split have the one it is called
             after (`train.csv`), if any.
         folder: Where the files lie on the server; lines may then name whole paths.
-        column: A further column to keep; it becomes `LabelRow.value`.
+        group_column: The column that names what one split must hold together, in any
+            case; it becomes `LabelRow.group`.
 
     Raises:
         UserError: When it cannot be read, or does not name `filename` and `label`.
@@ -67,19 +62,24 @@ def load_label_table(
     maker = RowMaker(default_split(name), str(folder) if folder else None)
     suffix = PurePosixPath(name).suffix.lower()
     if suffix in PARQUET_SUFFIXES:
-        return read_parquet(path, name, maker, column)
+        return read_parquet(path, name, maker, group_column)
     read = read_json_lines if suffix in JSON_SUFFIXES else read_csv
     with path.open("rb") as stream:
-        return read(stream, name, maker, column)
+        return read(stream, name, maker, group_column)
 
 
 def parse_label_table(
-    data: bytes, name: str, *, folder: str | None = None, column: str | None = None
+    data: bytes,
+    name: str,
+    *,
+    folder: str | None = None,
+    group_column: str | None = None,
 ) -> LabelTable:
     """Parses the bytes of a CSV or of JSON lines; see `load_label_table`."""
     is_json = PurePosixPath(name).suffix.lower() in JSON_SUFFIXES
     read = read_json_lines if is_json else read_csv
-    return read(io.BytesIO(data), name, RowMaker(default_split(name), folder), column)
+    maker = RowMaker(default_split(name), folder)
+    return read(io.BytesIO(data), name, maker, group_column)
 
 
 def label_by_tables(
@@ -132,8 +132,8 @@ def _label_one(
         skips.add(found.name, "conflict", reason)
     else:
         split = splits[0] if splits else None
-        value = next((row.value for row in rows if row.value), None)
-        labelled.files.append(LabelledFile(found, labels[0], split, value))
+        group = min((row.group for row in rows if row.group), default=None)
+        labelled.files.append(LabelledFile(found, labels[0], split, group))
 
 
 def _name_all(words: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 A process of its own, with bounded memory and time: the reader is native code and meets
 a stranger's file here. Rows come out as JSON lines on standard output: first the names
-of all columns, then one list `[file, label, split, value]` for each row. What is wrong
+of all columns, then one list `[file, label, split, group]` for each row. What is wrong
 with the file is said in the last line, as `{"fault": "..."}`.
 """
 
@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 from shared.errors import UserError
 from worker.ingest.label_rows import (
     FILE,
+    GROUP,
     LABEL,
     MAX_CELL_CHARACTERS,
     SPLIT,
@@ -39,11 +40,11 @@ _SECONDS = 600
 _MEMORY_BYTES = 1 << 30  # beyond what the process has at its start
 _MAX_GROUP_BYTES = 512 << 20
 _BATCH_ROWS = 8_192
-_ORDER = (FILE, LABEL, SPLIT, "value")
+_ORDER = (FILE, LABEL, SPLIT, GROUP)
 
 
 def read_parquet(
-    path: Path, name: str, maker: RowMaker, wanted: str | None
+    path: Path, name: str, maker: RowMaker, group_column: str | None
 ) -> LabelTable:
     """Reads a label table of Parquet, row group by row group.
 
@@ -51,13 +52,13 @@ def read_parquet(
         path: The file.
         name: The user's name for it.
         maker: Makes the rows.
-        wanted: A further column that is asked for.
+        group_column: The column that names groups, if any.
 
     Raises:
         UserError: When it cannot be read, or has no columns of files and labels.
     """
     with tempfile.TemporaryFile() as lines:
-        fault = _run(path, wanted, lines)
+        fault = _run(path, group_column, lines)
         lines.seek(0)
         table = LabelTable(name, [])
         for number, line in enumerate(lines):
@@ -73,10 +74,10 @@ def read_parquet(
     return table
 
 
-def _run(path: Path, wanted: str | None, lines: BinaryIO) -> str | None:
+def _run(path: Path, group_column: str | None, lines: BinaryIO) -> str | None:
     """Runs the process; returns why it failed without a word, if it did."""
     command = [sys.executable, "-m", __name__]
-    job = json.dumps({"path": str(path.absolute()), "wanted": wanted})
+    job = json.dumps({"path": str(path.absolute()), "group_column": group_column})
     try:
         done = subprocess.run(
             [*command, job], stdout=lines, stdin=subprocess.DEVNULL,
@@ -97,7 +98,7 @@ def main(arguments: list[str]) -> int:
     importlib.import_module(_END_WITH_PARENT)
     job = json.loads(arguments[0])
     try:
-        for entry in _read(Path(job["path"]), job["wanted"]):
+        for entry in _read(Path(job["path"]), job["group_column"]):
             sys.stdout.write(json.dumps(entry) + "\n")
     except UserError as error:
         sys.stdout.write(json.dumps({"fault": str(error)}) + "\n")
@@ -111,7 +112,7 @@ def _too_much() -> str:
     return f"reading it takes more than {_MEMORY_BYTES >> 30} GiB of memory."
 
 
-def _read(path: Path, wanted: str | None) -> Iterator[Any]:
+def _read(path: Path, group_column: str | None) -> Iterator[Any]:
     import pyarrow as pa  # noqa: PLC0415 - only in this process
     import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -120,7 +121,7 @@ def _read(path: Path, wanted: str | None) -> Iterator[Any]:
         file = pq.ParquetFile(path, memory_map=False)
         names = list(map(str, file.schema_arrow.names))
         yield names
-        places = choose_columns(names, wanted)
+        places = choose_columns(names, group_column)
         if places is None:
             raise UserError(
                 "it must have the columns filename and label (and split, if you "
@@ -136,7 +137,8 @@ def _read(path: Path, wanted: str | None) -> Iterator[Any]:
             columns=[names[at] for at in chosen if at is not None],
             use_threads=False,
         ):
-            yield from _rows(batch, [None if at is None else names[at] for at in chosen])
+            order = [None if at is None else names[at] for at in chosen]
+            yield from _rows(batch, order)
 
 
 def _rows(batch: Any, names: list[str | None]) -> Iterator[list[str]]:

@@ -1,15 +1,17 @@
 """Reads SPEC.json: which sources make the dataset version, and within which limits."""
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from shared.errors import UserError
+from shared.source_addresses import parse_address
 from worker.ingest.limits import Limits, parse_limits
+from worker.ingest.remote.rules import AddressRules, parse_rules
 from worker.ingest.split import SplitShares
 
-ARCHIVE, FOLDER, TABLE = "archive", "folder", "csv"
+ARCHIVE, FOLDER, TABLE, ADDRESS = "archive", "folder", "csv", "address"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,16 +19,22 @@ class Source:
     """One thing that the user brought.
 
     Args:
-        type: `archive`, `folder` or `csv`.
-        path: Where it lies.
+        type: `archive`, `folder`, `csv` (a label table of any kind) or `address`.
+        path: Where it lies; nowhere yet for an address.
         name: The user's name for it.
         labels: Its label table: an absolute path, or the name of a file in it.
+        group_column: The column of its label table that names groups.
+        root: Of a label table: the folder or address below which its files lie.
+        address: Where it is fetched from.
     """
 
     type: str
     path: Path
     name: str
     labels: str | None = None
+    group_column: str | None = None
+    root: str | None = None
+    address: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +45,13 @@ class Request:
         sources: At least one.
         limits: What it may cost.
         shares: How images without a given split are dealt.
+        addresses: What may be fetched.
     """
 
     sources: list[Source]
     limits: Limits
     shares: SplitShares
+    addresses: AddressRules = field(default_factory=AddressRules)
 
 
 def load_request(path: Path) -> Request:
@@ -60,6 +70,7 @@ def load_request(path: Path) -> Request:
         sources=[_parse_source(entry) for entry in spec["sources"]],
         limits=parse_limits(spec.get("limits") or {}),
         shares=_parse_shares(spec.get("split") or {}),
+        addresses=parse_rules(spec.get("addresses") or {}),
     )
 
 
@@ -68,9 +79,11 @@ def _parse_source(entry: Any) -> Source:
         raise UserError(
             f"`sources` must list objects. Received: {entry!r}.", field="sources"
         )
+    if entry.get("type") == ADDRESS:
+        return _parse_address(entry)
     if entry.get("type") not in (ARCHIVE, FOLDER, TABLE):
         raise UserError(
-            f"`sources.type` must be {ARCHIVE}, {FOLDER} or {TABLE}. "
+            f"`sources.type` must be {ARCHIVE}, {FOLDER}, {TABLE} or {ADDRESS}. "
             f"Received: type={entry.get('type')!r}.",
             field="sources",
         )
@@ -85,7 +98,21 @@ def _parse_source(entry: Any) -> Source:
         raise UserError(
             f"“{name}” is not there any more. Add it again.", field="sources"
         )
-    return Source(entry["type"], path, name, entry.get("labels"))
+    return Source(
+        entry["type"], path, name, entry.get("labels"), root=entry.get("root")
+    )
+
+
+def _parse_address(entry: dict[str, Any]) -> Source:
+    address = parse_address(str(entry.get("address", "")))
+    return Source(
+        ADDRESS,
+        Path(),
+        entry.get("name") or address.name,
+        entry.get("labels"),
+        root=entry.get("root"),
+        address=str(entry["address"]),
+    )
 
 
 def _parse_shares(wishes: dict[str, Any]) -> SplitShares:

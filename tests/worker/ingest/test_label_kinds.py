@@ -161,7 +161,7 @@ def test_damaged_parquet_is_refused_in_a_sentence(tmp_path, cut):
     path = write_parquet(tmp_path, good_columns())
     path.write_bytes(path.read_bytes()[:cut])
 
-    with pytest.raises(UserError, match="labels.parquet.* is damaged, or no Parquet"):
+    with pytest.raises(UserError, match="is damaged, or no Parquet"):
         load(path)
 
 
@@ -188,7 +188,7 @@ def test_a_row_group_that_would_fill_the_memory_is_refused(tmp_path):
     )
     assert path.stat().st_size < 1_000_000
 
-    with pytest.raises(UserError, match="row group 1 has 57. MiB"):
+    with pytest.raises(UserError, match="row group 1 has 57"):
         load(path)
 
 
@@ -201,11 +201,15 @@ def test_one_further_column_is_kept_when_it_is_asked_for(tmp_path, kind):
     elif kind == "csv":
         path.write_text("file,label,Patient\na,x,p1\nb,y,\n")
     else:
-        entries = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]  # noqa: E501
+        lines = zip(*columns.values(), strict=True)
+        entries = [dict(zip(columns, line, strict=True)) for line in lines]
         path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
 
-    assert [row.value for row in load(path, column="patient").rows] == ["p1", None]
-    assert [row.value for row in load(path, column="nothing").rows] == [None, None]
+    def groups(column):
+        return [row.group for row in load(path, group_column=column).rows]
+
+    assert groups("patient") == ["p1", None]
+    assert groups("nothing") == [None, None]
     assert load(path).columns == ["file", "label", "Patient"]
 
 

@@ -72,8 +72,10 @@ class FileServer:
         size = len(rest) + (50 if fault == "long" else 0)
         self._head(handler, 206 if begin else 200, size, **headers)
         if fault == "slow":
-            while not self.ended.wait(0.1):
-                handler.wfile.write(b"x")
+            for at in range(len(rest)):
+                if self.ended.wait(0.1):
+                    return
+                handler.wfile.write(rest[at : at + 1])
                 handler.wfile.flush()
         rest = rest[: len(rest) // 2] if fault == "cut" else rest
         handler.wfile.write(rest)

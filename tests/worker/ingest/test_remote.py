@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import socket
 
 import pytest
 
@@ -197,8 +198,6 @@ def test_redirects_are_followed_to_what_is_allowed_alone(tmp_path, serve):
         fetch(tmp_path, server)
     assert inner.got == []
 
-    public = parse_rules({"allowed": ["http://"], "networks": [f"127.0.0.1/32"]})
-    assert public.networks
     server.faults["/a.zip"] = [f"http://127.0.0.2:{inner.port}/secret"]
     with pytest.raises(UserError, match="not at a public address"):
         fetch(tmp_path, server, allowed=["http://"], networks=["127.0.0.1/32"])
@@ -213,14 +212,14 @@ def test_the_address_that_was_looked_at_is_the_one_connected_to(
 ):
     server = serve({"/a.zip": BODY})
     answers = iter(["127.0.0.1", "127.0.0.9"])  # what the name means, time after time
-    real = __import__("socket").getaddrinfo
+    real = socket.getaddrinfo
 
     def rebind(host, port, *args, **kw):
         return real(next(answers) if host == "data.example.org" else host, port, **kw)
 
     monkeypatch.setattr("socket.getaddrinfo", rebind)
     courier = make_courier(
-        tmp_path, server, allowed=["http://data.example.org:%d/" % server.port],
+        tmp_path, server, allowed=[f"http://data.example.org:{server.port}/"],
         networks=["127.0.0.1/32"], tries=1,
     )  # fmt: skip
     whole = parse_address(f"http://data.example.org:{server.port}/a.zip")
@@ -261,7 +260,7 @@ def test_the_files_of_a_table_are_fetched_and_what_fails_is_left_out(tmp_path, s
     assert "“cat” and “dog”" in skips["img/2.png"]
     assert "Fetched 3 of 6 files." in collected.notes
     assert "hidden" not in repr(collected) + repr(skips)
-    assert server.got[-1][0] == "/other/4.png?key=hidden" or len(server.got) == 5
+    assert "/other/4.png?key=hidden" in [path for path, _ in server.got]
 
 
 def test_a_table_on_the_server_may_have_its_pictures_at_an_address(tmp_path, serve):

@@ -93,8 +93,8 @@ def _list(
         reason = junk_reason(name)
         if reason is not None:
             skips.add(name, "junk", reason)
-        # Consoles make empty objects to stand for folders.
-        elif size_bytes or not address.path.endswith("/"):
+        # Consoles make empty objects to stand for folders; they come without the `/`.
+        elif size_bytes or "." in address.name:
             yield name, address
 
 

@@ -106,7 +106,7 @@ def test_what_only_looks_like_it_is_not_allowed(address):
         "https://data.example.org:99999/sets/a",
         "https://data.example.org./sets/a",
         "https://dätä.example.org/sets/a",
-        "https://data。example.org/sets/a",  # noqa: RUF001 - another dot, on purpose
+        "https://data。example.org/sets/a",
         "https://[fe80::1%25eth0]/sets/a",
         "https://data.example.org/sets/../a",
         "https://data.example.org/sets/..",
@@ -128,7 +128,7 @@ def test_what_only_looks_like_it_is_not_allowed(address):
         "s3://user@bucket/pre/a",
         "s3://bucket/pre/../other",
         "s3://bucket/../x",
-        "s3://buc\\ket/pre/a",
+        "s3://pict\\ures/pre/a",
     ],
 )
 def test_what_can_be_read_in_two_ways_is_refused(address):
@@ -155,13 +155,17 @@ def test_no_address_written_after_a_host_leaves_the_host(text):
 
     whole = urlsplit(str(address))
     assert address.host == whole.hostname
-    assert parse_address(str(address)) == parse_address(str(parse_address(str(address))))
+    again = parse_address(str(address))
+    assert again == parse_address(str(again))
     if is_allowed(address, ALLOWED):
         assert address.host == "data.example.org"
         assert unquote(address.path).startswith("/sets/")
 
 
-@given(st.lists(st.sampled_from(["..", ".", "a", "%2e%2e", "%2f", "\\", ";", "é", ""])))
+PARTS = ["..", ".", "a", "%2e%2e", "%2f", "\\", ";", "é", ""]
+
+
+@given(st.lists(st.sampled_from(PARTS)))
 def test_no_relative_path_leads_out_of_its_root(parts):
     for root in ("https://data.example.org/sets/list.csv", "s3://bucket/pre/list.csv"):
         try:

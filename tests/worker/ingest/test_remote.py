@@ -85,7 +85,9 @@ def test_a_file_is_fetched_whole_and_its_hash_is_told(tmp_path, serve):
     assert "293 KiB" in courier.notes[0]
 
 
-@pytest.mark.parametrize("faults", [[500], [503, 429], ["cut", 502], ["mute"], ["slow"]])
+@pytest.mark.parametrize(
+    "faults", [[500], [503, 429], ["cut", 502], ["mute"], ["slow"]]
+)
 def test_a_server_that_fails_for_a_while_is_asked_again(tmp_path, serve, faults):
     server = serve({"/a.zip": BODY})
     server.faults["/a.zip"] = list(faults)
@@ -175,7 +177,9 @@ def test_nothing_is_fetched_while_no_address_is_allowed(tmp_path, serve):
     assert server.got == []
 
 
-@pytest.mark.parametrize("host", ["localhost", "2130706433", "0x7f.1", "[::ffff:7f00:1]"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "2130706433", "0x7f.1", "[::ffff:7f00:1]"]
+)
 def test_a_name_of_a_private_address_is_refused_whatever_it_looks_like(
     tmp_path, serve, host
 ):
@@ -194,7 +198,7 @@ def test_redirects_are_followed_to_what_is_allowed_alone(tmp_path, serve):
     assert fetch(tmp_path, server) == b"b"
 
     server.faults["/a.zip"] = [f"{inner.url}/secret"]
-    with pytest.raises(UserError, match="redirects elsewhere.* TRAINYARD_SOURCE_ADD"):
+    with pytest.raises(UserError, match=r"redirects elsewhere.* TRAINYARD_SOURCE_ADD"):
         fetch(tmp_path, server)
     assert inner.got == []
 
@@ -278,7 +282,8 @@ def test_a_table_on_the_server_may_have_its_pictures_at_an_address(tmp_path, ser
 def test_a_table_may_lie_elsewhere_than_its_pictures(tmp_path, serve):
     pictures = fill(tmp_path / "pictures", {"a.png": png(1), "x/b.png": png(2)})
     whole = pictures / "x" / "b.png"
-    table = fill(tmp_path / "tables", {"l.csv": f"file,label\na.png,cat\n{whole},dog\n"})
+    lines = f"file,label\na.png,cat\n{whole},dog\n"
+    table = fill(tmp_path / "tables", {"l.csv": lines})
     entry = source(table / "l.csv", root=str(pictures))
 
     collected, skips = run(tmp_path, serve({}), entry)

@@ -32,6 +32,8 @@ _REFUSED = (
     "{} is not at a public address, and TRAINYARD_WEBHOOK_NETWORKS does not allow it; "
     "an administrator can add its network there"
 )
+
+
 def derive_secret(key: str, salt: str) -> str:
     """Returns the secret of a receiver: the records hold the salt alone.
 

@@ -146,9 +146,7 @@ class _Opener:
 
 def _label_together(opener: _Opener, beside: list[Source]) -> Labelled:
     tables = [
-        load_label_table(
-            source.path, source.name, group_column=source.group_column
-        )
+        load_label_table(source.path, source.name, group_column=source.group_column)
         for source in beside
     ]
     files: list[FoundFile] = []

@@ -149,9 +149,7 @@ def deeply_nested():
         ({"file": ["a"], "label": ["x" * 200_000]}, "more than 131,072 characters"),
     ],
 )
-def test_parquet_with_odd_columns_is_refused_with_their_names(
-    tmp_path, columns, words
-):
+def test_parquet_with_odd_columns_is_refused_with_their_names(tmp_path, columns, words):
     with pytest.raises(UserError, match=words):
         load(write_parquet(tmp_path, columns))
 

@@ -185,5 +185,3 @@ def _explain(error: Exception) -> FetchError:
     if status[1] in {"401", "403"}:
         return FetchError(_NO_ENTRY)
     return FetchError(f"Its storage answers {status[1]}{word}.", passes=passes)
-
-

@@ -138,13 +138,15 @@ def choose_columns(
 
 def show_cell(value: Any) -> str | None:
     """Writes a value of JSON or Parquet as a cell; None when it can be none."""
+    if isinstance(value, str):
+        return value
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and value.is_integer():
         return str(int(value))  # a column of whole numbers in which some are missing
-    if isinstance(value, str | int | float):
+    if isinstance(value, int | float):
         return str(value)
     return None
 

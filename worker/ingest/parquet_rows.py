@@ -1,9 +1,9 @@
 """Reads a strange Parquet file: `python -m worker.ingest.parquet_rows JOB.json`.
 
 A process of its own, with bounded memory and time: the reader is native code and meets
-a stranger's file here. Rows come out as JSON lines on standard output: first the names
-of all columns, then one list `[file, label, split, group]` for each row. What is wrong
-with the file is said in the last line, as `{"fault": "..."}`.
+a stranger's file here. It writes JSON lines to standard output: first the names of all
+columns, then for each batch of rows the four lists of their files, labels, splits and
+groups. What is wrong with the file is said in the last line, as `{"fault": "..."}`.
 """
 
 import contextlib
@@ -68,7 +68,9 @@ def read_parquet(
             elif number == 0:
                 table.columns = entry
             else:
-                table.rows.append(maker.make(number, entry))
+                first = len(table.rows) + 1
+                rows = enumerate(zip(*entry, strict=True), first)
+                table.rows += [maker.make(at, cells) for at, cells in rows]
     if fault is not None:
         raise UserError(f"“{name}” cannot be read as a label table: {fault}")
     return table
@@ -138,16 +140,14 @@ def _read(path: Path, group_column: str | None) -> Iterator[Any]:
             use_threads=False,
         ):
             order = [None if at is None else names[at] for at in chosen]
-            yield from _rows(batch, order)
+            yield [_cells(batch, name) for name in order]
 
 
-def _rows(batch: Any, names: list[str | None]) -> Iterator[list[str]]:
-    empty = [""] * batch.num_rows
-    columns = [
-        empty if name is None else [_cell(v, name) for v in batch[name].to_pylist()]
-        for name in names
-    ]
-    yield from map(list, zip(*columns, strict=True))
+def _cells(batch: Any, name: str | None) -> list[str]:
+    """One column of a batch as cells of a table."""
+    if name is None:
+        return [""] * batch.num_rows
+    return [_cell(value, name) for value in batch[name].to_pylist()]
 
 
 def _cell(value: Any, name: str) -> str:

@@ -57,23 +57,20 @@ class ApiClient(HttpClient):
             "/datasets", content, query=query, length_bytes=length_bytes, key=key
         )
 
-    def add_server_path(
+    def add_sources(
         self,
-        path: str,
+        sources: list[dict[str, str]],
         *,
         name: str | None,
-        labels: Path | None,
         key: str,
         **wishes: Any,
     ) -> dict[str, Any]:
-        """Adds what lies at an absolute path of the server.
+        """Adds paths of the server and addresses, together.
 
         `wishes` are further fields of the request; None leaves one out.
         """
-        body: dict[str, Any] = {"path": path} | ({"name": name} if name else {})
-        body |= {one: value for one, value in wishes.items() if value is not None}
-        if labels is not None:
-            body["labels"] = str(labels)
+        body: dict[str, Any] = {"sources": sources, "name": name, **wishes}
+        body = {one: value for one, value in body.items() if value is not None}
         return self.post("/datasets", body, key=key)
 
     def ask_forecast(self, dataset_id: int, **wishes: Any) -> dict[str, Any]:

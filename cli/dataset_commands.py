@@ -21,18 +21,26 @@ SHOWN_SKIPPED = 20
 @commands.command("add")
 def add(
     paths: Annotated[
-        list[str],
-        typer.Argument(metavar="PATH...", help="Archives or folders, one set each."),
-    ],
-    name: Annotated[
-        str | None, typer.Option("--name", help="The dataset's name, for one PATH.")
+        list[str] | None,
+        typer.Argument(metavar="[PATH...]", help="Archives or folders, one set each."),
     ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The dataset's name, for one set.")
+    ] = None,
+    addresses: Annotated[
+        list[str] | None,
+        typer.Option("--address", help="Fetch https://, s3://...: the server does it."),
+    ] = None,
+    together: Annotated[
+        bool, typer.Option("--together", help="One set of all PATHs and addresses.")
+    ] = False,
     to: Annotated[
         str | None,
         typer.Option("--to", help="A dataset that gets a new version of them."),
     ] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="With --to: take PATH in place of it.")
+        bool,
+        typer.Option("--replace", help="With --to: take what comes in place of it."),
     ] = False,
     group_by: Annotated[
         str | None,
@@ -54,25 +62,27 @@ def add(
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Add datasets: upload archives or folders, or name what lies on the server."""
+    """Add datasets: upload archives or folders, or name where the server finds them."""
     from cli import uploads, watch
     from cli.api_client import connect
 
-    if name is not None and len(paths) > 1:
-        raise UserError("`--name` goes with one PATH.", field="name")
-    _refuse_target(paths, name=name, to=to, replace=replace)
+    paths, addresses = paths or [], addresses or []
+    count = 1 if together else len(paths) + len(addresses)
+    _refuse_places(paths, addresses, together=together, on_server=on_server)
+    _refuse_target(count, name=name, to=to, replace=replace)
     client = connect()
-    wishes: dict[str, Any] = _read_group(group_by)
+    wishes: dict[str, Any] = {"name": name, **_read_group(group_by)}
     if to is not None:
         wishes["dataset_id"] = client.find_dataset(to)["id"]
         wishes["mode"] = "replace" if replace else "add"
+    remote = _list_sources(paths if on_server else [], addresses, labels)
     added = [
-        client.add_server_path(
-            path, name=name, labels=labels, key=secrets.token_urlsafe(16), **wishes
-        )
-        if on_server
-        else uploads.add_local(client, Path(path), name=name, labels=labels, **wishes)
-        for path in paths
+        client.add_sources(sources, key=secrets.token_urlsafe(16), **wishes)
+        for sources in ([remote] if together else [[one] for one in remote])
+    ]
+    added += [
+        uploads.add_local(client, Path(path), labels=labels, **wishes)
+        for path in ([] if on_server else paths)
     ]
     jobs = watch.follow(client, [row["job_id"] for row in added]) if wait else []
     datasets = [client.get(f"/datasets/{row['id']}") for row in added]
@@ -179,18 +189,45 @@ def delete(dataset: str, yes: Yes = False, as_json: Json = False) -> None:
         out.print(f"Deleted {found['name']}.", markup=False)
 
 
+def _refuse_places(
+    paths: list[str], addresses: list[str], *, together: bool, on_server: bool
+) -> None:
+    if not paths and not addresses:
+        raise UserError("Name a PATH, or an `--address`.", field="path")
+    if together and paths and not on_server:
+        raise UserError(
+            "`--together` joins what lies on the server (`--on-server`) or at an "
+            "`--address`. Put local folders into one folder, and add that.",
+            field="together",
+        )
+
+
 def _refuse_target(
-    paths: list[str], *, name: str | None, to: str | None, replace: bool
+    count: int, *, name: str | None, to: str | None, replace: bool
 ) -> None:
     if to is None and replace:
         raise UserError("`--replace` goes with `--to`.", field="replace")
     if to is not None and name is not None:
         raise UserError("`--to` names a dataset that has its name.", field="name")
-    if replace and len(paths) > 1:
+    if name is not None and count > 1:
         raise UserError(
-            "`--replace` goes with one PATH: each would replace the one before.",
-            field="path",
+            "`--name` goes with one PATH or address, or with `--together`.",
+            field="name",
         )
+    if replace and count > 1:
+        raise UserError(
+            "`--replace` goes with one PATH or address, or with `--together`: each "
+            "would replace the one before.",
+            field="replace",
+        )
+
+
+def _list_sources(
+    paths: list[str], addresses: list[str], labels: Path | None
+) -> list[dict[str, str]]:
+    more = {} if labels is None else {"labels": str(labels)}
+    sources = [{"path": path, **more} for path in paths]
+    return sources + [{"address": address, **more} for address in addresses]
 
 
 def _read_group(text: str | None) -> dict[str, Any]:

@@ -5,6 +5,22 @@ from pathlib import Path
 
 from shared.settings import Settings
 
+_STORES = ("AWS_", "GOOGLE_", "AZURE_")
+# What an ingest may need to read object storage. No address of a server is among them:
+# those are settings of ours, and are checked.
+STORE_CREDENTIALS = (
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    *("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_SKIP_SIGNATURE", "AWS_ROLE_ARN"),
+    *("AWS_ROLE_SESSION_NAME", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    *("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT"),
+    *("GOOGLE_SERVICE_ACCOUNT_KEY", "GOOGLE_SKIP_SIGNATURE"),
+    *("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY"),
+    *("AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_TENANT_ID", "AZURE_SKIP_SIGNATURE"),
+    *("AZURE_STORAGE_CLIENT_ID", "AZURE_STORAGE_CLIENT_SECRET"),
+    "AZURE_FEDERATED_TOKEN_FILE",
+)
+
 
 def find_weights_cache() -> Path:
     """Returns Keras's own folder of weights: `models` below `KERAS_HOME`.
@@ -60,7 +76,7 @@ def environment_without_credentials(**more: str) -> dict[str, str]:
     secret = ("SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "TOKEN", "CREDENTIAL")
     secret += ("API_KEY", "PRIVATE_KEY", "_DSN")
     address = ("DATABASE_URL", "REDIS_URL", "BROKER_URL")
-    ours = ("TRAINYARD_", "PG", "CELERY_")
+    ours = ("TRAINYARD_", "PG", "CELERY_", *_STORES)
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -70,3 +86,20 @@ def environment_without_credentials(**more: str) -> dict[str, str]:
     if "KERAS_HOME" in kept:  # relative to this process's folder, not to the child's
         kept["KERAS_HOME"] = str(find_weights_cache().parent)
     return {**kept, **more}
+
+
+def store_credentials() -> dict[str, str]:
+    """Returns the credentials of object storage that this process was started with."""
+    return {name: os.environ[name] for name in STORE_CREDENTIALS if name in os.environ}
+
+
+def take_store_credentials() -> dict[str, str]:
+    """Removes everything of object storage from the environment of this process.
+
+    Returns:
+        The credentials among it.
+    """
+    found = store_credentials()
+    for name in [name for name in os.environ if name.startswith(_STORES)]:
+        del os.environ[name]
+    return found

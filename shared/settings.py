@@ -15,11 +15,12 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from shared.errors import UserError
 from shared.secret_files import add_password, read_secret_file, takes_password
+from shared.source_addresses import parse_address, parse_prefix
 
 # Leaves room for a slash and a socket's name within the 107 bytes that Linux takes.
 MAX_RUNTIME_BYTES = 80
@@ -93,6 +94,22 @@ class Settings(BaseSettings):
         default=[],
         description="Folders on the server from which datasets may be added by name "
         "(JSON list).",
+    )
+    source_addresses: list[str] = Field(
+        default=[],
+        description="Addresses from which datasets may be fetched, and all below them "
+        '(JSON list, such as ["https://data.example.org/sets/", "s3://my-bucket/"]); '
+        "`https://` alone means every public server. Empty: nothing is fetched.",
+    )
+    source_networks: list[IPv4Network | IPv6Network] = Field(
+        default=[],
+        description="Networks that are not public and that datasets may be fetched "
+        'from all the same (JSON list, such as ["10.0.0.0/8"]).',
+    )
+    source_s3_endpoint: str | None = Field(
+        default=None,
+        description="Address of the server behind `s3://`, such as "
+        "`http://minio:9000`; Amazon's own where it is not set.",
     )
     weights_dirs: list[Path] = Field(
         default=[],
@@ -259,6 +276,28 @@ class Settings(BaseSettings):
         description="Least severity that is logged.",
     )
     log_json: bool = Field(default=False, description="Log lines as JSON objects.")
+
+    @field_validator("source_addresses")
+    @classmethod
+    def _source_addresses_can_be_read(cls, entries: list[str]) -> list[str]:
+        for entry in entries:
+            try:
+                parse_prefix(entry)
+            except UserError as error:
+                raise ValueError(str(error)) from error
+        return entries
+
+    @field_validator("source_s3_endpoint")
+    @classmethod
+    def _endpoint_is_a_web_address(cls, address: str | None) -> str | None:
+        if address is None:
+            return None
+        try:
+            if parse_address(address).is_store:
+                raise ValueError("it must begin with https:// or http://")
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        return address.rstrip("/")
 
     @model_validator(mode="after")
     def _production_has_no_defaults(self) -> Self:

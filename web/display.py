@@ -25,6 +25,7 @@ PHASES = {
     "features": "Computing features",
     "doctor": "Examining pictures",
     "forecast": "Forecasting",
+    "fetch": "Fetching",
     "unpack": "Unpacking",
     "verify": "Checking images",
     "split": "Splitting",

@@ -91,16 +91,20 @@ def _ingest_spec(
 ) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "kind": "ingest",
-        # A path is below shared storage unless it is absolute.
         "sources": _find_parent(session, claim, storage)
         + [
-            {**source, "path": str(storage.root / source["path"])}
+            _locate(source, storage)
             for source in claim.spec["sources"]
             if source.get("type") != VERSION
         ],
         "limits": {
             "max_files": settings.max_dataset_files,
             "max_unpacked_bytes": settings.max_unpacked_bytes,
+        },
+        "addresses": {
+            "allowed": settings.source_addresses,
+            "networks": list(map(str, settings.source_networks)),
+            "s3_endpoint": settings.source_s3_endpoint,
         },
         "job": _job(claim),
     }
@@ -128,6 +132,13 @@ def _find_parent(
             "version": version.version,
         }
     ]
+
+
+def _locate(source: dict[str, Any], storage: Storage) -> dict[str, Any]:
+    """A path is below shared storage unless it is absolute; an address has none."""
+    if "path" not in source:
+        return source
+    return {**source, "path": str(storage.root / source["path"])}
 
 
 def _job(claim: Claim) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Mapping
 
-from shared.child_environment import environment_without_credentials
+from shared.child_environment import environment_without_credentials, store_credentials
 from shared.job_status import JobKind
 from worker.slots import Slot
 
@@ -28,11 +28,17 @@ SELF_TESTS: Programs = {
 }
 
 
-def build_environment(slot: Slot) -> dict[str, str]:
-    """Returns the whole environment of a child that runs on `slot`."""
+def build_environment(slot: Slot, *, reads_stores: bool = False) -> dict[str, str]:
+    """Returns the whole environment of a child that runs on `slot`.
+
+    Args:
+        slot: Where it runs.
+        reads_stores: Whether it gets the credentials of object storage.
+    """
     return environment_without_credentials(
         CUDA_VISIBLE_DEVICES=slot.visible_devices,
         # What the worker was started with; JAX trains, and TensorFlow publishes.
         KERAS_BACKEND=os.environ.get("KERAS_BACKEND", "tensorflow"),
         TF_FORCE_GPU_ALLOW_GROWTH="true",
+        **(store_credentials() if reads_stores else {}),
     )

@@ -190,7 +190,7 @@ def remove_uploads(claim: Claim, storage: Storage) -> None:
     """Removes the raw uploads that a published dataset version was read from."""
     uploads = storage.root / "uploads"
     for source in claim.spec.get("sources", []):
-        path = storage.root / source["path"]  # which may be absolute already
+        path = storage.root / source.get("path", "")  # which may be absolute already
         if path.is_relative_to(uploads) and path.parent != uploads:
             remove_tree(uploads / path.relative_to(uploads).parts[0])
 

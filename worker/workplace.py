@@ -6,7 +6,9 @@ from pathlib import Path
 
 from shared.artifacts import Storage
 from shared.database import Database
+from shared.job_status import JobKind
 from shared.settings import Settings
+from shared.source_addresses import parse_prefix
 from worker import child
 from worker.child import Child
 from worker.programs import COMMANDS, Programs, build_environment
@@ -62,8 +64,15 @@ class Workplace:
         return child.start(
             [*self.commands[kind], str(spec_path), str(folder)],
             folder=folder,
-            environment=build_environment(self.slot),
+            environment=build_environment(
+                self.slot, reads_stores=kind == JobKind.INGEST and self._has_stores()
+            ),
             lock=lock,
             lease_seconds=self.settings.lease_seconds,
             grace_seconds=self.settings.stop_grace_seconds,
         )
+
+    def _has_stores(self) -> bool:
+        """Whether datasets may come from object storage at all."""
+        entries = map(parse_prefix, self.settings.source_addresses)
+        return any(entry.is_store for entry in entries)

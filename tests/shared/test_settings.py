@@ -37,6 +37,20 @@ def test_misspelt_variable_is_refused_with_what_was_meant(read):
         read(lease_second="60")
 
 
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"SOURCE_ADDRESSES": '["data.example.org"]'}, "must begin with https://"),
+        ({"SOURCE_ADDRESSES": '["https://a@b/"]'}, "name and password"),
+        ({"SOURCE_S3_ENDPOINT": "s3://bucket"}, "must begin with https://"),
+        ({"SOURCE_NETWORKS": '["10.0.0.1/8"]'}, "SOURCE_NETWORKS"),
+    ],
+)
+def test_addresses_that_cannot_be_read_are_refused_at_the_start(read, variables, words):
+    with pytest.raises(UserError, match=words):
+        read(**variables)
+
+
 def test_lease_that_one_late_heartbeat_would_lose_is_refused(read):
     with pytest.raises(UserError, match="at least twice TRAINYARD_HEARTBEAT_SECONDS"):
         read(lease_seconds="15", heartbeat_seconds="10")
@@ -64,6 +78,7 @@ def test_long_runtime_folder_is_stood_in_for_by_a_short_private_one(read, tmp_pa
     [
         *["TRAINYARD_DATABASE_URL", "TRAINYARD_DATABASE_PASSWORD_FILE"],
         *["PGPASSWORD", "AWS_SECRET_KEY", "HF_TOKEN", "REDIS_URL"],
+        *["AWS_ACCESS_KEY_ID", "AZURE_STORAGE_ACCOUNT_KEY", "GOOGLE_SERVICE_ACCOUNT"],
     ],
 )
 def test_child_that_trains_is_told_no_secret(monkeypatch, name):

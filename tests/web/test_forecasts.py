@@ -67,7 +67,7 @@ class TestApi:
             ("/datasets/{}/forecast", {"version": 9}, 404, "no version 9"),
             ("/datasets/99/forecast", {}, 404, "no dataset 99"),
             ("/datasets/{}/forecast", {"base_models": ["VG"]}, 400, "base models"),
-            ("/datasets/{}/forecast", {"agian": True}, 422, "agian"),
+            ("/datasets/{}/forecast", {"twice": True}, 422, "twice"),
             ("/datasets/{}/forecast", [1], 422, "JSON object"),
         ],
     )

@@ -6,6 +6,7 @@ import pytest
 
 from shared import attempt_store
 from shared.artifacts import write_manifest
+from shared.settings import Settings
 from shared.tables import DatasetVersion
 
 
@@ -38,6 +39,34 @@ class TestIngest:
         shop.run_one()
 
         assert mine.exists()
+
+    @pytest.mark.parametrize(
+        ("allowed", "secrets"),
+        [
+            (["s3://pictures/"], ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]),
+            (["https://data.example.org/"], []),
+        ],
+    )
+    def test_child_is_told_what_it_may_fetch_and_no_key_it_needs_not(
+        self, shop, monkeypatch, allowed, secrets
+    ):
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
+            monkeypatch.setenv(name, "hidden")
+        facts = shop.settings.model_dump()
+        settings = Settings(**facts | {"source_addresses": allowed})
+        source = {"type": "address", "address": f"{allowed[0]}a.zip", "name": "a.zip"}
+        job_id = shop.submit_ingest(sources=[source])
+        shop.run_one(settings=settings)
+
+        job = shop.job(job_id)
+        assert job.state == "succeeded"
+        with shop.database.reading() as session:
+            row = session.get_one(DatasetVersion, job.dataset_version_id)
+        assert row.report["told"] == {
+            "sources": [source],
+            "addresses": {"allowed": allowed, "networks": [], "s3_endpoint": None},
+            "secrets": secrets,
+        }
 
     def test_renamed_folder_is_published_by_the_next_attempt(self, shop):
         job_id = shop.submit_ingest()

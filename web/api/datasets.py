@@ -19,17 +19,9 @@ from web.api.schemas import (
     DatasetQuery,
     Deleted,
 )
-from web.api.upload_schemas import ServerPath, UploadQuery
+from web.api.upload_schemas import AddRequest, UploadQuery
 from web.datasets import delete, view
-from web.datasets.add import (
-    ADD,
-    Added,
-    Incoming,
-    Place,
-    add_server_path,
-    add_upload,
-    own_dataset,
-)
+from web.datasets.add import Added, Incoming, add_sources, add_upload
 from web.datasets.report import read_report
 from web.deleting import describe_deleted
 from web.installation import get_database, get_installation
@@ -51,7 +43,7 @@ TWO_BODIES = {
             "application/octet-stream": {
                 "schema": {"type": "string", "format": "binary"}
             },
-            "application/json": {"schema": ServerPath.model_json_schema()},
+            "application/json": {"schema": AddRequest.model_json_schema()},
         },
     }
 }
@@ -99,12 +91,13 @@ def add_dataset(query: UploadQuery, header: IdempotencyHeader) -> Any:
     """Adds a dataset, or a version of one: an archive as the raw body, or JSON.
 
     The archive is written to disk as it arrives; `filename` says which kind it is. JSON
-    names a folder, CSV or archive under the folders that the server offers. With
+    names a folder, label table or archive under the folders that the server offers, or
+    an address that it reads; `sources` names several that come in together. With
     `dataset_id` the pictures are added to that dataset, or replace its own.
     """
     key = header.idempotency_key
     if request.mimetype == "application/json":
-        return _answer(_add_place(key))
+        return _answer(_add_sources(key))
     if request.mimetype not in ARCHIVE_TYPES:
         raise UnsupportedMediaType(
             "Send the archive as application/octet-stream, or JSON naming a path."
@@ -113,12 +106,8 @@ def add_dataset(query: UploadQuery, header: IdempotencyHeader) -> Any:
     incoming = Incoming(
         stream=request.stream,
         filename=query.filename or "",
-        name=query.name,
         length_bytes=request.content_length,
-        key=key,
-        dataset_id=own_dataset(current_account(), query.dataset_id),
-        mode=query.mode or ADD,
-        split=query.split,
+        target=query.target(key),
     )
     return _answer(add_upload(here, current_account(), incoming))
 
@@ -130,21 +119,14 @@ def delete_dataset(path: DatasetPath) -> dict[str, Any]:
     return describe_deleted(plan)
 
 
-def _add_place(key: str | None) -> Added:
+def _add_sources(key: str | None) -> Added:
     try:
-        place = ServerPath.model_validate(request.get_json(silent=True))
+        asked = AddRequest.model_validate(request.get_json(silent=True))
     except ValidationError as error:
         abort(refuse_invalid_request(error))
-    wanted = Place(
-        path=place.path,
-        labels=place.labels,
-        name=place.name,
-        key=key,
-        dataset_id=own_dataset(current_account(), place.dataset_id),
-        mode=place.mode or ADD,
-        split=place.split,
+    return add_sources(
+        get_installation(), current_account(), asked.wanted(), asked.target(key)
     )
-    return add_server_path(get_installation(), current_account(), wanted)
 
 
 def _answer(added: Added) -> tuple[dict[str, Any], int]:

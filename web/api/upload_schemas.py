@@ -1,16 +1,22 @@
-"""What the API takes of uploads and of places on the server, as pydantic models."""
+"""What the API takes of archives, places and addresses, as pydantic models."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from shared.errors import UserError
 from web.api.schemas import Strict, Text
+from web.datasets.add import ADD, Target
+from web.datasets.server_path import Wanted
 from web.row_numbers import MAX_NUMBER
 
 
 class Destination(Strict):
     """Which dataset gets what comes, and how it is dealt into splits."""
 
+    name: Text | None = Field(
+        default=None, description="The dataset's name. Defaults to what comes first."
+    )
     dataset_id: Annotated[int, Field(ge=0, le=MAX_NUMBER)] | None = Field(
         default=None, description="A dataset that gets a new version of it."
     )
@@ -35,8 +41,17 @@ class Destination(Strict):
             raise ValueError("`split_by` column and `split_column` go together")
         return self
 
-    @property
-    def split(self) -> dict[str, Any] | None:
+    def target(self, key: str | None) -> Target:
+        """Returns it as the use case takes it."""
+        return Target(
+            name=self.name,
+            dataset_id=self.dataset_id,
+            mode=self.mode or ADD,
+            split=self._split(),
+            key=key,
+        )
+
+    def _split(self) -> dict[str, Any] | None:
         """How pictures are dealt, in the words of the ingest spec."""
         if self.split_by is None:
             return None
@@ -51,14 +66,51 @@ class UploadQuery(Destination):
         default=None,
         description="The archive's name; its ending says what it is. Needed with one.",
     )
-    name: Text | None = Field(
-        default=None, description="The dataset's name. Defaults to the file's."
+
+
+class SourceIn(Strict):
+    """One source of a dataset: a path of the server or an address."""
+
+    path: Text | None = Field(
+        default=None, description="Absolute path of a folder, label table or archive."
+    )
+    address: Text | None = Field(
+        default=None,
+        description="`https://`, `s3://`, `gs://` or `az://`: an archive, a label "
+        "table whose lines are addresses or paths beside it, or a storage's folder.",
+    )
+    labels: Text | None = Field(
+        default=None,
+        description="Absolute path of its label table; of an address also the name of "
+        "a file in it.",
+    )
+    root: Text | None = Field(
+        default=None,
+        description="Of a label table: the folder or address below which its files "
+        "lie. Defaults to its own.",
     )
 
 
-class ServerPath(Destination):
-    """A dataset that lies on the server."""
+class AddRequest(Destination, SourceIn):
+    """What becomes a dataset or a version of one: one source, or `sources`."""
 
-    path: Text = Field(description="Absolute path of a folder, CSV or archive.")
-    labels: Text | None = Field(default=None, description="Absolute path of a CSV.")
-    name: Text | None = Field(default=None, description="Defaults to the path's.")
+    sources: list[SourceIn] | None = Field(
+        default=None, description="Several sources that come in together."
+    )
+
+    def wanted(self) -> list[Wanted]:
+        """Returns the sources as the use case takes them.
+
+        Raises:
+            UserError: When there is one beside `sources`.
+        """
+        alone = self.model_dump(include=set(SourceIn.model_fields))
+        if self.sources is None:
+            return [Wanted(**alone)]
+        if any(alone.values()):
+            raise UserError(
+                "`sources` stands alone: put `path`, `address`, `labels` and `root` "
+                "into its entries.",
+                field="sources",
+            )
+        return [Wanted(**one.model_dump()) for one in self.sources]

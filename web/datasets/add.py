@@ -1,4 +1,4 @@
-"""Adding datasets: an upload or a place on the server becomes a row and an ingest job.
+"""Adding datasets: an upload, or places and addresses, become a row and an ingest job.
 
 Trace: bytes on shared storage -> one transaction with the dataset and its ingest job
 -> a ring. A crash before the transaction leaves a file that garbage collection takes.
@@ -6,7 +6,7 @@ Trace: bytes on shared storage -> one transaction with the dataset and its inges
 
 import secrets
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,51 +51,57 @@ class Added:
 
 
 @dataclass(frozen=True)
+class Target:
+    """Where it goes what somebody brings, and how it is dealt.
+
+    Args:
+        name: The dataset's name; empty means after what comes first.
+        dataset_id: The dataset that gets a new version; null makes a new dataset.
+        mode: Of a new version: `add` to the newest, or `replace` it.
+        split: How pictures are dealt, in the words of the ingest spec.
+        key: The request's idempotency key, when there is one.
+    """
+
+    name: str | None = None
+    dataset_id: int | None = None
+    mode: str = ADD
+    split: dict[str, Any] | None = None
+    key: str | None = None
+
+    def asked(self) -> dict[str, Any]:
+        """What makes two requests the same, beside what they bring."""
+        return {"name": self.name or None, "dataset_id": self.dataset_id, **self.spec()}
+
+    def spec(self) -> dict[str, Any]:
+        """Returns what the ingest spec says of it."""
+        spec = {} if self.dataset_id is None else {"mode": self.mode}
+        return spec | ({"split": self.split} if self.split else {})
+
+    def wish(self, fallback: str) -> "Wish":
+        """Returns which dataset is meant; `fallback` is the name when none is asked."""
+        name = (self.name or "").strip()
+        return Wish(
+            name=names.clean_name(name, "dataset") if name else None,
+            fallback=fallback,
+            dataset_id=self.dataset_id,
+        )
+
+
+@dataclass(frozen=True)
 class Incoming:
     """An archive on its way in.
 
     Args:
         stream: Where the bytes come from.
         filename: What the user's computer calls it; never trusted.
-        name: The dataset's name; empty means after the file.
         length_bytes: Announced size, when there is one.
-        key: The request's idempotency key, when there is one.
-        dataset_id: The dataset that gets a new version; null makes a new dataset.
-        mode: Of a new version: `add` to the newest, or `replace` it.
-        split: How pictures are dealt, in the words of the ingest spec.
+        target: Where it goes.
     """
 
     stream: Readable
     filename: str
-    name: str | None = None
     length_bytes: int | None = None
-    key: str | None = None
-    dataset_id: int | None = None
-    mode: str = ADD
-    split: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Place:
-    """What lies on the server.
-
-    Args:
-        path: Absolute path under a configured dataset root.
-        labels: Absolute path of a CSV with the labels, when the folders do not say.
-        name: The dataset's name. Defaults to the path's last part.
-        key: The request's idempotency key.
-        dataset_id: The dataset that gets a new version; null makes a new dataset.
-        mode: Of a new version: `add` to the newest, or `replace` it.
-        split: How pictures are dealt, in the words of the ingest spec.
-    """
-
-    path: str
-    labels: str | None = None
-    name: str | None = None
-    key: str | None = None
-    dataset_id: int | None = None
-    mode: str = ADD
-    split: dict[str, Any] | None = None
+    target: Target = field(default_factory=Target)
 
 
 @dataclass(frozen=True)
@@ -133,93 +139,74 @@ def add_upload(here: Installation, account: Account, incoming: Incoming) -> Adde
     Raises:
         UserError: For a bad name, file kind, size or a broken transfer.
         ConflictError: When another dataset has the name that was asked for.
+        NotAllowedError: When the dataset that is meant is somebody else's.
     """
-    key = incoming.key or secrets.token_urlsafe(16)
+    target = incoming.target
+    own_dataset(account, target.dataset_id)
+    key = target.key or secrets.token_urlsafe(16)
     file_name = stored_name(incoming.filename)  # refuses what is no archive, early
-    wish = _wish(incoming)
+    wish = target.wish(names.name_from_file(incoming.filename))
     earlier = find_earlier(here, account, key)
     if earlier:
         return repeat(earlier, _asked(incoming, digest_of(incoming.stream)))
     _refuse_taken(here, wish)
-    target = here.storage.upload(secrets.token_hex(12)) / file_name
+    file = here.storage.upload(secrets.token_hex(12)) / file_name
     limits = Limits(here.settings.max_upload_bytes, incoming.length_bytes)
-    asked = _asked(incoming, receive(incoming.stream, target, limits))
+    asked = _asked(incoming, receive(incoming.stream, file, limits))
     source = {
         "type": "archive",
         # Relative: the machine that reads it may have shared storage elsewhere.
-        "path": here.storage.relative(target),
+        "path": here.storage.relative(file),
         "name": shown_name(incoming.filename),
     }
     try:
-        spec = _spec(source, asked, incoming)
+        spec = {"sources": [source], "asked": asked, **target.spec()}
         added = record_ingest(here, account, wish, spec, key)
     except BaseException:
-        shutil.rmtree(target.parent, ignore_errors=True)
+        shutil.rmtree(file.parent, ignore_errors=True)
         raise
     if not added.created:  # the same request was answered while this one came in
-        shutil.rmtree(target.parent, ignore_errors=True)
+        shutil.rmtree(file.parent, ignore_errors=True)
     return added
 
 
-def add_server_path(here: Installation, account: Account, place: Place) -> Added:
-    """Queues the ingest of a folder, CSV or archive that lies on the server.
+def add_sources(
+    here: Installation,
+    account: Account,
+    wanted: list[server_path.Wanted],
+    target: Target,
+) -> Added:
+    """Queues the ingest of places on the server and addresses, together.
 
     Raises:
-        UserError: When path or labels may not be read, or the name is no name.
+        UserError: When something may not be read, or the name is no name.
         ConflictError: When another dataset has the name that was asked for.
+        NotAllowedError: When the dataset that is meant is somebody else's.
     """
-    key = place.key or secrets.token_urlsafe(16)
-    source = server_path.find_source(here.settings, place.path)
-    labels_path: Path | None = None
-    if place.labels:
-        labels_path = server_path.resolve(here.settings, place.labels, field="labels")
-    wish = Wish(
-        name=names.clean_name(place.name, "dataset") if place.name else None,
-        fallback=names.name_from_text(source.path.stem or source.path.name),
-        dataset_id=place.dataset_id,
-    )
-    asked = {"path": place.path, "labels": place.labels, "name": place.name}
-    asked |= _asked_of_version(place)
+    own_dataset(account, target.dataset_id)
+    key = target.key or secrets.token_urlsafe(16)
+    sources = server_path.find_sources(here.settings, wanted)
+    first = sources[0].name
+    wish = target.wish(names.name_from_text(Path(first).stem or first))
+    asked = {"sources": [asdict(one) for one in wanted], **target.asked()}
     earlier = find_earlier(here, account, key)
     if earlier:
         return repeat(earlier, asked)
-    spec = _spec(source.as_spec(labels_path), asked, place)
+    spec = {
+        "sources": [source.as_spec() for source in sources],
+        "asked": asked,
+        **target.spec(),
+    }
     return record_ingest(here, account, wish, spec, key)
-
-
-def _wish(incoming: Incoming) -> Wish:
-    asked = (incoming.name or "").strip()
-    return Wish(
-        name=names.clean_name(asked, "dataset") if asked else None,
-        fallback=names.name_from_file(incoming.filename),
-        dataset_id=incoming.dataset_id,
-    )
 
 
 def _asked(incoming: Incoming, digest: str) -> dict[str, Any]:
     """What makes two uploads the same request."""
     return {
         "filename": shown_name(incoming.filename),
-        "name": incoming.name or None,
         "sha256": digest,
-        **_asked_of_version(incoming),
+        **incoming.target.asked(),
     }
-
-
-def _asked_of_version(wanted: Incoming | Place) -> dict[str, Any]:
-    asked: dict[str, Any] = {}
-    if wanted.dataset_id is not None:
-        asked |= {"dataset_id": wanted.dataset_id, "mode": wanted.mode}
-    return asked | ({"split": wanted.split} if wanted.split else {})
-
-
-def _spec(
-    source: dict[str, Any], asked: dict[str, Any], wanted: Incoming | Place
-) -> dict[str, Any]:
-    spec: dict[str, Any] = {"sources": [source], "asked": asked}
-    if wanted.dataset_id is not None:
-        spec["mode"] = wanted.mode
-    return spec | ({"split": wanted.split} if wanted.split else {})
 
 
 def find_earlier(here: Installation, account: Account, key: str) -> Job | None:

@@ -20,6 +20,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from shared import dataset_store, forecast_store
 from shared.errors import NotFoundError, UserError
+from shared.source_addresses import is_address
 from shared.tables import DatasetVersion
 from web import polling
 from web.auth.sign_in import current_account
@@ -30,12 +31,13 @@ from web.datasets.add import (
     REPLACE,
     Added,
     Incoming,
-    Place,
-    add_server_path,
+    Target,
+    add_sources,
     add_upload,
     own_dataset,
 )
 from web.datasets.delete import delete_dataset, plan_deletion
+from web.datasets.server_path import Wanted
 from web.datasets.versions import page_quarantine
 from web.deleting import show_plan
 from web.error_pages import status_of
@@ -84,12 +86,8 @@ def upload() -> tuple[Response, int]:
         Incoming(
             stream=request.stream,
             filename=request.args.get("filename", ""),
-            name=request.args.get("name"),
             length_bytes=request.content_length,
-            key=request.headers.get("Idempotency-Key"),
-            dataset_id=own_dataset(current_account(), asked_number("dataset_id")),
-            mode=_asked_mode(request.args),
-            split=_asked_split(request.args),
+            target=_asked_target(request.args, request.headers.get("Idempotency-Key")),
         ),
     )
     page = url_for("datasets.show", dataset_id=added.dataset_id)
@@ -99,11 +97,10 @@ def upload() -> tuple[Response, int]:
 @blueprint.post("/upload-form")
 def upload_form() -> AnyResponse | tuple[str, int]:
     """Takes archives from a plain form, for browsers without script."""
-    dataset_id = own_dataset(current_account(), asked_number("dataset_id"))
     try:
-        added = _add_files(dataset_id)
+        added = _add_files()
     except UserError as error:
-        return _show_add(dataset_id, problem=str(error)), status_of(error)
+        return _refuse(error)
     if len(added) == 1:
         return redirect(url_for("datasets.show", dataset_id=added[0].dataset_id))
     return redirect(url_for("datasets.index"))
@@ -111,24 +108,16 @@ def upload_form() -> AnyResponse | tuple[str, int]:
 
 @blueprint.post("/add-path")
 def add_path() -> AnyResponse | tuple[str, int]:
-    """Adds a folder, CSV or archive that lies on the server."""
-    dataset_id = asked_number("dataset_id")
+    """Adds what lies on the server or at addresses: all lines together."""
     try:
-        added = add_server_path(
+        added = add_sources(
             get_installation(),
             current_account(),
-            Place(
-                path=request.form.get("path", ""),
-                labels=request.form.get("labels", "").strip() or None,
-                name=request.form.get("name", "").strip() or None,
-                key=form_key(request.form),
-                dataset_id=own_dataset(current_account(), dataset_id),
-                mode=_asked_mode(request.form),
-                split=_asked_split(request.form),
-            ),
+            _list_wanted(),
+            _asked_target(request.form, form_key(request.form)),
         )
     except UserError as error:
-        return _show_add(dataset_id, problem=str(error)), status_of(error)
+        return _refuse(error)
     return redirect(url_for("datasets.show", dataset_id=added.dataset_id))
 
 
@@ -280,7 +269,7 @@ def _page_skipped(report: dict[str, Any]) -> dict[str, Any]:
     return {"rows": rows, "total": total, "pager": pager}
 
 
-def _add_files(dataset_id: int | None) -> list[Added]:
+def _add_files() -> list[Added]:
     here, account = get_installation(), current_account()
     files = [file for file in request.files.getlist("files") if file.filename]
     if not files:
@@ -293,18 +282,36 @@ def _add_files(dataset_id: int | None) -> list[Added]:
             Incoming(
                 stream=file.stream,
                 filename=file.filename or "",
-                key=f"{key}#{index}" if key else None,
-                dataset_id=dataset_id,
-                mode=_asked_mode(request.form),
-                split=_asked_split(request.form),
+                target=_asked_target(request.form, f"{key}#{index}" if key else None),
             ),
         )
         for index, file in enumerate(files)
     ]
 
 
-def _asked_mode(values: MultiDict[str, str]) -> str:
-    return REPLACE if values.get("mode") == REPLACE else ADD
+def _list_wanted() -> list[Wanted]:
+    """One source for each line; what else was filled in goes with every one."""
+    labels = request.form.get("labels", "").strip() or None
+    root = request.form.get("root", "").strip() or None
+    lines = [line.strip() for line in request.form.get("path", "").splitlines()]
+    return [
+        Wanted(address=line, labels=labels, root=root)
+        if is_address(line)
+        else Wanted(path=line, labels=labels, root=root)
+        for line in lines
+        if line
+    ] or [Wanted(path="", labels=labels)]
+
+
+def _asked_target(values: MultiDict[str, str], key: str | None) -> Target:
+    """Where it goes what a form brings; the dataset stands in its address."""
+    return Target(
+        name=values.get("name", "").strip() or None,
+        dataset_id=asked_number("dataset_id"),
+        mode=REPLACE if values.get("mode") == REPLACE else ADD,
+        split=_asked_split(values),
+        key=key,
+    )
 
 
 def _asked_split(values: MultiDict[str, str]) -> dict[str, Any] | None:
@@ -319,6 +326,11 @@ def _asked_split(values: MultiDict[str, str]) -> dict[str, Any] | None:
     return {"by": by, "column": column}
 
 
+def _refuse(error: UserError) -> tuple[str, int]:
+    page = _show_add(asked_number("dataset_id"), problem=str(error))
+    return page, status_of(error)
+
+
 def _show_add(dataset_id: int | None, problem: str | None = None) -> str:
     settings = get_installation().settings
     dataset = None
@@ -331,6 +343,7 @@ def _show_add(dataset_id: int | None, problem: str | None = None) -> str:
         dataset=dataset,
         problem=problem,
         roots=settings.dataset_roots,
+        addresses=settings.source_addresses,
         max_upload_bytes=settings.max_upload_bytes,
         key=request.form.get("key") or secrets.token_urlsafe(16),
     )

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shared.errors import UserError
+from shared.source_addresses import is_address
 from worker.ingest.found import FoundFile, LabelledFile, SkipList, join_names
+from worker.ingest.label_rows import TABLE_SUFFIXES
 from worker.ingest.label_table import (
-    MAX_TABLE_BYTES,
-    TABLE_SUFFIXES,
     LabelTable,
     label_by_tables,
-    parse_label_table,
+    load_label_table,
 )
 from worker.ingest.labels import (
     Labelled,
@@ -19,8 +19,10 @@ from worker.ingest.labels import (
     label_by_folder,
     note_similar_labels,
 )
-from worker.ingest.limits import Basket, show_bytes
-from worker.ingest.request import ARCHIVE, FOLDER, TABLE, Request, Source
+from worker.ingest.limits import Basket
+from worker.ingest.remote.courier import Courier, Tell
+from worker.ingest.remote.sources import bring, fetch_rows, open_folder
+from worker.ingest.request import ADDRESS, ARCHIVE, FOLDER, TABLE, Request, Source
 from worker.ingest.split import SPLIT_ALIASES
 from worker.ingest.unpack import Unpacked, list_folder, unpack_archive
 
@@ -44,35 +46,58 @@ class Collected:
 
 
 def collect(
-    request: Request, folder: Path, skips: SkipList, report: Report
+    request: Request,
+    folder: Path,
+    skips: SkipList,
+    report: Report,
+    report_fetched: Tell = lambda _done, _total, _unit: None,
 ) -> Collected:
-    """Unpacks and labels every source.
+    """Fetches, unpacks and labels every source.
 
     A table that came beside archives or folders labels the files of all of them.
     Otherwise each source is understood by itself, so one may have class folders and
-    another one a table.
+    another one a table. A table that says where its files lie (`root`, or because it
+    came from an address and nothing but tables is beside it) is understood by itself.
 
     Args:
         request: What to read.
         folder: Where archives are unpacked.
         skips: Receives what is left out.
         report: Called with the bytes unpacked and about how many there are.
+        report_fetched: Called with what has come from addresses.
 
     Raises:
         UserError: The upload as a whole cannot be used.
         OSError: The disk is full or a source cannot be read.
     """
-    sources = request.sources
-    beside = [source for source in sources if source.type == TABLE]
-    if beside and len(beside) < len(sources):
-        sources = [source for source in sources if source.type != TABLE]
-    else:
-        beside = []
-    opener = _Opener(Basket(folder, request.limits), skips, report, sources)
+    basket = Basket(folder, request.limits)
+    courier = Courier(
+        request.addresses,
+        folder=folder,
+        limits=request.limits,
+        basket=basket,
+        tell=report_fetched,
+    )
+    brought = [bring(source, courier) for source in request.sources]
+    beside, sources = _tables_beside(request.sources, brought)
+    opener = _Opener(basket, skips, report, sources, courier)
     labelled = _label_together(opener, beside) if beside else _label_each(opener)
-    notes = [*opener.notes, *labelled.notes]
+    notes = [*opener.notes, *courier.notes, *labelled.notes]
     notes += note_similar_labels({entry.label for entry in labelled.files})
     return Collected(labelled.files, notes, labelled.conflicts)
+
+
+def _tables_beside(
+    asked: list[Source], brought: list[Source]
+) -> tuple[list[Source], list[Source]]:
+    """The tables that label the files of all other sources, and those others."""
+    beside = [
+        now
+        for before, now in zip(asked, brought, strict=True)
+        if now.type == TABLE and before.root is None
+    ]
+    others = [source for source in brought if source not in beside]
+    return (beside, others) if others else ([], brought)
 
 
 @dataclass(slots=True)
@@ -83,6 +108,7 @@ class _Opener:
     skips: SkipList
     report: Report
     sources: list[Source]
+    courier: Courier
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -102,8 +128,11 @@ class _Opener:
                 skips=self.skips,
                 report=self._report,
             )
+        elif source.type == ADDRESS:
+            found = open_folder(source, self.courier, self.skips)
+        elif (folder := _folder(source)) is None:
+            return Unpacked()  # a table whose files are fetched line by line
         else:
-            folder = _folder(source) or source.path
             found = list_folder(folder, basket=self.basket, skips=self.skips)
         self.notes += [*found.notes, *_empty_folders(found, self.shown(source))]
         return found
@@ -117,7 +146,7 @@ class _Opener:
 
 def _label_together(opener: _Opener, beside: list[Source]) -> Labelled:
     tables = [
-        _read_table(source.path, source.name, column=source.group_column)
+        load_label_table(source.path, source.name, group_column=source.group_column)
         for source in beside
     ]
     files: list[FoundFile] = []
@@ -127,7 +156,8 @@ def _label_together(opener: _Opener, beside: list[Source]) -> Labelled:
         for file in found.files:
             file.name = join_names(opener.shown(source), file.name)
         files += found.files
-    return label_by_tables(files, tables, opener.skips)
+    fetched = fetch_rows(tables, None, opener.courier, opener.skips)
+    return label_by_tables(files, tables, opener.skips, fetched)
 
 
 def _label_each(opener: _Opener) -> Labelled:
@@ -153,10 +183,17 @@ def _label(
 ) -> Labelled:
     tables, files = _find_tables(source, found.files, opener.skips)
     if tables:
-        return label_by_tables(files, tables, opener.skips)
+        if source.type == TABLE and _names_only_addresses(tables):
+            files = []  # what else lies in its folder is not meant
+        fetched = fetch_rows(tables, source.root, opener.courier, opener.skips)
+        return label_by_tables(files, tables, opener.skips, fetched)
     # A flat archive among several stands for one class, unless it is a whole split.
     name = None if opener.is_alone or split else archive_stem(source.name)
     return label_by_folder(files, opener.skips, source_label=name, source_split=split)
+
+
+def _names_only_addresses(tables: list[LabelTable]) -> bool:
+    return all(is_address(row.filename) for table in tables for row in table.rows)
 
 
 def _splits_by_name(sources: list[Source]) -> list[str | None]:
@@ -169,30 +206,37 @@ def _find_tables(
     source: Source, files: list[FoundFile], skips: SkipList
 ) -> tuple[list[LabelTable], list[FoundFile]]:
     """The label tables of one source and the files that are none."""
-    folder, column = _folder(source), source.group_column
     if source.type == TABLE:
         rest = [file for file in files if file.path != source.path]
-        return [_read_table(source.path, source.name, folder, column)], rest
+        return [_load(source, source.path, source.name)], rest
     if source.labels and Path(source.labels).is_absolute():
         path = Path(source.labels)
-        table = _read_table(path, path.name, folder, column)
+        table = _load(source, path, path.name)
         return [table], [file for file in files if file.path != path]
     if source.labels:
         wanted = _find_named(files, source.labels, source.name)
         rest = [file for file in files if file is not wanted]
-        return [_read_table(wanted.path, wanted.name, folder, column)], rest
-    return _recognise_tables(files, folder, column, skips)
+        return [_load(source, wanted.path, wanted.name)], rest
+    return _recognise_tables(source, files, skips)
+
+
+def _load(source: Source, path: Path, name: str) -> LabelTable:
+    return load_label_table(
+        path, name, folder=_folder(source), group_column=source.group_column
+    )
 
 
 def _folder(source: Source) -> Path | None:
-    """Where the files of a source lie on the server; None for an archive's."""
-    if source.type == ARCHIVE:
+    """Where the files of a source lie on the server; None where they come in."""
+    if source.type == FOLDER:
+        return source.path
+    if source.type != TABLE or (source.root and is_address(source.root)):
         return None
-    return source.path if source.type == FOLDER else source.path.parent
+    return Path(source.root) if source.root else source.path.parent
 
 
 def _recognise_tables(
-    files: list[FoundFile], folder: Path | None, column: str | None, skips: SkipList
+    source: Source, files: list[FoundFile], skips: SkipList
 ) -> tuple[list[LabelTable], list[FoundFile]]:
     """Takes every table with the right columns; any other one is left out."""
     tables, rest = [], []
@@ -201,7 +245,7 @@ def _recognise_tables(
             rest.append(found)
             continue
         try:
-            tables.append(_read_table(found.path, found.name, folder, column))
+            tables.append(_load(source, found.path, found.name))
         except UserError as error:
             skips.add(found.name, "not_a_label_table", str(error))
     return tables, rest
@@ -215,22 +259,6 @@ def _find_named(files: list[FoundFile], name: str, source: str) -> FoundFile:
     raise UserError(
         f"“{source}” holds no “{name}”, which was named as its label table.",
         field="labels",
-    )
-
-
-def _read_table(
-    path: Path, name: str, folder: Path | None = None, column: str | None = None
-) -> LabelTable:
-    if path.stat().st_size > MAX_TABLE_BYTES:
-        raise UserError(
-            f"“{name}” is larger than {show_bytes(MAX_TABLE_BYTES)}, the most that a "
-            "label table may have."
-        )
-    return parse_label_table(
-        path.read_bytes(),
-        name,
-        folder=str(folder) if folder else None,
-        group_column=column,
     )
 
 

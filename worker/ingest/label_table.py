@@ -1,50 +1,71 @@
-"""Labels from a table: a CSV with the columns `filename`, `label` and maybe `split`.
+"""Labels from a table with the columns `filename`, `label` and maybe `split`.
 
-Comma, semicolon or tab; UTF-8 with or without mark, UTF-16, GBK or Latin-1. What does
-not fit together (a line without its file, a file without a line, two labels for one
-file) is reported line by line and never guessed.
+CSV, JSON lines or Parquet; paths or addresses. What does not fit together (a line
+without its file, a file without a line, two labels for one file) is reported line by
+line and never guessed.
 """
 
-import csv
 import io
 import posixpath
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 from shared.errors import UserError
-from worker.ingest.found import FoundFile, LabelledFile, SkipList, clean_label
+from worker.ingest.found import FoundFile, LabelledFile, SkipList
+from worker.ingest.label_rows import (
+    JSON_SUFFIXES,
+    PARQUET_SUFFIXES,
+    LabelRow,
+    LabelTable,
+    RowMaker,
+    default_split,
+    read_csv,
+    read_json_lines,
+)
 from worker.ingest.labels import Labelled
-from worker.ingest.name_encoding import decode_text
+from worker.ingest.limits import show_bytes
+from worker.ingest.parquet_rows import read_parquet
 from worker.ingest.split import SPLIT_ALIASES
 
-TABLE_SUFFIXES = (".csv", ".tsv")
-# Read at once: a table of two million lines with long names has about 200 MB.
+# A table of two million lines with long names has about 200 MB.
 MAX_TABLE_BYTES = 512 * 2**20
-_FILENAME = {"filename", "file_name", "file", "image", "image_path", "path", "filepath"}
-_LABEL = {"label", "class", "class_name", "category", "target"}
-_SPLIT = {"split", "subset", "set", "partition"}
 
 
-@dataclass(frozen=True, slots=True)
-class LabelRow:
-    """One line of a label table; `split` and `group` are None where a cell is empty."""
+def load_label_table(
+    path: Path,
+    name: str,
+    *,
+    folder: Path | None = None,
+    group_column: str | None = None,
+) -> LabelTable:
+    """Reads a label table; memory holds its rows and little more.
 
-    line: int
-    filename: str
-    label: str
-    split: str | None
-    group: str | None = None
+    Args:
+        path: Where it lies.
+        name: The user's name for it, used in sentences and to find its files; its
+            ending tells its kind. Lines that name no split have the one it is called
+            after (`train.csv`), if any.
+        folder: Where the files lie on the server; lines may then name whole paths.
+        group_column: The column that names what one split must hold together, in any
+            case; it becomes `LabelRow.group`.
 
-
-@dataclass(frozen=True, slots=True)
-class LabelTable:
-    """A parsed label table and the user's name for it."""
-
-    name: str
-    rows: list[LabelRow]
+    Raises:
+        UserError: When it cannot be read, or does not name `filename` and `label`.
+        OSError: When it cannot be read from the disk.
+    """
+    if path.stat().st_size > MAX_TABLE_BYTES:
+        raise UserError(
+            f"“{name}” is larger than {show_bytes(MAX_TABLE_BYTES)}, the most that a "
+            "label table may have."
+        )
+    maker = RowMaker(default_split(name), str(folder) if folder else None)
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix in PARQUET_SUFFIXES:
+        return read_parquet(path, name, maker, group_column)
+    read = read_json_lines if suffix in JSON_SUFFIXES else read_csv
+    with path.open("rb") as stream:
+        return read(stream, name, maker, group_column)
 
 
 def parse_label_table(
@@ -54,78 +75,18 @@ def parse_label_table(
     folder: str | None = None,
     group_column: str | None = None,
 ) -> LabelTable:
-    """Parses the bytes of a label table.
-
-    Args:
-        data: The whole file.
-        name: The user's name for it, used in sentences and to find its files. Lines
-            that name no split have the one it is called after (`train.csv`), if any.
-        folder: Where the files lie on the server; lines may then name whole paths.
-        group_column: The column that names what one split must hold together, in any
-            case.
-
-    Raises:
-        UserError: When the first line does not name `filename` and `label`, or the
-            text cannot be read as a table.
-    """
-    text, _ = decode_text(data)
-    lines = io.StringIO(text, newline="")
-    first = lines.readline()
-    delimiter = max(",;\t", key=first.count)
-    header = [
-        cell.strip().lower()
-        for cell in next(csv.reader([first], delimiter=delimiter), [])
-    ]
-    group = {group_column.lower()} if group_column else set()
-    wanted = (
-        *(("file", _FILENAME), ("label", _LABEL)),
-        *(("split", _SPLIT), ("group", group)),
-    )
-    columns = {
-        part: next((at for at, cell in enumerate(header) if cell in known), None)
-        for part, known in wanted
-    }
-    if columns["file"] is None or columns["label"] is None:
-        shown = first.strip()[:80]
-        raise UserError(
-            f"“{name}”: the first line must name the columns filename and label "
-            f"(and split, if you like). Received: {shown!r}."
-        )
-    split = SPLIT_ALIASES.get(PurePosixPath(name).stem.lower())
-    try:
-        rows = _read_rows(csv.reader(lines, delimiter=delimiter), columns, split)
-    except csv.Error as error:
-        raise UserError(f"“{name}” cannot be read as a table: {error}.") from error
-    if folder:
-        rows = [
-            replace(row, filename=row.filename.removeprefix(f"{folder}/"))
-            for row in rows
-        ]
-    return LabelTable(name, rows)
-
-
-def _read_rows(
-    reader: Any, columns: dict[str, int | None], default_split: str | None
-) -> list[LabelRow]:
-    def cell(cells: list[str], part: str) -> str:
-        at = columns[part]
-        return cells[at].strip() if at is not None and at < len(cells) else ""
-
-    return [
-        LabelRow(
-            line=reader.line_num + 1,
-            filename=cell(cells, "file"),
-            label=clean_label(cell(cells, "label")),
-            split=cell(cells, "split") or default_split,
-            group=cell(cells, "group") or None,
-        )
-        for cells in reader
-        if any(entry.strip() for entry in cells)
-    ]
+    """Parses the bytes of a CSV or of JSON lines; see `load_label_table`."""
+    is_json = PurePosixPath(name).suffix.lower() in JSON_SUFFIXES
+    read = read_json_lines if is_json else read_csv
+    maker = RowMaker(default_split(name), folder)
+    return read(io.BytesIO(data), name, maker, group_column)
 
 
 def label_by_tables(
-    files: Sequence[FoundFile], tables: Sequence[LabelTable], skips: SkipList
+    files: Sequence[FoundFile],
+    tables: Sequence[LabelTable],
+    skips: SkipList,
+    fetched: Mapping[str, FoundFile] | None = None,
 ) -> Labelled:
     """Labels the files of one source by what its tables say.
 
@@ -133,10 +94,13 @@ def label_by_tables(
         files: Found files, without junk and without the tables.
         tables: At least one.
         skips: Receives lines that cannot be used and files without a line.
+        fetched: Files that came from addresses, by what the lines call them.
     """
-    index = FileIndex(files)
+    index = FileIndex(files, fetched or {})
     wishes: dict[int, list[LabelRow]] = defaultdict(list)
     for table in tables:
+        for line, reason in table.faults:
+            skips.add(f"{table.name}, line {line}", "bad_line", reason)
         for row in table.rows:
             place = f"{table.name}, line {row.line}"
             reason = _row_fault(row)
@@ -147,7 +111,7 @@ def label_by_tables(
                     continue
             skips.add(place, "bad_line", reason or "")
     labelled = Labelled(notes=[_table_note(tables)])
-    for position, found in enumerate(files):
+    for position, found in enumerate(index.files):
         _label_one(found, wishes.get(position, []), labelled, skips)
     return labelled
 
@@ -199,7 +163,11 @@ class FileIndex:
     files is refused rather than guessed.
     """
 
-    def __init__(self, files: Sequence[FoundFile]) -> None:
+    def __init__(
+        self, files: Sequence[FoundFile], fetched: Mapping[str, FoundFile]
+    ) -> None:
+        self.files = [*files, *fetched.values()]
+        self._fetched = {name: len(files) + at for at, name in enumerate(fetched)}
         self._names = [file.name for file in files]
         self._exact = {name: at for at, name in enumerate(self._names)}
         self._by_last: dict[str, list[int]] = defaultdict(list)
@@ -213,6 +181,8 @@ class FileIndex:
         self, filename: str, table: PurePosixPath
     ) -> tuple[int, None] | tuple[None, str]:
         """Returns the position of the file meant, or the sentence why there is none."""
+        if filename in self._fetched:
+            return self._fetched[filename], None
         wanted = filename.replace("\\", "/")
         for candidate in (str(table.parent / wanted), wanted):
             at = self._exact.get(posixpath.normpath(candidate))

@@ -90,7 +90,7 @@ def archive_stem(name: str) -> str:
     stem = PurePosixPath(name.replace("\\", "/")).name
     while PurePosixPath(stem).suffix.lower() in {
         *{".zip", ".tar", ".gz", ".tgz", ".bz2"},
-        *{".xz", ".tbz2", ".txz", ".csv", ".tsv"},
+        *{".xz", ".tbz2", ".txz", ".csv", ".tsv", ".parquet", ".jsonl", ".ndjson"},
     }:
         stem = PurePosixPath(stem).stem
     return stem

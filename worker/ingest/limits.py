@@ -124,9 +124,10 @@ class Basket:
                 f"The upload holds more than {self._limits.max_files:,} files, the "
                 "most that this installation takes in one dataset."
             )
-        self._count_bytes(size_bytes)
+        self.count_bytes(size_bytes)
 
-    def _count_bytes(self, count: int) -> None:
+    def count_bytes(self, count: int) -> None:
+        """Counts so many more bytes; raises `UserError` when they are too many."""
         self.size_bytes += count
         if self.size_bytes > self._limits.max_unpacked_bytes:
             raise UserError(
@@ -141,7 +142,7 @@ class Basket:
         size = 0
         for piece in pieces:
             size += len(piece)
-            self._count_bytes(len(piece))
+            self.count_bytes(len(piece))
             self.check_size(size)
             if packed_bytes is not None:
                 self.check_ratio(size, packed_bytes)

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import UserError
+from shared.source_addresses import parse_address
 from worker.ingest.dealing import Dealing, parse_dealing
 from worker.ingest.edits import Edit, parse_edits
 from worker.ingest.limits import Limits, parse_limits
+from worker.ingest.remote.rules import AddressRules, parse_rules
 
-ARCHIVE, FOLDER, TABLE, VERSION = "archive", "folder", "csv", "version"
+ARCHIVE, FOLDER, TABLE = "archive", "folder", "csv"
+ADDRESS, VERSION = "address", "version"
 ADD, REPLACE = "add", "replace"
 
 
@@ -19,12 +22,15 @@ class Source:
     """One thing that the user brought.
 
     Args:
-        type: `archive`, `folder`, `csv` or `version`.
-        path: Where it lies.
+        type: `archive`, `folder`, `csv` (a label table of any kind), `address` or
+            `version`.
+        path: Where it lies; nowhere yet for an address.
         name: The user's name for it.
         labels: Its label table: an absolute path, or the name of a file in it.
         number: Of a dataset version.
         group_column: The column of its label table that names groups.
+        root: Of a label table: the folder or address below which its files lie.
+        address: Where it is fetched from.
     """
 
     type: str
@@ -33,6 +39,8 @@ class Source:
     labels: str | None = None
     number: int | None = None
     group_column: str | None = None
+    root: str | None = None
+    address: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,7 @@ class Request:
         parent: The dataset version that this one is made from.
         mode: With a parent: `add` joins the sources to it, `replace` takes them alone.
         edits: What is done to the parent's pictures.
+        addresses: What may be fetched.
     """
 
     sources: list[Source]
@@ -54,6 +63,7 @@ class Request:
     parent: Source | None = None
     mode: str = ADD
     edits: list[Edit] = field(default_factory=list)
+    addresses: AddressRules = field(default_factory=AddressRules)
 
 
 def load_request(path: Path) -> Request:
@@ -78,6 +88,7 @@ def load_request(path: Path) -> Request:
         parent=parents[0] if parents else None,
         mode=spec.get("mode") or ADD,
         edits=parse_edits(spec.get("edits") or []),
+        addresses=parse_rules(spec.get("addresses") or {}),
     )
     _refuse_contradictions(request, len(parents))
     return request
@@ -110,9 +121,12 @@ def _parse_source(entry: Any, column: str | None) -> Source:
         raise UserError(
             f"`sources` must list objects. Received: {entry!r}.", field="sources"
         )
+    if entry.get("type") == ADDRESS:
+        return _parse_address(entry, column)
     if entry.get("type") not in (ARCHIVE, FOLDER, TABLE, VERSION):
         raise UserError(
-            f"`sources.type` must be {ARCHIVE}, {FOLDER}, {TABLE} or {VERSION}. "
+            f"`sources.type` must be {ARCHIVE}, {FOLDER}, {TABLE}, {ADDRESS} or "
+            f"{VERSION}. "
             f"Received: type={entry.get('type')!r}.",
             field="sources",
         )
@@ -133,6 +147,20 @@ def _parse_source(entry: Any, column: str | None) -> Source:
         path,
         name,
         entry.get("labels"),
-        number if isinstance(number, int) else None,
-        column,
+        number=number if isinstance(number, int) else None,
+        group_column=column,
+        root=entry.get("root"),
+    )
+
+
+def _parse_address(entry: dict[str, Any], column: str | None) -> Source:
+    address = parse_address(str(entry.get("address", "")))
+    return Source(
+        ADDRESS,
+        Path(),
+        entry.get("name") or address.name,
+        entry.get("labels"),
+        group_column=column,
+        root=entry.get("root"),
+        address=str(entry["address"]),
     )

@@ -95,7 +95,9 @@ def _make_version(request: Request, scratch: Path) -> Version:
     parent = open_parent(request, _reporter("verify", "images"))
     events.phase("unpack")
     unpacked = scratch / "unpacked"
-    collected = collect(request, unpacked, skips, _reporter("unpack", "bytes"))
+    collected = collect(
+        request, unpacked, skips, _reporter("unpack", "bytes"), _fetch_reporter()
+    )
     events.phase("verify")
     pictures, remarks = verify(
         collected.files,
@@ -122,6 +124,19 @@ def _make_version(request: Request, scratch: Path) -> Version:
 
 def _reporter(phase: str, unit: str) -> Callable[[int, int], None]:
     return lambda done, total: events.progress(phase, done, total, unit)
+
+
+def _fetch_reporter() -> Callable[[int, int, str], None]:
+    """Reports what is fetched from addresses; most ingests fetch nothing."""
+    begun: list[str] = []
+
+    def report(done: int, total: int, unit: str) -> None:
+        if not begun:
+            begun.append("fetch")
+            events.phase("fetch")
+        events.progress("fetch", done, total, unit)
+
+    return report
 
 
 def _prepare_environment() -> None:

@@ -223,7 +223,7 @@ def test_an_empty_folder_is_told_by_its_archive_where_there_are_several(tmp_path
         ({"sources": [{"type": "archive"}]}, "`sources.path`"),
         (
             {"sources": [{"type": "ftp", "path": "/"}]},
-            "csv or version",
+            "csv, address or version",
         ),
         ({"sources": [{"type": "csv", "path": "/no"}]}, "“no” is not there any more"),
         (

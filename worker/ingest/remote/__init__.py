@@ -1,0 +1,1 @@
+"""Fetches what an ingest reads from addresses: web servers and object storage."""

@@ -1,0 +1,199 @@
+"""Fetches the files of one ingest: several at once, counted, in the order asked."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.child_environment import take_store_credentials
+from shared.errors import RetryableError, UserError
+from shared.source_addresses import Address, require_allowed
+from worker.ingest.limits import Basket, Limits, show_bytes
+from worker.ingest.remote.answers import FetchError, Opener
+from worker.ingest.remote.download import Fetched, Terms, download
+from worker.ingest.remote.rules import AddressRules
+from worker.ingest.remote.stores import StoreOpener
+from worker.ingest.remote.web import WebOpener
+
+_FILES_PER_FOLDER = 1000
+_AHEAD = 4  # files waiting for each one that is fetched
+_TELL_SECONDS = 0.5
+# Called with what is done, of how much (0 when nobody knows), in which unit.
+Tell = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """One file that was asked for.
+
+    Args:
+        key: What the asker calls it.
+        fetched: The file.
+        fault: Why there is none.
+    """
+
+    key: str
+    fetched: Fetched | None = None
+    fault: str = ""
+
+
+class Courier:
+    """Fetches from addresses that the rules allow.
+
+    Args:
+        rules: What may be fetched.
+        folder: Where files are put, under names of ours.
+        limits: What it may cost.
+        basket: Counts them over all sources.
+        tell: Hears how far it is.
+
+    Credentials of storages are taken out of this process's environment, so that none
+    that it starts later has them.
+    """
+
+    def __init__(
+        self,
+        rules: AddressRules,
+        *,
+        folder: Path,
+        limits: Limits,
+        basket: Basket,
+        tell: Tell,
+    ) -> None:
+        self.rules = rules
+        self.notes: list[str] = []
+        self._limits = limits
+        self._folder = folder / "fetched"
+        self._basket = basket
+        self._tell = tell
+        self._web = WebOpener(rules)
+        self.stores = StoreOpener(rules, take_store_credentials())
+        self._lock = threading.Lock()
+        self._made = 0
+        self._failed_in_row = 0
+
+    def fetch_whole(self, address: Address) -> Path:
+        """Fetches an archive or a table, without which there is nothing.
+
+        Raises:
+            UserError: When it may not be fetched or is not there.
+            RetryableError: When its server fails.
+        """
+        require_allowed(address, self.rules.allowed)
+        most = self._limits.max_unpacked_bytes
+        got = _Sum()
+        with ThreadPoolExecutor(1) as pool:
+            ended = threading.Event()
+            terms = Terms(self.rules, most, got.add, ended)
+            future = pool.submit(self._download, address, self._new_path(), terms)
+            try:
+                while not wait([future], timeout=_TELL_SECONDS).done:
+                    self._tell(got.total, 0, "bytes")
+                fetched = future.result()
+            except FetchError as error:
+                raise explain(address, error) from error
+            finally:
+                ended.set()
+        self.notes.append(
+            f"Fetched {address}: {show_bytes(fetched.size_bytes)}, "
+            f"SHA-256 {fetched.sha256}."
+        )
+        return fetched.path
+
+    def fetch_all(
+        self, wanted: Iterable[tuple[str, Address]], total: int
+    ) -> Iterator[Parcel]:
+        """Fetches pictures; yields them in the order asked, with what failed.
+
+        Args:
+            wanted: What the asker calls each, and where it lies.
+            total: How many there are; 0 when nobody knows.
+
+        Raises:
+            UserError: When together they are too much.
+            RetryableError: When servers have failed for many files in a row.
+            OSError: The disk is full.
+        """
+        ended = threading.Event()
+        most = self._limits.max_file_bytes
+        terms = Terms(self.rules, most, self._count, ended)
+        pool = ThreadPoolExecutor(self.rules.parallel)
+        waiting: deque[tuple[str, Address, Future[Fetched]]] = deque()
+        done = 0
+        try:
+            for key, address in wanted:
+                self._count_file()
+                path = self._new_path()
+                future = pool.submit(self._fetch_one, address, path, terms)
+                waiting.append((key, address, future))
+                if len(waiting) >= self.rules.parallel * _AHEAD:
+                    yield self._take(waiting.popleft(), done, total)
+                    done += 1
+            while waiting:
+                yield self._take(waiting.popleft(), done, total)
+                done += 1
+        finally:
+            ended.set()
+            pool.shutdown(cancel_futures=True)
+
+    def _take(
+        self, entry: tuple[str, Address, "Future[Fetched]"], done: int, total: int
+    ) -> Parcel:
+        key, address, future = entry
+        while not wait([future], timeout=_TELL_SECONDS).done:
+            self._tell(done, total, "files")
+        try:
+            fetched = future.result()
+        except FetchError as error:
+            self._failed_in_row = self._failed_in_row + 1 if error.passes else 0
+            if self._failed_in_row >= self.rules.outage:
+                raise explain(address, error) from error
+            return Parcel(key, fault=error.reason)
+        self._failed_in_row = 0
+        self._tell(done + 1, total, "files")
+        return Parcel(key, fetched)
+
+    def _fetch_one(self, address: Address, path: Path, terms: Terms) -> Fetched:
+        try:
+            require_allowed(address, self.rules.allowed)
+        except UserError as error:
+            raise FetchError(str(error)) from error
+        return self._download(address, path, terms)
+
+    def _download(self, address: Address, path: Path, terms: Terms) -> Fetched:
+        opener: Opener = self.stores if address.is_store else self._web
+        return download(opener, address, path, terms)
+
+    def _new_path(self) -> Path:
+        self._made += 1
+        place = self._folder / f"{self._made // _FILES_PER_FOLDER:05d}"
+        place.mkdir(parents=True, exist_ok=True)
+        return place / f"{self._made:08d}"
+
+    def _count_file(self) -> None:
+        with self._lock:
+            self._basket.count_file()
+
+    def _count(self, size_bytes: int) -> None:
+        with self._lock:
+            self._basket.count_bytes(size_bytes)
+
+
+def explain(address: Address, error: FetchError) -> UserError | RetryableError:
+    """Returns what it means for the whole ingest that `address` was not to be had."""
+    words = f"{address} could not be fetched. {error.reason}"
+    if error.passes:
+        return RetryableError(words)
+    return UserError(words, field="address")
+
+
+class _Sum:
+    """A number of bytes that one thread adds to and another one reads."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def add(self, size_bytes: int) -> None:
+        self.total += size_bytes

@@ -38,7 +38,10 @@ RUN --mount=type=secret,id=ca_bundle \
        -exec rm -r {} + \
     && find /opt/venv -type f \( -name '*.map' -o -name '*.pyi' \) -delete \
     && find /opt/venv -type f -path '*/bokeh/server/static/js/*' \
-       ! -name bokeh.min.js -delete
+       ! -name bokeh.min.js -delete \
+    && find /opt/venv -type f -path '*/pyarrow/*' \( -path '*/include/*' \
+       -o -name 'libarrow_flight*' -o -name 'libarrow_s3*' -o -name '_flight*' \
+       -o -name '_s3fs*' \) -delete
 
 FROM installer AS worker-packages
 ARG HARDWARE

@@ -21,6 +21,7 @@ when it is missed.
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -65,7 +66,6 @@ def measure(name: str, data: Path | None, seed: int, work: Path) -> dict[str, An
         "pictures": len(pictures),
         "flipped": len(faults.flips),
         "copied": len(faults.copies) + len(faults.leaks),
-        "leaked": len(faults.leaks),
         "counts": count_kinds(findings),
         "seconds": {"likeness": round(found_seconds, 1), "all": round(seconds, 1)},
     }
@@ -75,10 +75,14 @@ def open_pictures(folder: Path, caches: Path) -> Pictures:
     """Returns a dataset version with the features of the base model."""
     # TensorFlow: only when there is something to compute.
     from shared.training_spec import TrainingSpec  # noqa: PLC0415
+    from worker import events  # noqa: PLC0415
     from worker.training import features  # noqa: PLC0415
     from worker.training.frozen_base import FrozenBase  # noqa: PLC0415
     from worker.training.pack import open_or_build_pack, read_dataset  # noqa: PLC0415
 
+    # The engine's events are for a supervisor; standard output is for the figures.
+    os.environ["TRAINYARD_EVENTS_FD"] = str(os.open(os.devnull, os.O_WRONLY))
+    events.take_over_stdout()
     spec = TrainingSpec(base_model=BASE_MODEL, feature_views=1)
     base = FrozenBase(spec)
     pack = open_or_build_pack(
@@ -107,7 +111,7 @@ def judge_copies(findings: list[Finding], faults: Faults) -> dict[str, Any]:
     told = [set(f.names) for f in findings if f.kind in COPIES]
     leaks = [set(f.names) for f in findings if f.kind == "split_leak"]
     planted = [set(pair) for pair in (*faults.copies, *faults.leaks)]
-    # In whichever direction: the test split knows what training knows.
+    # The planted leaks, and the copies that landed in another split.
     leaked = [set(pair) for pair in planted if is_across(pair)]
     by_change = {}
     for change in dict.fromkeys(faults.changes.values()):
@@ -118,6 +122,7 @@ def judge_copies(findings: list[Finding], faults: Faults) -> dict[str, Any]:
         "duplicate_precision": share(holds_any(names, planted) for names in told),
         "duplicate_own": sum(not holds_any(names, planted) for names in told),
         "duplicate_recall_by_change": by_change,
+        "leaked": len(leaked),
         "leak_recall": share(is_found(pair, leaks) for pair in leaked),
         "leak_precision": share(holds_any(names, leaked) for names in leaks),
         "leak_own": sum(not holds_any(names, leaked) for names in leaks),

@@ -45,18 +45,33 @@ class ApiClient(HttpClient):
         content: Iterator[bytes],
         length_bytes: int,
         key: str,
+        **wishes: Any,
     ) -> dict[str, Any]:
-        """Streams an archive; returns the dataset and the job that reads it."""
+        """Streams an archive; returns the dataset and the job that reads it.
+
+        `wishes` are further fields of the request; None leaves one out.
+        """
         query = {"filename": filename} | ({"name": name} if name else {})
+        query |= {one: str(value) for one, value in wishes.items() if value is not None}
         return self.upload(
             "/datasets", content, query=query, length_bytes=length_bytes, key=key
         )
 
     def add_server_path(
-        self, path: str, *, name: str | None, labels: Path | None, key: str
+        self,
+        path: str,
+        *,
+        name: str | None,
+        labels: Path | None,
+        key: str,
+        **wishes: Any,
     ) -> dict[str, Any]:
-        """Adds what lies at an absolute path of the server."""
-        body = {"path": path} | ({"name": name} if name else {})
+        """Adds what lies at an absolute path of the server.
+
+        `wishes` are further fields of the request; None leaves one out.
+        """
+        body: dict[str, Any] = {"path": path} | ({"name": name} if name else {})
+        body |= {one: value for one, value in wishes.items() if value is not None}
         if labels is not None:
             body["labels"] = str(labels)
         return self.post("/datasets", body, key=key)
@@ -75,6 +90,10 @@ class ApiClient(HttpClient):
     def list_findings(self, dataset_id: int, **query: Any) -> list[dict[str, Any]]:
         """Returns every finding of the newest forecast of a dataset version."""
         return self._all(f"/datasets/{dataset_id}/findings", **query)
+
+    def get_dataset_diff(self, dataset: int, version: int) -> dict[str, Any]:
+        """Returns what a version changed against the one that it was made from."""
+        return self.get(f"/datasets/{dataset}/versions/{version}/diff")
 
     def submit(
         self,

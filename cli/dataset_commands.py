@@ -1,4 +1,4 @@
-"""`dataset add`, `list`, `show`, `delete`; and `doctor`, from its own module."""
+"""`dataset add`, `list`, `show`, `diff`, `delete`; `doctor`, from its own module."""
 
 import secrets
 from pathlib import Path
@@ -27,6 +27,21 @@ def add(
     name: Annotated[
         str | None, typer.Option("--name", help="The dataset's name, for one PATH.")
     ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", help="A dataset that gets a new version of them."),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="With --to: take PATH in place of it.")
+    ] = False,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            "--group-by",
+            metavar="WHAT",
+            help="Keep whole in one split: duplicates, folder, or column:NAME.",
+        ),
+    ] = None,
     labels: Annotated[
         Path | None,
         typer.Option("--labels", help="CSV of filename,label[,split] for a folder."),
@@ -45,13 +60,18 @@ def add(
 
     if name is not None and len(paths) > 1:
         raise UserError("`--name` goes with one PATH.", field="name")
+    _refuse_target(paths, name=name, to=to, replace=replace)
     client = connect()
+    wishes: dict[str, Any] = _read_group(group_by)
+    if to is not None:
+        wishes["dataset_id"] = client.find_dataset(to)["id"]
+        wishes["mode"] = "replace" if replace else "add"
     added = [
         client.add_server_path(
-            path, name=name, labels=labels, key=secrets.token_urlsafe(16)
+            path, name=name, labels=labels, key=secrets.token_urlsafe(16), **wishes
         )
         if on_server
-        else uploads.add_local(client, Path(path), name=name, labels=labels)
+        else uploads.add_local(client, Path(path), name=name, labels=labels, **wishes)
         for path in paths
     ]
     jobs = watch.follow(client, [row["job_id"] for row in added]) if wait else []
@@ -116,6 +136,33 @@ def show(dataset: str, as_json: Json = False) -> None:
         say(f"and {report.get('skipped_total', len(skipped)) - SHOWN_SKIPPED} more")
 
 
+@commands.command("diff")
+def diff(
+    dataset: str,
+    version: Annotated[
+        int | None, typer.Option("--version", help="Defaults to the newest.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a version changed against the one that it was made from."""
+    from cli.api_client import connect
+
+    client = connect()
+    found = client.find_dataset(dataset)
+    number = version or found["version"]
+    if number is None:
+        raise UserError(
+            f"{found['name']} has no readable version yet.", field="dataset"
+        )
+    told = client.get_dataset_diff(found["id"], number)
+    if as_json:
+        print_json(told)
+        return
+    say(f"{found['name']}: version {number} against {told['parent']['version']}")
+    for sentence in told["sentences"] or ["No picture was changed."]:
+        say(sentence)
+
+
 @commands.command("delete")
 def delete(dataset: str, yes: Yes = False, as_json: Json = False) -> None:
     """Delete a dataset and what goes with it."""
@@ -130,6 +177,35 @@ def delete(dataset: str, yes: Yes = False, as_json: Json = False) -> None:
         print_json(answer or {"deleted": found["id"]})
     else:
         out.print(f"Deleted {found['name']}.", markup=False)
+
+
+def _refuse_target(
+    paths: list[str], *, name: str | None, to: str | None, replace: bool
+) -> None:
+    if to is None and replace:
+        raise UserError("`--replace` goes with `--to`.", field="replace")
+    if to is not None and name is not None:
+        raise UserError("`--to` names a dataset that has its name.", field="name")
+    if replace and len(paths) > 1:
+        raise UserError(
+            "`--replace` goes with one PATH: each would replace the one before.",
+            field="path",
+        )
+
+
+def _read_group(text: str | None) -> dict[str, Any]:
+    """What `--group-by` says, in the words of the API."""
+    if text is None:
+        return {}
+    what, _, column = text.partition(":")
+    if what in ("duplicates", "folder") and not column:
+        return {"split_by": what}
+    if what == "column" and column:
+        return {"split_by": what, "split_column": column}
+    raise UserError(
+        f"`--group-by` must be duplicates, folder or column:NAME. Received: {text!r}.",
+        field="group_by",
+    )
 
 
 def _summarise(dataset: dict[str, Any]) -> None:

@@ -20,7 +20,12 @@ TABLE_SUFFIXES = (".csv", ".tsv")
 
 
 def add_local(
-    client: ApiClient, path: Path, *, name: str | None, labels: Path | None
+    client: ApiClient,
+    path: Path,
+    *,
+    name: str | None,
+    labels: Path | None,
+    **wishes: Any,
 ) -> dict[str, Any]:
     """Uploads an archive or a folder; returns the dataset and its ingest job.
 
@@ -30,6 +35,8 @@ def add_local(
         name: The dataset's name. Defaults to the path's.
         labels: A CSV of `filename,label[,split]` for a folder; other tables that lie
             in the folder then count for nothing.
+        wishes: Further fields of the request: `dataset_id`, `mode`, `split_by`,
+            `split_column`.
 
     Raises:
         UserError: When `path` is neither, or holds nothing.
@@ -42,7 +49,7 @@ def add_local(
             with tempfile.TemporaryDirectory(prefix="trainyard-zip-") as folder:
                 archive = Path(folder) / f"{path.resolve().name}.zip"
                 _zip_folder(path, archive, labels, progress)
-                return _upload(client, archive, name, progress)
+                return _upload(client, archive, name, progress, wishes)
         if not path.name.lower().endswith(ARCHIVE_SUFFIXES):
             raise UserError(
                 f"{path.name} is neither a folder nor a .zip, .tar or .tar.gz. (A CSV "
@@ -54,7 +61,7 @@ def add_local(
                 "`--labels` goes with a folder: put the CSV into the archive instead.",
                 field="labels",
             )
-        return _upload(client, path, name, progress)
+        return _upload(client, path, name, progress, wishes)
 
 
 def _zip_folder(
@@ -88,7 +95,11 @@ def _find_labels(labels: Path) -> Path:
 
 
 def _upload(
-    client: ApiClient, archive: Path, name: str | None, progress: Progress
+    client: ApiClient,
+    archive: Path,
+    name: str | None,
+    progress: Progress,
+    wishes: dict[str, Any],
 ) -> dict[str, Any]:
     size_bytes = archive.stat().st_size
     task = progress.add_task(f"Uploading {archive.name}", total=size_bytes)
@@ -98,6 +109,7 @@ def _upload(
         content=_read(archive, progress, task),
         length_bytes=size_bytes,
         key=secrets.token_urlsafe(16),
+        **wishes,
     )
 
 

@@ -29,6 +29,8 @@ APPEAR_SECONDS = 90.0
 _SYNCERS = 8
 # What link(2), and file systems under it, answer where hard links are not to be had.
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+# Of another file system, or when a file has all the names that it may have.
+_NO_LINK_HERE = (*_NO_LINKS, errno.EXDEV, errno.EMLINK)
 _SAFE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 
 
@@ -279,6 +281,28 @@ def publish_file(temporary: Path, final: Path) -> bool:
         temporary.unlink(missing_ok=True)
     fsync_folder(final.parent)
     return is_ours
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Gives a file that nobody changes a second name, or copies it where that fails.
+
+    Args:
+        source: An immutable file.
+        target: Its new name; not there yet.
+
+    Raises:
+        FileExistsError: When something else lies at `target`.
+    """
+    try:
+        target.hardlink_to(source)
+    except FileExistsError:
+        # An NFS server may repeat a link that it has made.
+        if not target.samefile(source):
+            raise
+    except OSError as error:
+        if error.errno not in _NO_LINK_HERE:
+            raise
+        shutil.copyfile(source, target)
 
 
 def fsync_file(path: Path) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from shared import audit_store, forecast_store, training_promise_store
 from shared.database import now_ms, read_clock
-from shared.errors import Cancelled, InternalError, LostLease
+from shared.errors import Cancelled, InternalError, LostLease, OutdatedError
 from shared.job_status import Desired, JobStatus
 from shared.notifications import event_store
 from shared.notifications.event_store import EventKind
@@ -120,6 +120,8 @@ def complete_ingest(
     size_bytes: int,
     report: dict[str, Any],
     forecasts: bool = False,
+    made_from: int | None = None,
+    changes: dict[str, Any] | None = None,
 ) -> Completed:
     """Publishes a dataset version and ends the job as succeeded.
 
@@ -133,10 +135,15 @@ def complete_ingest(
         size_bytes: Of all its files.
         report: report.json with its lists cut to what pages show.
         forecasts: Whether a forecast of the version is queued with it.
+        made_from: Number of the dataset's version that it changes, 0 for none; that
+            must be the newest still. None for a version that stands by itself.
+        changes: What it changed against that, in numbers and sentences.
 
     Raises:
         Cancelled: When the user has cancelled the job: end it as cancelled.
         LostLease: When the attempt no longer owns the job.
+        OutdatedError: When the dataset has a newer version than `made_from`: what was
+            changed there must not be lost. Nothing is written.
     """
     job = _succeed(session, job_id, fence, {"images": images})
     if job is None:
@@ -153,6 +160,11 @@ def complete_ingest(
     ).scalar_one_or_none()
     if job.dataset_id is None or version is None:
         raise InternalError(f"Job {job_id} names no dataset to publish under.")
+    if made_from is not None and version != made_from + 1:
+        raise OutdatedError(
+            f"Version {version - 1} was made while this one was made from "
+            f"{f'version {made_from}' if made_from else 'nothing'}."
+        )
     row = DatasetVersion(
         dataset_id=job.dataset_id,
         version=version,
@@ -163,6 +175,8 @@ def complete_ingest(
         size_bytes=size_bytes,
         report=report,
         created_at=now_ms(),
+        parent_id=_find_version(session, job.dataset_id, made_from),
+        changes=changes,
     )
     session.add(row)
     session.flush()
@@ -220,6 +234,14 @@ def complete_forecast(
     detail = {"dataset_id": job.dataset_id, "forecast": row.id}
     _close_attempt(session, job_id, fence, "forecast_published", detail)
     return Completed(row.id, already=False)
+
+
+def _find_version(session: Session, dataset_id: int, number: int | None) -> int | None:
+    return session.scalar(
+        select(DatasetVersion.id).where(
+            DatasetVersion.dataset_id == dataset_id, DatasetVersion.version == number
+        )
+    )
 
 
 def _succeed(

@@ -135,6 +135,32 @@ def get_version(session: Session, version_id: int) -> DatasetVersion:
     return version
 
 
+def get_numbered_version(
+    session: Session, dataset_id: int, number: int
+) -> DatasetVersion:
+    """Returns a version of a dataset by its number.
+
+    Raises:
+        NotFoundError: When there is no such dataset or version.
+    """
+    dataset = get_dataset(session, dataset_id)
+    version = find_version(session, dataset_id, number)
+    if version is None:
+        raise NotFoundError(
+            f"Dataset {dataset.name!r} has no version {number}.", field="version"
+        )
+    return version
+
+
+def find_parent_number(session: Session, version: DatasetVersion) -> int | None:
+    """Returns the number of the version that `version` was made from, or None."""
+    if version.parent_id is None:
+        return None
+    return session.scalar(
+        select(DatasetVersion.version).where(DatasetVersion.id == version.parent_id)
+    )
+
+
 def find_uploads(spec: dict[str, Any]) -> set[str]:
     """Returns the upload ids that the sources of an ingest spec lie in."""
     paths = [str(source.get("path", "")) for source in spec.get("sources", [])]

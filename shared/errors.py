@@ -34,6 +34,10 @@ class InternalError(TrainyardError):
     """Our bug: the traceback is logged and the page shows a reference."""
 
 
+class OutdatedError(TrainyardError):
+    """A dataset got another version meanwhile: this one is to be made from that."""
+
+
 class LostLease(TrainyardError):  # noqa: N818 - control flow, not a failure
     """Another attempt owns the job: stop quietly and write nothing."""
 

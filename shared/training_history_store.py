@@ -45,8 +45,7 @@ def list_history(
             evaluation["seconds"].label("seconds"),
             evaluation["classes"].label("classes"),
             DatasetVersion.report["counts"].label("counts"),
-            TrainingPromise.accuracy.label("promised"),
-            Forecast.summary["difficulty", "probe"].label("probe"),
+            Forecast.summary["presets"].label("presets"),
         )
         .join(ModelVersion, ModelVersion.job_id == Job.id)
         .join(DatasetVersion, DatasetVersion.id == Job.dataset_version_id)
@@ -84,9 +83,13 @@ def _describe(
         },
         "classes": len(row.classes or []),
         "accuracy": row.accuracy,
-        "promised": None
-        if row.promised is None
-        else {"accuracy": row.promised, "probe": row.probe},
+        "promised": _find_promised(row.presets, row.spec.get("preset")),
         "seconds": row.seconds or {},
         "running_seconds": row.running_ms / 1000,
     }
+
+
+def _find_promised(presets: Any, preset: Any) -> dict[str, Any] | None:
+    """What the forecast said of the preset, on which the promise rests."""
+    promised = presets.get(preset) if isinstance(presets, dict) else None
+    return promised if isinstance(promised, dict) else None

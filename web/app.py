@@ -29,7 +29,7 @@ from web.audit import routes as audit
 from web.auth import accounts, sign_in, users
 from web.bokeh_assets import blueprint as bokeh_assets
 from web.datasets import finding_routes
-from web.datasets import routes as datasets
+from web.datasets import version_routes as datasets
 from web.home import blueprint as home
 from web.installation import install
 from web.jobs import routes as jobs

@@ -15,6 +15,7 @@
 | SIGKILL while the kernel counted a memory kill | oom | yes |
 | SIGKILL otherwise, or a dead guardian | killed | no |
 | any other signal or exit code | crash | yes |
+| 0, and the dataset has got a newer version meanwhile | outdated | no |
 | any charged one, while a GPU of the slot is gone | gpu_lost | no |
 
 Losses that nobody can explain (`killed`) have a budget of their own in the record.
@@ -208,6 +209,15 @@ def gpu_lost(uuids: list[str]) -> Ending:
         "service; the job goes on elsewhere from its last checkpoint."
     )
     return Ending(GPU_LOST, reason)
+
+
+def outdated(why: str) -> Ending:
+    """Builds the ending for a dataset version that others have overtaken.
+
+    Args:
+        why: Which version was made meanwhile, as a sentence.
+    """
+    return Ending("outdated", f"{why} It is made again, from the newest version.")
 
 
 def worker_failed(error_name: str) -> Ending:

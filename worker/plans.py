@@ -13,7 +13,7 @@ from shared.errors import NotFoundError, UserError
 from shared.job_status import JobKind
 from shared.settings import Settings
 from worker.forecast_plan import build_forecast_spec
-from worker.results import Result, find_result
+from worker.results import VERSION, Result, changes_a_version, find_result
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def build_plan(
     found = find_result(session, claim, storage)
     result, result_path = found or (None, "")
     if claim.kind == JobKind.INGEST:
-        spec = _ingest_spec(claim, storage, settings)
+        spec = _ingest_spec(session, claim, storage, settings)
         return Plan(spec, result, result_path)
     if claim.kind == JobKind.FORECAST:
         folder = _dataset_folder(session, claim, storage)
@@ -86,13 +86,17 @@ def _dataset_folder(session: Session, claim: Claim, storage: Storage) -> Path:
     return storage.resolve(version.rel_path)
 
 
-def _ingest_spec(claim: Claim, storage: Storage, settings: Settings) -> dict[str, Any]:
+def _ingest_spec(
+    session: Session, claim: Claim, storage: Storage, settings: Settings
+) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "kind": "ingest",
         # A path is below shared storage unless it is absolute.
-        "sources": [
+        "sources": _find_parent(session, claim, storage)
+        + [
             {**source, "path": str(storage.root / source["path"])}
             for source in claim.spec["sources"]
+            if source.get("type") != VERSION
         ],
         "limits": {
             "max_files": settings.max_dataset_files,
@@ -100,9 +104,30 @@ def _ingest_spec(claim: Claim, storage: Storage, settings: Settings) -> dict[str
         },
         "job": _job(claim),
     }
-    if "split" in claim.spec:
-        spec["split"] = claim.spec["split"]
-    return spec
+    wishes = ("split", "mode", "edits")
+    return spec | {name: claim.spec[name] for name in wishes if name in claim.spec}
+
+
+def _find_parent(
+    session: Session, claim: Claim, storage: Storage
+) -> list[dict[str, Any]]:
+    """The version to change: the newest one now, whichever was when it was asked for.
+
+    What others have changed meanwhile is thus kept.
+    """
+    if not changes_a_version(claim):
+        return []
+    version = dataset_store.latest_version(session, claim.dataset_id or 0)
+    if version is None:
+        return []
+    return [
+        {
+            "type": VERSION,
+            "path": str(storage.resolve(version.rel_path)),
+            "name": f"version {version.version}",
+            "version": version.version,
+        }
+    ]
 
 
 def _job(claim: Claim) -> dict[str, Any]:

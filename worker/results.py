@@ -39,6 +39,8 @@ NEEDED = {
     JobKind.INGEST: (REPORT,),
     JobKind.FORECAST: (FORECAST, FINDINGS),
 }
+DIFF = "diff.json"
+VERSION = "version"  # type of a source: the dataset version that is changed
 SUMMARY = "summary.json"  # beside final/: what the child said when it had finished
 MOST_LISTED = 500  # entries of each of a report's lists that the record keeps
 
@@ -142,6 +144,7 @@ class Publication:
 
         Raises:
             LostLease: When another attempt owns the job, or the user cancelled it.
+            OutdatedError: When the dataset has got another version meanwhile.
         """
         job = (session, self.claim.job_id, self.claim.fence)
         if self.claim.kind == JobKind.INGEST:
@@ -149,6 +152,11 @@ class Publication:
         if self.claim.kind == JobKind.FORECAST:
             return attempt_store.complete_forecast(*job, **self.fields)
         return attempt_store.complete_train(*job, **self.fields)
+
+    @property
+    def dataset_path(self) -> str | None:
+        """The folder of the dataset version, below shared storage."""
+        return self.fields.get("rel_path")
 
 
 def publish(
@@ -170,6 +178,12 @@ def publish(
     if claim.kind == JobKind.FORECAST:
         return _publish_forecast(claim, storage, result)
     return _publish_model(claim, storage, result)
+
+
+def changes_a_version(claim: Claim) -> bool:
+    """Whether an ingest job changes what the dataset holds, not only brings its own."""
+    sources = claim.spec.get("sources", [])
+    return "mode" in claim.spec or any(one.get("type") == VERSION for one in sources)
 
 
 def remove_uploads(claim: Claim, storage: Storage) -> None:
@@ -210,6 +224,7 @@ def _publish_dataset(
         "size_bytes": report["size_bytes"],
         "report": _shorten(report),
         "forecasts": forecasts,
+        **_read_changes(claim, target),
     }
     return Publication(claim, fields)
 
@@ -226,6 +241,23 @@ def _publish_forecast(claim: Claim, storage: Storage, result: Result) -> Publica
         "result": result.summary,
     }
     return Publication(claim, fields)
+
+
+def _read_changes(claim: Claim, folder: Path) -> dict[str, Any]:
+    """What the record is told of the version that this one was made from."""
+    if not changes_a_version(claim):
+        return {}
+    try:
+        diff = json.loads((folder / DIFF).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {"made_from": 0}
+    number = diff["parent"]["version"]
+    changes = {
+        "parent_version": number,
+        "counts": diff["counts"],
+        "sentences": diff["sentences"],
+    }
+    return {"made_from": number, "changes": changes}
 
 
 def _rename(claim: Claim, storage: Storage, result: Result) -> Path:

@@ -19,7 +19,13 @@ from sqlalchemy.orm import Session
 from shared import attempt_store, queue
 from shared.artifacts import CorruptFolderError
 from shared.attempt_store import Claim
-from shared.errors import Cancelled, LostLease, RetryableError, UserError
+from shared.errors import (
+    Cancelled,
+    LostLease,
+    OutdatedError,
+    RetryableError,
+    UserError,
+)
 from shared.job_status import Desired, JobKind
 from shared.retry_policy import Limits
 from worker import results
@@ -33,6 +39,7 @@ from worker.endings import (
     decide,
     disk_failed,
     gpu_lost,
+    outdated,
     worker_failed,
 )
 from worker.lease import DeadlineKeeper, LeaseKeeper
@@ -131,7 +138,7 @@ class _Attempt:
             failure = Failure(error.field or "spec", str(error), permanent=True)
             return self._end(decide(ChildExit(EXIT_REJECTED), failure=failure))
         if plan.result and self._is_usable(plan.result, plan.result_path):
-            return self._complete(plan.result)
+            return self._complete(plan.result, plan.result_path)
         ended = self._run_child(plan)
         result = self.recorder.finished
         if result and self._is_usable(result):  # however the child ended after that
@@ -259,8 +266,9 @@ class _Attempt:
             return False
         return True
 
-    def _complete(self, result: Result) -> Ending:
+    def _complete(self, result: Result, known_as: str | None = None) -> Ending:
         claim, storage = self.claim, self.place.storage
+        known_as = known_as or storage.relative(result.folder)
         if result.fence == claim.fence:
             results.keep_summary(result)
             self._write(
@@ -274,11 +282,29 @@ class _Attempt:
             completed = self._write(publication.complete)
         except Cancelled:
             return self._end(decide(ChildExit(), asked=StopReason.CANCEL))
+        except OutdatedError as error:
+            return self._give_up(publication, known_as, error)
         if claim.kind == JobKind.INGEST:
             results.remove_uploads(claim, storage)
             if forecasts:
                 queue.ring(JobKind.FORECAST)
         return Ending("succeeded", f"Published as number {completed.version}.")
+
+    def _give_up(
+        self, publication: results.Publication, known_as: str, error: OutdatedError
+    ) -> Ending:
+        """Drops a dataset version that the next attempt makes from a newer one.
+
+        Its row goes first: a folder that is left is garbage, and found as such.
+        """
+        self._write(
+            lambda session: attempt_store.mark_checkpoint_corrupt(
+                session, self.claim.job_id, self.claim.fence, rel_path=known_as
+            )
+        )
+        if publication.dataset_path:
+            self.place.storage.remove([publication.dataset_path])
+        return self._end(outdated(str(error)))
 
     def _decide(self, ended: ChildExit) -> Ending:
         ending = decide(

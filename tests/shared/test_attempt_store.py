@@ -7,8 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import update
 
-from shared import attempt_store, job_read_store, job_store, model_store, worker_store
-from shared.errors import Cancelled, LostLease
+from shared import (
+    attempt_store,
+    dataset_store,
+    job_read_store,
+    job_store,
+    model_store,
+    worker_store,
+)
+from shared.errors import Cancelled, LostLease, NotFoundError, OutdatedError
 from shared.retry_policy import Limits
 from shared.tables import Job
 from tests import factories
@@ -407,3 +414,49 @@ def test_an_ingest_publishes_a_dataset_version(database):
     )
     assert (again.version, again.already) == (1, True)
     assert get_job(database, claims[1].job_id).dataset_version_id is not None
+
+
+class TestVersionsOfOthers:
+    """A dataset version that is made from another one."""
+
+    def claims(self, session, count):
+        owner_id = factories.make_user(session).id
+        dataset_id = factories.make_dataset(session, owner_id).id
+        for _ in range(count):
+            factories.make_job(session, owner_id, kind="ingest", dataset_id=dataset_id)
+        return dataset_id, [factories.claim(session) for _ in range(count)]
+
+    def test_its_row_names_its_parent_and_what_changed(self, database):
+        changes = {"parent_version": 1, "counts": {"added": 3}, "sentences": ["x"]}
+        with database.transaction() as s:
+            dataset_id, (one, two) = self.claims(s, 2)
+            factories.complete_ingest(s, one.job_id, one.fence, made_from=0)
+            factories.complete_ingest(
+                s, two.job_id, two.fence, made_from=1, changes=changes
+            )
+
+        with database.reading() as s:
+            newest = dataset_store.latest_version(s, dataset_id)
+            first = dataset_store.get_numbered_version(s, dataset_id, 1)
+            assert dataset_store.find_parent_number(s, newest) == 1
+            assert dataset_store.find_parent_number(s, first) is None
+            with pytest.raises(NotFoundError, match="has no version 7"):
+                dataset_store.get_numbered_version(s, dataset_id, 7)
+        assert (newest.changes, first.changes) == (changes, None)
+
+    @pytest.mark.parametrize("made_from", [0, 2])
+    def test_what_is_not_made_from_the_newest_is_not_published(
+        self, database, made_from
+    ):
+        with database.transaction() as s:
+            _, (one, two) = self.claims(s, 2)
+            factories.complete_ingest(s, one.job_id, one.fence)
+
+        with pytest.raises(OutdatedError, match="Version 1 was made"):
+            database.tx(
+                lambda s: factories.complete_ingest(
+                    s, two.job_id, two.fence, made_from=made_from
+                )
+            )
+
+        assert get_job(database, two.job_id).state == "running"

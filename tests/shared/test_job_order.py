@@ -175,7 +175,7 @@ def test_what_does_not_wait_has_no_place(database, owner_id, jobs):
         move(database, jobs[2], 999)
     with pytest.raises(UserError, match="beside itself"):
         move(database, jobs[2], jobs[2])
-    with pytest.raises(UserError, match="different workers"):
+    with pytest.raises(UserError, match="of two kinds"):
         move(database, jobs[2], reading)
     assert order(database) == jobs[2:]
 

@@ -6,7 +6,12 @@ import re
 import pytest
 from sqlalchemy import event, text
 
-from shared import job_read_store, reconcile_store
+from shared import (
+    forecast_store,
+    job_read_store,
+    reconcile_store,
+    training_promise_store,
+)
 from shared.tables import Job
 from tests import factories
 
@@ -85,6 +90,64 @@ def test_claim_walks_the_index_over_queued_jobs_in_its_order(crowded):
     assert "ix_jobs_claim" in plan
     assert "Sort" not in plan
     assert "TEMP B-TREE" not in plan
+
+
+def test_claim_looks_for_forecasts_and_trainings_by_the_same_index(crowded):
+    heard = listen(crowded, lambda s: factories.claim(s, kinds=["train", "forecast"]))
+    claims = [(sql, values) for sql, values in heard if "WITH best" in sql]
+
+    plans = [explain(crowded, *claim) for claim in claims]
+
+    assert len(plans) == 2  # there is no forecast
+    for plan in plans:
+        assert "ix_jobs_claim" in plan
+        assert "Sort" not in plan
+        assert "TEMP B-TREE" not in plan
+
+
+def test_newest_forecast_and_its_job_are_found_by_index(crowded):
+    with crowded.transaction() as s:
+        owner_id = s.execute(text("SELECT min(id) FROM users")).scalar_one()
+        dataset_id = factories.make_dataset(s, owner_id).id
+        s.execute(
+            text(
+                "INSERT INTO dataset_versions (id, dataset_id, version, job_id, "
+                "fingerprint, rel_path, images, size_bytes, report, created_at) "
+                "SELECT id, :dataset, id, id, 'f', 'r', 1, 1, '{}', 1 FROM jobs"
+            ),
+            {"dataset": dataset_id},
+        )
+        s.execute(
+            text(
+                "INSERT INTO forecasts (dataset_version_id, job_id, rel_path, summary, "
+                "created_at) SELECT id, id, 'r', '{}', 1 FROM jobs"
+            )
+        )
+        s.execute(text("UPDATE jobs SET dataset_id = id, dataset_version_id = id"))
+    analyze(crowded)
+    forecast = listen(crowded, lambda s: forecast_store.find_newest(s, 1))
+    job = listen(crowded, lambda s: forecast_store.find_job(s, 1, 1))
+
+    (statement,) = [found for found in forecast if "FROM forecasts" in found[0]]
+    assert "ix_forecasts_dataset_version_id" in explain(crowded, *statement)
+    (statement,) = [found for found in job if "FROM jobs" in found[0]]
+    assert "ix_jobs_dataset_id" in explain(crowded, *statement)
+
+
+def test_promises_are_measured_by_index(crowded):
+    with crowded.transaction() as s:
+        s.execute(
+            text(
+                "INSERT INTO training_promises (job_id, forecast_id, dataset_name, "
+                "preset, accuracy_low, accuracy, accuracy_high, made_at, delivered_at) "
+                "SELECT id, 1, 'd', 'fast', 0.1, 0.2, 0.3, id, id FROM jobs"
+            )
+        )
+    analyze(crowded)
+    heard = listen(crowded, training_promise_store.measure)
+    (statement,) = [found for found in heard if "training_promises" in found[0]]
+
+    assert "ix_training_promises_made" in explain(crowded, *statement)
 
 
 def test_last_attempts_of_a_worker_are_found_by_index(crowded):

@@ -126,6 +126,29 @@ class Rows:
             )  # fmt: skip
         return asked.job_id
 
+    def version(self, owner_id, dataset_id, name="cells", **told):
+        """Another version of a dataset, made from its newest; returns its number."""
+        with self.database.transaction() as s:
+            number = dataset_store.latest_version(s, dataset_id).version
+            job_id = job_store.submit(
+                s, owner_id=owner_id, kind="ingest", title=name,
+                spec={"sources": [], "mode": "add"}, dataset_id=dataset_id,
+                idempotency_key=uuid.uuid4().hex,
+            ).job_id  # fmt: skip
+        claim = self.claim("ingest", job_id)
+        report, diff = make_report(("intact", "defective")), make_diff(number) | told
+        rel_path = f"datasets/{dataset_id}/{number + 1}"
+        self._write_version(rel_path, report)
+        (self.storage.resolve(rel_path) / "diff.json").write_text(json.dumps(diff))
+        changes = {"parent_version": number, "counts": diff["counts"]}
+        with self.database.transaction() as s:
+            return attempt_result_store.complete_ingest(
+                s, job_id, claim.fence, rel_path=rel_path, images=report["images"],
+                fingerprint=hashlib.sha256(rel_path.encode()).hexdigest(),
+                size_bytes=report["size_bytes"], report=report, made_from=number,
+                changes=changes | {"sentences": diff["sentences"]},
+            ).version  # fmt: skip
+
     def job(  # noqa: PLR0917 - of whom, on what, called what
         self,
         owner_id,
@@ -241,7 +264,24 @@ def make_told(ready, *, download=False, folder="/srv/trainyard/weights"):
     }
 
 
-def make_report(classes, skipped=3, conflicts=1, images=100):
+def make_diff(number, changes=60):
+    """A diff as ingest writes it, of so many pictures that were relabelled."""
+    entries = [
+        {"sha256": _digest(f"{n}"), "name": f"scan {n}.png", "from": "intact",
+         "to": "defective"}
+        for n in range(changes)
+    ]  # fmt: skip
+    others = dict.fromkeys(("added", "removed", "moved", "quarantined", "restored"), 0)
+    return {
+        "parent": {"version": number, "fingerprint": "f"},
+        "counts": {**others, "relabelled": changes},
+        "sentences": [f"{changes} pictures were relabelled."],
+        **{kind: [] for kind in others},
+        "relabelled": entries,
+    }
+
+
+def make_report(classes, skipped=3, conflicts=1, images=100, quarantined=2):
     """A report as ingest writes it."""
     draw = random.Random(len(classes))
     counts = {"train": {}, "val": {}, "test": {}}
@@ -270,6 +310,18 @@ def make_report(classes, skipped=3, conflicts=1, images=100):
             for _ in range(conflicts)
         ],
         "duplicates": 4,
+        "quarantine": [
+            {
+                "sha256": _digest(f"both {i}"),
+                "name": f"both/{i}.jpg",
+                "label": "" if i % 2 == 0 else min(classes),
+                "labels": sorted(classes)[:2] if i % 2 == 0 else sorted(classes)[:1],
+                "split": "",
+                "reason": "You have set it aside.",
+            }
+            for i in range(quarantined)
+        ],
+        "quarantine_total": quarantined,
         "samples": [
             {
                 "path": f"thumbnails/{_digest(f'{c}{i}')}.jpg",

@@ -59,3 +59,44 @@ class TestIngest:
 
         assert shop.job(job_id).state == "succeeded"
         assert not (shop.folder(second) / "spec.json").exists()
+
+    def test_a_version_is_made_from_the_newest_one(self, shop):
+        job_id = shop.submit_ingest(mode="add", edits=[{"action": "exclude"}])
+        claim = shop.run_one()
+
+        with shop.database.reading() as session:
+            row = session.get_one(DatasetVersion, shop.job(job_id).dataset_version_id)
+        assert (row.version, row.parent_id) == (2, 1)
+        assert row.changes == {
+            "parent_version": 1, "counts": {}, "sentences": ["made from version 1"],
+        }  # fmt: skip
+        assert shop.storage.resolve("datasets/1/1").exists()
+        assert shop.attempts(job_id)[-1].fence == claim.fence
+
+    def test_what_another_version_has_overtaken_is_made_again(self, shop):
+        job_id = shop.submit_ingest(mode="add")
+        first = shop.claim()
+        final = shop.folder(first) / "final"
+        final.mkdir(parents=True)
+        (final / "report.json").write_text(
+            json.dumps({"fingerprint": "f", "images": 1, "size_bytes": 7})
+        )
+        (final / "diff.json").write_text(
+            json.dumps({"parent": {"version": 0}, "counts": {}, "sentences": []})
+        )
+        sha = write_manifest(final, ["report.json"])
+        with shop.database.transaction() as session:
+            attempt_store.register_checkpoint(
+                session, job_id, first.fence, step=0, kind="final",
+                rel_path=shop.storage.relative(final), manifest_sha=sha, size_bytes=7,
+            )  # fmt: skip
+            attempt_store.end(session, job_id, 1, outcome="lost", charge=False)
+        shop.run_one()
+
+        assert shop.job(job_id).state == "queued"
+        assert shop.attempts(job_id)[-1].outcome == "outdated"
+        assert [path.name for path in (shop.storage.dataset(1)).iterdir()] == ["1"]
+        shop.run_one()
+        with shop.database.reading() as session:
+            row = session.get_one(DatasetVersion, shop.job(job_id).dataset_version_id)
+        assert (row.version, row.parent_id) == (2, 1)

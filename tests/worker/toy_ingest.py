@@ -17,7 +17,7 @@ def main():
     events.phase("unpack")
     final = workdir / "final"
     final.mkdir()
-    sha = write_result(final)
+    sha = write_result(final, spec)
     events.emit(
         "finished", path=str(final), manifest_sha=sha, bytes=7, step=0,
         summary={"images": 1},
@@ -27,7 +27,7 @@ def main():
     return 0
 
 
-def write_result(final):
+def write_result(final, spec):
     """Writes what an ingest leaves, and returns the digest of its manifest."""
     (final / "images").mkdir()
     (final / "images" / "a.png").write_bytes(b"picture")
@@ -38,6 +38,11 @@ def write_result(final):
     }  # fmt: skip
     (final / "report.json").write_text(json.dumps(report))
     (final / "manifest.parquet").write_bytes(b"table")
+    for source in spec["sources"]:
+        if source["type"] == "version":
+            diff = {"parent": {"version": source["version"]}, "counts": {}}
+            diff["sentences"] = [f"made from {source['name']}"]
+            (final / "diff.json").write_text(json.dumps(diff))
     return write_manifest(final, ["report.json", "manifest.parquet"])
 
 

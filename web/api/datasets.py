@@ -18,11 +18,18 @@ from web.api.schemas import (
     DatasetPath,
     DatasetQuery,
     Deleted,
-    ServerPath,
-    UploadQuery,
 )
+from web.api.upload_schemas import ServerPath, UploadQuery
 from web.datasets import delete, view
-from web.datasets.add import Added, Incoming, add_server_path, add_upload
+from web.datasets.add import (
+    ADD,
+    Added,
+    Incoming,
+    Place,
+    add_server_path,
+    add_upload,
+    own_dataset,
+)
 from web.datasets.report import read_report
 from web.deleting import describe_deleted
 from web.installation import get_database, get_installation
@@ -89,10 +96,11 @@ def get_dataset(path: DatasetPath) -> dict[str, Any]:
     openapi_extensions=TWO_BODIES,
 )
 def add_dataset(query: UploadQuery, header: IdempotencyHeader) -> Any:
-    """Adds a dataset: an archive as the raw body, or JSON naming a place.
+    """Adds a dataset, or a version of one: an archive as the raw body, or JSON.
 
-    The archive is written to disk as it arrives; `filename` says which kind it is. The
-    place is a folder, CSV or archive under the folders that the server offers.
+    The archive is written to disk as it arrives; `filename` says which kind it is. JSON
+    names a folder, CSV or archive under the folders that the server offers. With
+    `dataset_id` the pictures are added to that dataset, or replace its own.
     """
     key = header.idempotency_key
     if request.mimetype == "application/json":
@@ -108,6 +116,9 @@ def add_dataset(query: UploadQuery, header: IdempotencyHeader) -> Any:
         name=query.name,
         length_bytes=request.content_length,
         key=key,
+        dataset_id=own_dataset(current_account(), query.dataset_id),
+        mode=query.mode or ADD,
+        split=query.split,
     )
     return _answer(add_upload(here, current_account(), incoming))
 
@@ -124,14 +135,16 @@ def _add_place(key: str | None) -> Added:
         place = ServerPath.model_validate(request.get_json(silent=True))
     except ValidationError as error:
         abort(refuse_invalid_request(error))
-    return add_server_path(
-        get_installation(),
-        current_account(),
+    wanted = Place(
         path=place.path,
         labels=place.labels,
         name=place.name,
         key=key,
+        dataset_id=own_dataset(current_account(), place.dataset_id),
+        mode=place.mode or ADD,
+        split=place.split,
     )
+    return add_server_path(get_installation(), current_account(), wanted)
 
 
 def _answer(added: Added) -> tuple[dict[str, Any], int]:

@@ -14,6 +14,7 @@ from web.api import (
     models,
     notifications,
     queue,
+    versions,
     workers,
 )
 from web.api.blueprint import blueprint
@@ -30,6 +31,7 @@ FEATURES = (
     models,
     notifications,
     queue,
+    versions,
     workers,
 )
 

@@ -60,18 +60,6 @@ class JobQuery(PageQuery):
     group_key: Text | None = Field(default=None, description="Only of this submission.")
 
 
-class UploadQuery(Strict):
-    """How an uploaded archive is called."""
-
-    filename: str | None = Field(
-        default=None,
-        description="The archive's name; its ending says what it is. Needed with one.",
-    )
-    name: Text | None = Field(
-        default=None, description="The dataset's name. Defaults to the file's."
-    )
-
-
 class DatasetPath(BaseModel):
     """A dataset."""
 
@@ -108,14 +96,6 @@ class VersionPath(ModelPath):
     """A model version."""
 
     version: Text = Field(description="A version's number, or `latest`.")
-
-
-class ServerPath(Strict):
-    """A dataset that lies on the server."""
-
-    path: Text = Field(description="Absolute path of a folder, CSV or archive.")
-    labels: Text | None = Field(default=None, description="Absolute path of a CSV.")
-    name: Text | None = Field(default=None, description="Defaults to the path's.")
 
 
 class RetryRequest(Strict):

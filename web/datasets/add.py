@@ -26,9 +26,11 @@ from web.datasets.upload import (
     shown_name,
     stored_name,
 )
-from web.installation import Installation
+from web.installation import Installation, get_database
+from web.permissions import require_change
 
 MAX_NUMBERED = 1000
+ADD, REPLACE = "add", "replace"
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Incoming:
         length_bytes: Announced size, when there is one.
         key: The request's idempotency key, when there is one.
         dataset_id: The dataset that gets a new version; null makes a new dataset.
+        mode: Of a new version: `add` to the newest, or `replace` it.
+        split: How pictures are dealt, in the words of the ingest spec.
     """
 
     stream: Readable
@@ -67,6 +71,60 @@ class Incoming:
     length_bytes: int | None = None
     key: str | None = None
     dataset_id: int | None = None
+    mode: str = ADD
+    split: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """What lies on the server.
+
+    Args:
+        path: Absolute path under a configured dataset root.
+        labels: Absolute path of a CSV with the labels, when the folders do not say.
+        name: The dataset's name. Defaults to the path's last part.
+        key: The request's idempotency key.
+        dataset_id: The dataset that gets a new version; null makes a new dataset.
+        mode: Of a new version: `add` to the newest, or `replace` it.
+        split: How pictures are dealt, in the words of the ingest spec.
+    """
+
+    path: str
+    labels: str | None = None
+    name: str | None = None
+    key: str | None = None
+    dataset_id: int | None = None
+    mode: str = ADD
+    split: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Which dataset is meant.
+
+    Args:
+        name: Asked for: taken or refused.
+        fallback: Made from the file: numbered until it is free.
+        dataset_id: One that is there already.
+    """
+
+    name: str | None = None
+    fallback: str = ""
+    dataset_id: int | None = None
+
+
+def own_dataset(account: Account, dataset_id: int | None) -> int | None:
+    """Returns `dataset_id`, of a dataset that `account` may change.
+
+    Raises:
+        NotFoundError: When there is no such dataset.
+        NotAllowedError: When it is somebody else's.
+    """
+    if dataset_id is not None:
+        with get_database().reading() as session:
+            dataset = dataset_store.get_dataset(session, dataset_id)
+        require_change(account, dataset, "dataset")
+    return dataset_id
 
 
 def add_upload(here: Installation, account: Account, incoming: Incoming) -> Added:
@@ -79,9 +137,9 @@ def add_upload(here: Installation, account: Account, incoming: Incoming) -> Adde
     key = incoming.key or secrets.token_urlsafe(16)
     file_name = stored_name(incoming.filename)  # refuses what is no archive, early
     wish = _wish(incoming)
-    earlier = _find_earlier(here, account, key)
+    earlier = find_earlier(here, account, key)
     if earlier:
-        return _repeat(earlier, _asked(incoming, digest_of(incoming.stream)))
+        return repeat(earlier, _asked(incoming, digest_of(incoming.stream)))
     _refuse_taken(here, wish)
     target = here.storage.upload(secrets.token_hex(12)) / file_name
     limits = Limits(here.settings.max_upload_bytes, incoming.length_bytes)
@@ -93,7 +151,8 @@ def add_upload(here: Installation, account: Account, incoming: Incoming) -> Adde
         "name": shown_name(incoming.filename),
     }
     try:
-        added = _record(here, account, wish, _spec(source, asked), key)
+        spec = _spec(source, asked, incoming)
+        added = record_ingest(here, account, wish, spec, key)
     except BaseException:
         shutil.rmtree(target.parent, ignore_errors=True)
         raise
@@ -102,56 +161,35 @@ def add_upload(here: Installation, account: Account, incoming: Incoming) -> Adde
     return added
 
 
-def add_server_path(
-    here: Installation,
-    account: Account,
-    *,
-    path: str,
-    labels: str | None = None,
-    name: str | None = None,
-    key: str | None = None,
-) -> Added:
+def add_server_path(here: Installation, account: Account, place: Place) -> Added:
     """Queues the ingest of a folder, CSV or archive that lies on the server.
-
-    Args:
-        here: The installation.
-        account: Who adds it.
-        path: Absolute path under a configured dataset root.
-        labels: Absolute path of a CSV with the labels, when the folders do not say.
-        name: The dataset's name. Defaults to the path's last part.
-        key: The request's idempotency key.
 
     Raises:
         UserError: When path or labels may not be read, or the name is no name.
         ConflictError: When another dataset has the name that was asked for.
     """
-    key = key or secrets.token_urlsafe(16)
-    source = server_path.find_source(here.settings, path)
+    key = place.key or secrets.token_urlsafe(16)
+    source = server_path.find_source(here.settings, place.path)
     labels_path: Path | None = None
-    if labels:
-        labels_path = server_path.resolve(here.settings, labels, field="labels")
-    wish = _Wish(
-        name=names.clean_name(name, "dataset") if name else None,
+    if place.labels:
+        labels_path = server_path.resolve(here.settings, place.labels, field="labels")
+    wish = Wish(
+        name=names.clean_name(place.name, "dataset") if place.name else None,
         fallback=names.name_from_text(source.path.stem or source.path.name),
+        dataset_id=place.dataset_id,
     )
-    asked = {"path": path, "labels": labels, "name": name}
-    earlier = _find_earlier(here, account, key)
+    asked = {"path": place.path, "labels": place.labels, "name": place.name}
+    asked |= _asked_of_version(place)
+    earlier = find_earlier(here, account, key)
     if earlier:
-        return _repeat(earlier, asked)
-    spec = _spec(source.as_spec(labels_path), asked)
-    return _record(here, account, wish, spec, key)
+        return repeat(earlier, asked)
+    spec = _spec(source.as_spec(labels_path), asked, place)
+    return record_ingest(here, account, wish, spec, key)
 
 
-@dataclass(frozen=True)
-class _Wish:
-    name: str | None  # asked for: taken or refused
-    fallback: str  # made from the file: numbered until it is free
-    dataset_id: int | None = None
-
-
-def _wish(incoming: Incoming) -> _Wish:
+def _wish(incoming: Incoming) -> Wish:
     asked = (incoming.name or "").strip()
-    return _Wish(
+    return Wish(
         name=names.clean_name(asked, "dataset") if asked else None,
         fallback=names.name_from_file(incoming.filename),
         dataset_id=incoming.dataset_id,
@@ -163,21 +201,39 @@ def _asked(incoming: Incoming, digest: str) -> dict[str, Any]:
     return {
         "filename": shown_name(incoming.filename),
         "name": incoming.name or None,
-        "dataset_id": incoming.dataset_id,
         "sha256": digest,
+        **_asked_of_version(incoming),
     }
 
 
-def _spec(source: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
-    return {"sources": [source], "asked": asked}
+def _asked_of_version(wanted: Incoming | Place) -> dict[str, Any]:
+    asked: dict[str, Any] = {}
+    if wanted.dataset_id is not None:
+        asked |= {"dataset_id": wanted.dataset_id, "mode": wanted.mode}
+    return asked | ({"split": wanted.split} if wanted.split else {})
 
 
-def _find_earlier(here: Installation, account: Account, key: str) -> Job | None:
+def _spec(
+    source: dict[str, Any], asked: dict[str, Any], wanted: Incoming | Place
+) -> dict[str, Any]:
+    spec: dict[str, Any] = {"sources": [source], "asked": asked}
+    if wanted.dataset_id is not None:
+        spec["mode"] = wanted.mode
+    return spec | ({"split": wanted.split} if wanted.split else {})
+
+
+def find_earlier(here: Installation, account: Account, key: str) -> Job | None:
+    """Returns the job that an earlier request with this key made, or None."""
     with here.database.reading() as session:
         return job_read_store.find_job_by_key(session, account.id, key)
 
 
-def _repeat(earlier: Job, asked: dict[str, Any]) -> Added:
+def repeat(earlier: Job, asked: dict[str, Any]) -> Added:
+    """Returns what the earlier request was answered.
+
+    Raises:
+        ConflictError: When that one asked for something else.
+    """
     if earlier.spec.get("asked") != asked or earlier.dataset_id is None:
         raise ConflictError(
             f"This idempotency key was used for another request (job {earlier.id}). "
@@ -187,7 +243,7 @@ def _repeat(earlier: Job, asked: dict[str, Any]) -> Added:
     return Added(earlier.dataset_id, earlier.id, earlier.title, created=False)
 
 
-def _refuse_taken(here: Installation, wish: _Wish) -> None:
+def _refuse_taken(here: Installation, wish: Wish) -> None:
     if wish.name is None:
         return
     with here.database.reading() as session:
@@ -195,24 +251,40 @@ def _refuse_taken(here: Installation, wish: _Wish) -> None:
             raise _taken(wish.name)
 
 
-def _record(
+def record_ingest(
     here: Installation,
     account: Account,
-    wish: _Wish,
+    wish: Wish,
     spec: dict[str, Any],
     key: str,
 ) -> Added:
+    """Queues an ingest of the dataset that is meant, which may be a new one.
+
+    Args:
+        here: The installation.
+        account: Who asks.
+        wish: The dataset.
+        spec: Of the job. With a `mode`, the newest version of the dataset becomes a
+            source of it.
+        key: The request's idempotency key.
+
+    Raises:
+        ConflictError: When another dataset has the name that was asked for, or the key
+            was used for something else.
+        NotFoundError: When there is no such dataset.
+    """
+
     def write(session: Session) -> Added:
         earlier = job_read_store.find_job_by_key(session, account.id, key)
         if earlier:
-            return _repeat(earlier, spec["asked"])
+            return repeat(earlier, spec["asked"])
         dataset = _dataset_for(session, account, wish)
         submitted = job_store.submit(
             session,
             owner_id=account.id,
             kind=JobKind.INGEST,
             title=dataset.name,
-            spec=spec,
+            spec=_with_parent(session, dataset.id, spec),
             idempotency_key=key,
             dataset_id=dataset.id,
         )
@@ -228,7 +300,21 @@ def _record(
     return added
 
 
-def _dataset_for(session: Session, account: Account, wish: _Wish):  # noqa: ANN202
+def _with_parent(
+    session: Session, dataset_id: int, spec: dict[str, Any]
+) -> dict[str, Any]:
+    version = dataset_store.latest_version(session, dataset_id)
+    if "mode" not in spec or version is None:
+        return spec
+    parent = {
+        "type": "version",
+        "path": version.rel_path,
+        "name": f"version {version.version}",
+    }
+    return {**spec, "sources": [parent, *spec["sources"]]}
+
+
+def _dataset_for(session: Session, account: Account, wish: Wish):  # noqa: ANN202
     if wish.dataset_id is not None:
         return dataset_store.get_dataset(session, wish.dataset_id)
     if wish.name is not None:

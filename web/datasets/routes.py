@@ -15,6 +15,7 @@ from flask import (
     url_for,
 )
 from flask_security.decorators import auth_required
+from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response as AnyResponse
 
 from shared import dataset_store, forecast_store
@@ -24,20 +25,30 @@ from web import polling
 from web.auth.sign_in import current_account
 from web.datasets import forecast_view, view
 from web.datasets import report as reports
-from web.datasets.add import Added, Incoming, add_server_path, add_upload
+from web.datasets.add import (
+    ADD,
+    REPLACE,
+    Added,
+    Incoming,
+    Place,
+    add_server_path,
+    add_upload,
+    own_dataset,
+)
 from web.datasets.delete import delete_dataset, plan_deletion
 from web.datasets.finding_page import make_panel
+from web.datasets.versions import page_quarantine
 from web.deleting import show_plan
 from web.error_pages import status_of
 from web.form_key import form_key
 from web.installation import get_database, get_installation
 from web.paging import Pager, asked_page, cut_page
-from web.permissions import require_change
 from web.row_numbers import asked_number, read_number
 
 blueprint = Blueprint("datasets", __name__, url_prefix="/datasets")
 
 DAY_SECONDS = 86400
+SPLIT_BY = ("duplicates", "folder", "column")
 
 
 @blueprint.before_request
@@ -77,7 +88,9 @@ def upload() -> tuple[Response, int]:
             name=request.args.get("name"),
             length_bytes=request.content_length,
             key=request.headers.get("Idempotency-Key"),
-            dataset_id=_own_dataset(asked_number("dataset_id")),
+            dataset_id=own_dataset(current_account(), asked_number("dataset_id")),
+            mode=_asked_mode(request.args),
+            split=_asked_split(request.args),
         ),
     )
     page = url_for("datasets.show", dataset_id=added.dataset_id)
@@ -87,7 +100,7 @@ def upload() -> tuple[Response, int]:
 @blueprint.post("/upload-form")
 def upload_form() -> AnyResponse | tuple[str, int]:
     """Takes archives from a plain form, for browsers without script."""
-    dataset_id = _own_dataset(asked_number("dataset_id"))
+    dataset_id = own_dataset(current_account(), asked_number("dataset_id"))
     try:
         added = _add_files(dataset_id)
     except UserError as error:
@@ -100,17 +113,23 @@ def upload_form() -> AnyResponse | tuple[str, int]:
 @blueprint.post("/add-path")
 def add_path() -> AnyResponse | tuple[str, int]:
     """Adds a folder, CSV or archive that lies on the server."""
+    dataset_id = asked_number("dataset_id")
     try:
         added = add_server_path(
             get_installation(),
             current_account(),
-            path=request.form.get("path", ""),
-            labels=request.form.get("labels", "").strip() or None,
-            name=request.form.get("name", "").strip() or None,
-            key=form_key(request.form),
+            Place(
+                path=request.form.get("path", ""),
+                labels=request.form.get("labels", "").strip() or None,
+                name=request.form.get("name", "").strip() or None,
+                key=form_key(request.form),
+                dataset_id=own_dataset(current_account(), dataset_id),
+                mode=_asked_mode(request.form),
+                split=_asked_split(request.form),
+            ),
         )
     except UserError as error:
-        return _show_add(None, problem=str(error)), status_of(error)
+        return _show_add(dataset_id, problem=str(error)), status_of(error)
     return redirect(url_for("datasets.show", dataset_id=added.dataset_id))
 
 
@@ -241,6 +260,9 @@ def _make_page(dataset_id: int) -> dict[str, Any]:
         "samples": reports.list_samples(report),
         "skipped": _page_skipped(report),
         "doctor": make_panel(here, state),
+        "quarantine": page_quarantine(report),
+        "numbers": {row.id: row.version for row in values["versions"]},
+        "key": secrets.token_urlsafe(16),
     }
 
 
@@ -274,26 +296,35 @@ def _add_files(dataset_id: int | None) -> list[Added]:
                 filename=file.filename or "",
                 key=f"{key}#{index}" if key else None,
                 dataset_id=dataset_id,
+                mode=_asked_mode(request.form),
+                split=_asked_split(request.form),
             ),
         )
         for index, file in enumerate(files)
     ]
 
 
-def _own_dataset(dataset_id: int | None) -> int | None:
-    if dataset_id is None:
+def _asked_mode(values: MultiDict[str, str]) -> str:
+    return REPLACE if values.get("mode") == REPLACE else ADD
+
+
+def _asked_split(values: MultiDict[str, str]) -> dict[str, Any] | None:
+    """How to deal, of the form's one field: empty, a word, or `column` with a name."""
+    by, column = values.get("split_by", ""), values.get("split_column", "").strip()
+    if by not in SPLIT_BY:
         return None
-    with get_database().reading() as session:
-        dataset = dataset_store.get_dataset(session, dataset_id)
-    require_change(current_account(), dataset, "dataset")
-    return dataset_id
+    if by != "column":
+        return {"by": by}
+    if not column:
+        raise UserError("Name the column that holds the groups.", field="split_column")
+    return {"by": by, "column": column}
 
 
 def _show_add(dataset_id: int | None, problem: str | None = None) -> str:
     settings = get_installation().settings
     dataset = None
     if dataset_id is not None:
-        _own_dataset(dataset_id)
+        own_dataset(current_account(), dataset_id)
         with get_database().reading() as session:
             dataset = dataset_store.get_dataset(session, dataset_id)
     return render_template(

@@ -74,6 +74,10 @@
     const query = new URLSearchParams({ filename: row.file.name });
     if (form.dataset.dataset) query.set("dataset_id", form.dataset.dataset);
     else query.set("name", row.name.value);
+    for (const name of ["mode", "split_by", "split_column"]) {
+      const value = new FormData(form).get(name);
+      if (value) query.set(name, value);
+    }
     const request = new XMLHttpRequest();
     row.request = request;
     const started = Date.now();

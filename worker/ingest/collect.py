@@ -116,7 +116,10 @@ class _Opener:
 
 
 def _label_together(opener: _Opener, beside: list[Source]) -> Labelled:
-    tables = [_read_table(source.path, source.name) for source in beside]
+    tables = [
+        _read_table(source.path, source.name, column=source.group_column)
+        for source in beside
+    ]
     files: list[FoundFile] = []
     for source in opener.sources:
         with opener.skips.of_source(opener.shown(source)):
@@ -166,19 +169,19 @@ def _find_tables(
     source: Source, files: list[FoundFile], skips: SkipList
 ) -> tuple[list[LabelTable], list[FoundFile]]:
     """The label tables of one source and the files that are none."""
-    folder = _folder(source)
+    folder, column = _folder(source), source.group_column
     if source.type == TABLE:
         rest = [file for file in files if file.path != source.path]
-        return [_read_table(source.path, source.name, folder)], rest
+        return [_read_table(source.path, source.name, folder, column)], rest
     if source.labels and Path(source.labels).is_absolute():
         path = Path(source.labels)
-        table = _read_table(path, path.name, folder)
+        table = _read_table(path, path.name, folder, column)
         return [table], [file for file in files if file.path != path]
     if source.labels:
         wanted = _find_named(files, source.labels, source.name)
         rest = [file for file in files if file is not wanted]
-        return [_read_table(wanted.path, wanted.name, folder)], rest
-    return _recognise_tables(files, folder, skips)
+        return [_read_table(wanted.path, wanted.name, folder, column)], rest
+    return _recognise_tables(files, folder, column, skips)
 
 
 def _folder(source: Source) -> Path | None:
@@ -189,7 +192,7 @@ def _folder(source: Source) -> Path | None:
 
 
 def _recognise_tables(
-    files: list[FoundFile], folder: Path | None, skips: SkipList
+    files: list[FoundFile], folder: Path | None, column: str | None, skips: SkipList
 ) -> tuple[list[LabelTable], list[FoundFile]]:
     """Takes every table with the right columns; any other one is left out."""
     tables, rest = [], []
@@ -198,7 +201,7 @@ def _recognise_tables(
             rest.append(found)
             continue
         try:
-            tables.append(_read_table(found.path, found.name, folder))
+            tables.append(_read_table(found.path, found.name, folder, column))
         except UserError as error:
             skips.add(found.name, "not_a_label_table", str(error))
     return tables, rest
@@ -215,14 +218,19 @@ def _find_named(files: list[FoundFile], name: str, source: str) -> FoundFile:
     )
 
 
-def _read_table(path: Path, name: str, folder: Path | None = None) -> LabelTable:
+def _read_table(
+    path: Path, name: str, folder: Path | None = None, column: str | None = None
+) -> LabelTable:
     if path.stat().st_size > MAX_TABLE_BYTES:
         raise UserError(
             f"“{name}” is larger than {show_bytes(MAX_TABLE_BYTES)}, the most that a "
             "label table may have."
         )
     return parse_label_table(
-        path.read_bytes(), name, folder=str(folder) if folder else None
+        path.read_bytes(),
+        name,
+        folder=str(folder) if folder else None,
+        group_column=column,
     )
 
 

@@ -42,11 +42,12 @@ class FoundFile:
 
 @dataclass(slots=True)
 class LabelledFile:
-    """A found file with its class, and its split where the user gave one."""
+    """A found file with its class, and its split and group where the user gave one."""
 
     file: FoundFile
     label: str
     split: str | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,12 +30,13 @@ _SPLIT = {"split", "subset", "set", "partition"}
 
 @dataclass(frozen=True, slots=True)
 class LabelRow:
-    """One line of a label table; `split` is None where the cell is empty."""
+    """One line of a label table; `split` and `group` are None where a cell is empty."""
 
     line: int
     filename: str
     label: str
     split: str | None
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,11 @@ class LabelTable:
 
 
 def parse_label_table(
-    data: bytes, name: str, *, folder: str | None = None
+    data: bytes,
+    name: str,
+    *,
+    folder: str | None = None,
+    group_column: str | None = None,
 ) -> LabelTable:
     """Parses the bytes of a label table.
 
@@ -56,6 +61,8 @@ def parse_label_table(
         name: The user's name for it, used in sentences and to find its files. Lines
             that name no split have the one it is called after (`train.csv`), if any.
         folder: Where the files lie on the server; lines may then name whole paths.
+        group_column: The column that names what one split must hold together, in any
+            case.
 
     Raises:
         UserError: When the first line does not name `filename` and `label`, or the
@@ -69,9 +76,14 @@ def parse_label_table(
         cell.strip().lower()
         for cell in next(csv.reader([first], delimiter=delimiter), [])
     ]
+    group = {group_column.lower()} if group_column else set()
+    wanted = (
+        *(("file", _FILENAME), ("label", _LABEL)),
+        *(("split", _SPLIT), ("group", group)),
+    )
     columns = {
         part: next((at for at, cell in enumerate(header) if cell in known), None)
-        for part, known in (("file", _FILENAME), ("label", _LABEL), ("split", _SPLIT))
+        for part, known in wanted
     }
     if columns["file"] is None or columns["label"] is None:
         shown = first.strip()[:80]
@@ -105,6 +117,7 @@ def _read_rows(
             filename=cell(cells, "file"),
             label=clean_label(cell(cells, "label")),
             split=cell(cells, "split") or default_split,
+            group=cell(cells, "group") or None,
         )
         for cells in reader
         if any(entry.strip() for entry in cells)
@@ -155,7 +168,8 @@ def _label_one(
         skips.add(found.name, "conflict", reason)
     else:
         split = splits[0] if splits else None
-        labelled.files.append(LabelledFile(found, labels[0], split))
+        group = min((row.group for row in rows if row.group), default=None)
+        labelled.files.append(LabelledFile(found, labels[0], split, group))
 
 
 def _name_all(words: Sequence[str]) -> str:

@@ -32,7 +32,6 @@ from worker.ingest.limits import MemberFaultError, show_bytes
 
 # Any size proves that a picture can be brought to a square; a small one costs little.
 _PROOF_SIZE_PX = 64
-_THUMBNAIL_PX = 256
 _EXIF_ORIENTATION = 0x0112
 _PLAIN_MODES = ("RGB", "L")
 _ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
@@ -150,14 +149,6 @@ def _identify_picture(head: bytes) -> FileKind:
 
 
 _MEMORY_REASON = "Decoding it takes more memory than one picture may."
-
-
-def thumbnail(path: str, target: str) -> None:
-    """Writes a small JPEG of an upright picture, at most 256 px wide or high."""
-    with Image.open(path, formats=("JPEG", "PNG")) as image:
-        image.draft("RGB", (_THUMBNAIL_PX, _THUMBNAIL_PX))
-        image.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
-        image.convert("RGB").save(target, "JPEG", quality=80)
 
 
 def _upright_pixels(

@@ -1,15 +1,17 @@
 """Reads SPEC.json: which sources make the dataset version, and within which limits."""
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from shared.errors import UserError
+from worker.ingest.dealing import Dealing, parse_dealing
+from worker.ingest.edits import Edit, parse_edits
 from worker.ingest.limits import Limits, parse_limits
-from worker.ingest.split import SplitShares
 
-ARCHIVE, FOLDER, TABLE = "archive", "folder", "csv"
+ARCHIVE, FOLDER, TABLE, VERSION = "archive", "folder", "csv", "version"
+ADD, REPLACE = "add", "replace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,16 +19,20 @@ class Source:
     """One thing that the user brought.
 
     Args:
-        type: `archive`, `folder` or `csv`.
+        type: `archive`, `folder`, `csv` or `version`.
         path: Where it lies.
         name: The user's name for it.
         labels: Its label table: an absolute path, or the name of a file in it.
+        number: Of a dataset version.
+        group_column: The column of its label table that names groups.
     """
 
     type: str
     path: Path
     name: str
     labels: str | None = None
+    number: int | None = None
+    group_column: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +40,20 @@ class Request:
     """One ingest.
 
     Args:
-        sources: At least one.
+        sources: What the user brought; may be none where there is a parent.
         limits: What it may cost.
-        shares: How images without a given split are dealt.
+        dealing: How images without a given split are dealt.
+        parent: The dataset version that this one is made from.
+        mode: With a parent: `add` joins the sources to it, `replace` takes them alone.
+        edits: What is done to the parent's pictures.
     """
 
     sources: list[Source]
     limits: Limits
-    shares: SplitShares
+    dealing: Dealing
+    parent: Source | None = None
+    mode: str = ADD
+    edits: list[Edit] = field(default_factory=list)
 
 
 def load_request(path: Path) -> Request:
@@ -56,21 +68,51 @@ def load_request(path: Path) -> Request:
         raise UserError(f"{path} cannot be read as JSON: {error}.") from error
     if not isinstance(spec, dict) or not spec.get("sources"):
         raise UserError("`sources` must name at least one source.", field="sources")
-    return Request(
-        sources=[_parse_source(entry) for entry in spec["sources"]],
+    dealing = parse_dealing(spec.get("split") or {})
+    sources = [_parse_source(entry, dealing.column) for entry in spec["sources"]]
+    parents = [source for source in sources if source.type == VERSION]
+    request = Request(
+        sources=[source for source in sources if source.type != VERSION],
         limits=parse_limits(spec.get("limits") or {}),
-        shares=_parse_shares(spec.get("split") or {}),
+        dealing=dealing,
+        parent=parents[0] if parents else None,
+        mode=spec.get("mode") or ADD,
+        edits=parse_edits(spec.get("edits") or []),
     )
+    _refuse_contradictions(request, len(parents))
+    return request
 
 
-def _parse_source(entry: Any) -> Source:
+def _refuse_contradictions(request: Request, parents: int) -> None:
+    if parents > 1:
+        raise UserError(
+            f"`sources` may name one {VERSION}. Received: {parents}.", field="sources"
+        )
+    if request.mode not in (ADD, REPLACE):
+        raise UserError(
+            f"`mode` must be {ADD} or {REPLACE}. Received: mode={request.mode!r}.",
+            field="mode",
+        )
+    if request.mode == REPLACE and not request.sources:
+        raise UserError(
+            f"`mode` {REPLACE} needs a source besides the version.", field="sources"
+        )
+    if request.edits and (request.parent is None or request.mode == REPLACE):
+        raise UserError(
+            f"`edits` change the pictures of a version: they go with a source of type "
+            f"{VERSION} and `mode` {ADD}.",
+            field="edits",
+        )
+
+
+def _parse_source(entry: Any, column: str | None) -> Source:
     if not isinstance(entry, dict):
         raise UserError(
             f"`sources` must list objects. Received: {entry!r}.", field="sources"
         )
-    if entry.get("type") not in (ARCHIVE, FOLDER, TABLE):
+    if entry.get("type") not in (ARCHIVE, FOLDER, TABLE, VERSION):
         raise UserError(
-            f"`sources.type` must be {ARCHIVE}, {FOLDER} or {TABLE}. "
+            f"`sources.type` must be {ARCHIVE}, {FOLDER}, {TABLE} or {VERSION}. "
             f"Received: type={entry.get('type')!r}.",
             field="sources",
         )
@@ -85,20 +127,12 @@ def _parse_source(entry: Any) -> Source:
         raise UserError(
             f"“{name}” is not there any more. Add it again.", field="sources"
         )
-    return Source(entry["type"], path, name, entry.get("labels"))
-
-
-def _parse_shares(wishes: dict[str, Any]) -> SplitShares:
-    known = {field.name for field in fields(SplitShares)}
-    unknown = sorted(set(wishes) - known)
-    if unknown:
-        raise UserError(
-            f"`split.{unknown[0]}` is not a setting of the split.", field="split"
-        )
-    for name, value in wishes.items():
-        if not isinstance(value, int | float):
-            raise UserError(
-                f"`split.{name}` must be a number. Received: {name}={value!r}.",
-                field="split",
-            )
-    return SplitShares(**wishes)
+    number = entry.get("version")
+    return Source(
+        entry["type"],
+        path,
+        name,
+        entry.get("labels"),
+        number if isinstance(number, int) else None,
+        column,
+    )

@@ -18,18 +18,17 @@ from pathlib import Path
 
 from shared.errors import UserError
 from worker import events
+from worker.ingest.assemble import Version, assemble, open_parent
 from worker.ingest.collect import collect
-from worker.ingest.content import Merged, merge_identical
 from worker.ingest.found import SkipList
 from worker.ingest.request import Request, load_request
-from worker.ingest.split import Keyed, assign_splits
-from worker.ingest.verify import Picture, verify
-from worker.ingest.write import Version, write_version
+from worker.ingest.verify import verify
+from worker.ingest.write import write_version
 from worker.training import failures
 from worker.training.stop_requests import StopRequests
 
 _USAGE = "usage: python -m worker.ingest.run SPEC.json WORKDIR"
-_LISTS = ("skipped", "changed", "samples", "conflicts", "notes")
+_LISTS = ("skipped", "changed", "samples", "conflicts", "notes", "quarantine")
 _EXAMPLES = 3
 _TOLD = 40  # the page shows fifty notes
 
@@ -93,6 +92,7 @@ def ingest(request: Request, workdir: Path) -> None:
 def _make_version(request: Request, scratch: Path) -> Version:
     """Unpacks, labels, proves and splits: everything but the writing."""
     skips = SkipList()
+    parent = open_parent(request, _reporter("verify", "images"))
     events.phase("unpack")
     unpacked = scratch / "unpacked"
     collected = collect(request, unpacked, skips, _reporter("unpack", "bytes"))
@@ -105,29 +105,19 @@ def _make_version(request: Request, scratch: Path) -> Version:
         _reporter("verify", "images"),
     )
     events.phase("split")
-    merged = merge_identical(pictures)
-    _note_identical(merged, skips)
-    keyed = [Keyed(p.sha256, p.label, p.split) for p in merged.kept]
+    collected.notes += remarks
     try:
-        splits, notes = assign_splits(keyed, request.shares)
+        return assemble(
+            request,
+            parent,
+            pictures,
+            collected=collected,
+            skips=skips,
+            report=_reporter("split", "images"),
+        )
     except UserError as error:
         _tell_left_out(skips)
-        raise UserError(f"{error}{_left_out(skips)}") from error
-    collected.notes += [*remarks, *notes]
-    return Version(merged, splits, collected, skips, request.limits)
-
-
-def _note_identical(merged: Merged[Picture], skips: SkipList) -> None:
-    """Names each copy, and each picture that is there under two labels."""
-    for copy, kept in merged.copies:
-        skips.add(
-            copy.name, "copy", f"It shows the same as “{kept.name}”, which is used."
-        )
-    for group in merged.conflicts:
-        for picture in group:
-            other = next(one for one in group if one.label != picture.label)
-            reason = f"It shows the same as “{other.name}”, which is “{other.label}”."
-            skips.add(picture.name, "conflict", reason)
+        raise UserError(f"{error}{_left_out(skips)}", field=error.field) from error
 
 
 def _reporter(phase: str, unit: str) -> Callable[[int, int], None]:

@@ -34,6 +34,7 @@ SPLIT_ALIASES = {
 # One for each split: with fewer, a class could not be trained, chosen and judged.
 MIN_IMAGES_PER_CLASS = 3
 _NAMED_IN_SENTENCE = 10
+_GIVEN = "The given splits"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +64,19 @@ class SplitShares:
 
 @dataclass(frozen=True, slots=True)
 class Keyed:
-    """What decides an image's split: content, class, and the user's wish if any."""
+    """What decides an image's split: content, class, the wish if any, and its group.
+
+    Args:
+        sha256: Of its bytes.
+        label: Its class.
+        given: The split that the user gave, or that it has in an earlier version.
+        group: What one split must hold together; None for an image by itself.
+    """
 
     sha256: str
     label: str
     given: str | None = None
+    group: str | None = None
 
 
 def assign_splits(
@@ -91,15 +100,13 @@ def assign_splits(
             has no training image, by name.
     """
     shares = shares or SplitShares()
-    _refuse_few_classes(images)
-    given, notes = _usable_wishes(images)
+    refuse_few_classes(images)
+    given, notes = usable_wishes(images)
     splits: list[str] = [wish or "" for wish in given]
-    missing = [s for s in (VAL, TEST) if s not in set(given)] if any(given) else []
-    by_class: dict[str, list[int]] = defaultdict(list)
-    for position, image in enumerate(images):
-        by_class[image.label].append(position)
+    missing = find_missing(given)
+    by_class = list_by_class(images)
     for positions in by_class.values():
-        positions.sort(key=lambda at: _key(images[at].sha256, shares.seed))
+        positions.sort(key=lambda at: order_key(images[at].sha256, shares.seed))
         # Those without a wish never join a validation or test set that was given: the
         # user chose what to be judged by.
         chosen = {given[at] for at in positions}
@@ -108,11 +115,26 @@ def assign_splits(
         if missing:
             kept = [at for at in positions if given[at] == TRAIN]
             _deal(kept, missing, shares, splits)
-    notes += _missing_notes(missing) + _empty_notes(by_class, splits)
+    notes += note_missing(missing) + note_empty(by_class, splits, _GIVEN)
     return splits, notes
 
 
-def _refuse_few_classes(images: Sequence[Keyed]) -> None:
+def list_by_class(images: Sequence[Keyed]) -> dict[str, list[int]]:
+    """Returns the positions of each class's images."""
+    by_class: dict[str, list[int]] = defaultdict(list)
+    for position, image in enumerate(images):
+        by_class[image.label].append(position)
+    return by_class
+
+
+def find_missing(given: Sequence[str | None]) -> list[str]:
+    """Returns which of validation and test nobody was given to, where some were."""
+    there = set(given)
+    return [part for part in (VAL, TEST) if part not in there] if any(there) else []
+
+
+def refuse_few_classes(images: Sequence[Keyed]) -> None:
+    """Raises `UserError` unless there are two classes, each large enough to split."""
     counts: dict[str, int] = defaultdict(int)
     for image in images:
         counts[image.label] += 1
@@ -128,14 +150,15 @@ def _refuse_few_classes(images: Sequence[Keyed]) -> None:
         raise UserError(
             f"Each class needs at least {MIN_IMAGES_PER_CLASS} different usable "
             "images, one each for training, validation and test. Too small: "
-            f"{_name_some([f'“{k}” ({counts[k]})' for k in small])}. "
+            f"{name_some([f'“{k}” ({counts[k]})' for k in small])}. "
             "Add images to these classes or leave them out."
         )
 
 
-def _usable_wishes(
+def usable_wishes(
     images: Sequence[Keyed],
 ) -> tuple[list[str | None], list[str]]:
+    """Returns the wishes of the images, none where they leave nothing to train on."""
     given = [image.given for image in images]
     if TRAIN in given or None in given:
         return given, []
@@ -163,11 +186,13 @@ def _deal(
         splits[at] = TRAIN
 
 
-def _key(sha256: str, seed: int) -> str:
+def order_key(sha256: str, seed: int) -> str:
+    """Returns what orders images, or groups by name, as if they were shuffled."""
     return hashlib.sha256(f"{seed}:{sha256}".encode()).hexdigest()
 
 
-def _missing_notes(missing: list[str]) -> list[str]:
+def note_missing(missing: list[str]) -> list[str]:
+    """Returns sentences about splits that were taken from the training images."""
     words = {VAL: "validation", TEST: "test"}
     return [
         f"No {words[part]} images were given: they were taken from the training images."
@@ -175,7 +200,19 @@ def _missing_notes(missing: list[str]) -> list[str]:
     ]
 
 
-def _empty_notes(by_class: dict[str, list[int]], splits: list[str]) -> list[str]:
+def note_empty(
+    by_class: dict[str, list[int]], splits: list[str], cause: str
+) -> list[str]:
+    """Returns sentences about classes that lack a split.
+
+    Args:
+        by_class: Positions of each class's images.
+        splits: The split of each image.
+        cause: Why that may be, as the beginning of a sentence: "The given splits".
+
+    Raises:
+        UserError: A class has no training image.
+    """
     lacking: dict[str, list[str]] = {part: [] for part in SPLITS}
     for label, positions in by_class.items():
         there = {splits[at] for at in positions}
@@ -184,20 +221,21 @@ def _empty_notes(by_class: dict[str, list[int]], splits: list[str]) -> list[str]
                 lacking[part].append(f"“{label}”")
     if lacking[TRAIN]:
         raise UserError(
-            "The given splits leave these classes without a training image: "
-            f"{_name_some(sorted(lacking[TRAIN]))}. Move some of their images to "
+            f"{cause} leave these classes without a training image: "
+            f"{name_some(sorted(lacking[TRAIN]))}. Move some of their images to "
             "the training split."
         )
     words = {VAL: "validation", TEST: "test"}
     return [
-        f"The given splits leave {_name_some(sorted(lacking[part]))} without a "
+        f"{cause} leave {name_some(sorted(lacking[part]))} without a "
         f"{words[part]} image."
         for part in (VAL, TEST)
         if lacking[part]
     ]
 
 
-def _name_some(names: list[str]) -> str:
+def name_some(names: list[str]) -> str:
+    """Returns the first of `names`, and how many more there are."""
     shown = ", ".join(names[:_NAMED_IN_SENTENCE])
     rest = len(names) - _NAMED_IN_SENTENCE
     return f"{shown} and {rest} more" if rest > 0 else shown

@@ -45,6 +45,8 @@ class Picture:
         width_px: Upright width.
         height_px: Upright height.
         remarks: What was done to it, as codes of `REMARKS`.
+        group: What one split must hold together, if anything.
+        picture_hash: As `picture_hash` computes it, where somebody has.
     """
 
     sha256: str
@@ -59,6 +61,8 @@ class Picture:
     width_px: int
     height_px: int
     remarks: list[str]
+    group: str | None = None
+    picture_hash: int | None = None
 
 
 def verify(
@@ -128,6 +132,7 @@ def _picture(labelled: LabelledFile, proof: dict[str, Any], target: Path) -> Pic
         width_px=proof["width_px"],
         height_px=proof["height_px"],
         remarks=proof["remarks"],
+        group=labelled.group,
     )
 
 

@@ -221,7 +221,10 @@ def test_an_empty_folder_is_told_by_its_archive_where_there_are_several(tmp_path
         ({"sources": []}, "at least one source"),
         ({"sources": ["pets.zip"]}, "`sources` must list objects"),
         ({"sources": [{"type": "archive"}]}, "`sources.path`"),
-        ({"sources": [{"type": "ftp", "path": "/"}]}, "archive, folder or csv"),
+        (
+            {"sources": [{"type": "ftp", "path": "/"}]},
+            "csv or version",
+        ),
         ({"sources": [{"type": "csv", "path": "/no"}]}, "“no” is not there any more"),
         (
             {"sources": [{"type": "folder", "path": "/"}], "limits": {"x": 1}},

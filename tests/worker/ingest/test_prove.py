@@ -13,7 +13,8 @@ from PIL import Image, ImageOps
 from tests.worker.ingest.uploads import encode, huge_png_header, pixels
 from worker.decode import decode_upright
 from worker.ingest.limits import MemberFaultError
-from worker.ingest.prove import know_formats, prove, thumbnail
+from worker.ingest.prove import know_formats, prove
+from worker.ingest.small_copy import draw
 
 ORIENTATIONS = range(1, 9)
 MOST_PIXELS = 1_000_000
@@ -390,7 +391,7 @@ def test_a_thumbnail_is_small_and_keeps_the_shape(tmp_path):
     path, target = tmp_path / "big.png", tmp_path / "thumb.jpg"
     path.write_bytes(encode(pixels(0, 300, 600)))
 
-    thumbnail(str(path), str(target))
+    draw(str(path), str(target))
 
     with Image.open(target) as small:
         assert small.format == "JPEG"

@@ -106,7 +106,7 @@ class TestVersion:
         assert "rewritten as PNG" in changes["cat/phone.webp"]
         assert "laid on white" in changes["dog/clear.png"]
 
-    def test_copies_are_merged_and_conflicts_left_out(self, messy):
+    def test_copies_are_merged_and_conflicts_set_aside(self, messy):
         report = messy.report()
 
         assert report["duplicates"] == len(COPIES)
@@ -140,7 +140,9 @@ class TestVersion:
     def test_the_folder_verifies_by_what_was_reported(self, messy):
         facts = verify_manifest(messy.final, messy.last["manifest_sha"])
 
-        assert set(facts["files"]) == {"manifest.parquet", "report.json"}
+        assert set(facts["files"]) == {
+            "manifest.parquet", "quarantine.parquet", "contents.parquet", "report.json",
+        }  # fmt: skip
 
     def test_nothing_else_is_left(self, messy):
         assert messy.leftovers() == []
@@ -155,7 +157,7 @@ class TestVersion:
 
         assert phases == ["unpack", "verify", "split", "write"]
         assert ends["verify"] == (len(GOOD) + len(ODD) + 3 + 1 + 2 + 2,) * 2
-        assert ends["write"] == (len(GOOD) + len(ODD),) * 2
+        assert ends["write"] == (len(GOOD) + len(ODD) + 1,) * 2  # one in quarantine
         assert messy.last["event"] == "finished"
         assert messy.last["summary"]["images"] == len(GOOD) + len(ODD)
         assert "skipped" not in messy.last["summary"]

@@ -9,8 +9,7 @@ import numpy as np
 from worker.insight.doctor.hashing import hash_pictures
 
 _BLOCK_ROWS = 256
-_BRIGHT_SHARE = 99  # percentile of a picture's luminance
-_DARK_SHARE = 1
+_DARK_SHARE, _BRIGHT_SHARE = 0.01, 0.99  # of a picture's pixels
 _CROPPED = 0.03  # of each side
 _SMALLEST_VARIANCE = 1.0  # of luminance: less is one plain colour
 
@@ -61,7 +60,9 @@ def measure_appearance(pixels: Any) -> Appearance:
 
 
 def _measure(grey: np.ndarray) -> tuple[float, float, float, float]:
-    darkest, brightest = np.percentile(grey, [_DARK_SHARE, _BRIGHT_SHARE])
+    # Counting grey levels is ten times as fast as sorting pixels.
+    shares = np.cumsum(np.bincount(grey.ravel(), minlength=256)) / grey.size
+    darkest, brightest = np.searchsorted(shares, [_DARK_SHARE, _BRIGHT_SHARE])
     edges = float(cv2.Laplacian(grey, cv2.CV_32F).var())
     contrast = max(float(grey.var()), _SMALLEST_VARIANCE)
     return grey.mean(), darkest, brightest, float(np.log((edges + 1e-3) / contrast))

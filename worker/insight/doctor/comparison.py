@@ -23,8 +23,9 @@ import numpy as np
 # Of planted copies, resized, encoded anew, brightened or cropped by 3 % of each side,
 # nine in ten reach 0.7 among photographs and 0.96 among solar cells; drawn pairs 0.1
 # and 0.76. What lies between is the same object that was turned, or another one.
-_ABOVE_DRAWN = 0.16
-_LEAST, _MOST = 0.62, 0.95
+# Where drawn pairs agree in nearly everything, a part of what is left must do.
+_ABOVE_DRAWN, _OF_THE_REST = 0.16, 0.65
+_LEAST, _MOST = 0.62, 0.99
 _DRAWN_SHARE = 95  # percentile of the drawn pairs
 _DRAWN_PAIRS = 200
 _LEAST_ROUGH = 0.7
@@ -110,7 +111,8 @@ def _find_least(pixels: Any, threads: int) -> float:
     if count < _DRAWN_PAIRS or not len(drawn):
         return _LEAST
     usual = np.percentile(_measure(pixels, drawn, threads, -1.0), _DRAWN_SHARE)
-    return float(np.clip(usual + _ABOVE_DRAWN, _LEAST, _MOST))
+    above = min(_ABOVE_DRAWN, _OF_THE_REST * (1 - usual))
+    return float(np.clip(usual + above, _LEAST, _MOST))
 
 
 def _measure(

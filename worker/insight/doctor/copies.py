@@ -54,7 +54,8 @@ def _tell_conflict(
         "label_conflict",
         rows,
         score=likeness,
-        sentence=f"{name_some(shown)} show the same under different labels.{hint}",
+        sentence=f"{name_some(shown)} show nearly the same under different labels."
+        f"{hint}",
         action="relabel" if suggested else "quarantine",
         suggested_label=suggested,
         group=min(rows),

@@ -15,7 +15,8 @@ MOST_DIRECTIONS = 128
 # Everybody is compared with this many at most: the time grows with it.
 MOST_REFERENCES = 100_000
 _BLOCK_ROWS = 2048
-_BLOCK_BYTES = 64 << 20  # of similarities at once
+_BLOCK_BYTES = 32 << 20  # of similarities at once
+_PIECE = 64
 # A feature that varies by less than this share of what is usual says nothing.
 _SMALLEST_DEVIATION = 1e-3
 
@@ -123,16 +124,36 @@ def _standardised(
 
 
 def _leave_out_self(found: np.ndarray, start: int, references: np.ndarray) -> None:
-    places = np.searchsorted(references, np.arange(start, start + len(found)))
-    for row, place in enumerate(places):
-        if place < len(references) and references[place] == start + row:
-            found[row, place] = -np.inf
+    own = np.arange(start, start + len(found))
+    places = np.minimum(np.searchsorted(references, own), len(references) - 1)
+    is_there = references[places] == own
+    found[np.flatnonzero(is_there), places[is_there]] = -np.inf
 
 
 def _pick_largest(found: np.ndarray, count: int) -> np.ndarray:
     """Returns the columns of the `count` largest of each row, largest first."""
-    some = np.argpartition(found, -count, axis=1)[:, -count:]
-    values = np.take_along_axis(found, some, axis=1)
-    # Columns in a fixed order first, so that equal ones do not change places.
-    order = np.lexsort((some, -values), axis=1)
-    return np.take_along_axis(some, order, axis=1)
+    columns = _narrow_down(found, count)
+    values = np.take_along_axis(found, columns, axis=1)
+    some = np.argpartition(values, -count, axis=1)[:, -count:]
+    columns = np.take_along_axis(columns, some, axis=1)
+    values = np.take_along_axis(values, some, axis=1)
+    # Equal ones in the order of their columns, so that they do not change places.
+    order = np.lexsort((columns, -values), axis=1)
+    return np.take_along_axis(columns, order, axis=1)
+
+
+def _narrow_down(found: np.ndarray, count: int) -> np.ndarray:
+    """Returns columns among which the `count` largest of each row are.
+
+    They lie in the `count` pieces with the largest maxima: maxima are found ten times
+    as fast as the whole row is partitioned.
+    """
+    rows, total = found.shape
+    pieces = total // _PIECE
+    if pieces <= count:
+        return np.broadcast_to(np.arange(total), found.shape)
+    maxima = found[:, : pieces * _PIECE].reshape(rows, pieces, _PIECE).max(axis=2)
+    best = np.argpartition(maxima, -count, axis=1)[:, -count:]
+    columns = (best[:, :, None] * _PIECE + np.arange(_PIECE)).reshape(rows, -1)
+    rest = np.arange(pieces * _PIECE, total)
+    return np.concatenate([columns, np.broadcast_to(rest, (rows, len(rest)))], axis=1)

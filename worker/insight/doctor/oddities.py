@@ -21,6 +21,7 @@ _FEWEST_USUAL = 10  # pictures, to know what is usual
 _SMALL_SHARE = 0.5  # of the side that training reads, which enlarges what is smaller
 _DARK, _DARK_LIGHT, _DARKER = 60, 25, 50  # luminance, of 255
 _BRIGHT, _BRIGHT_LIGHT, _BRIGHTER = 235, 240, 225
+_UNUSUAL = 0.5  # of the usual light, or of what lacks to white
 _MAD = 1.4826
 _LEAST_SPREAD = 1e-3
 
@@ -35,6 +36,8 @@ def find_outliers(
         neighbours: The nearest of each.
         left_out: Rows about which something better is said already.
     """
+    if not neighbours.rows.size:
+        return []  # a single picture
     distance = 1 - neighbours.similarities[:, :_NEAREST].mean(axis=1)
     far = np.zeros(len(pictures))
     for number in range(len(pictures.classes)):
@@ -82,21 +85,23 @@ def find_small(pictures: Pictures) -> list[Finding]:
 
 def find_badly_lit(pictures: Pictures, seen: Appearance) -> list[Finding]:
     """Returns pictures that are nearly black or nearly white, where that is unusual."""
-    far = _deviations(seen.light)
+    far, usual = _deviations(seen.light), float(np.median(seen.light))
     dark = (seen.light < _DARK_LIGHT) | ((far < -_FAR) & (seen.light < _DARKER))
     bright = (seen.light > _BRIGHT_LIGHT) | ((far > _FAR) & (seen.light > _BRIGHTER))
     return [
         *_tell_light(
             pictures,
             "too_dark",
-            dark & (seen.brightest < _DARK) & (far < -1),
+            dark & (seen.brightest < _DARK) & (seen.light < _UNUSUAL * usual),
             1 - seen.light / 255,
             "nearly black",
         ),
         *_tell_light(
             pictures,
             "too_bright",
-            bright & (seen.darkest > _BRIGHT) & (far > 1),
+            bright
+            & (seen.darkest > _BRIGHT)
+            & (255 - seen.light < _UNUSUAL * (255 - usual)),
             seen.light / 255,
             "nearly white",
         ),

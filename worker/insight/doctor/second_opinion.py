@@ -43,7 +43,8 @@ def ask_probe(
         returns: (n, classes) float32.
     """
     told = np.full((len(labels), classes), 1 / max(1, classes), np.float32)
-    folds = min(_FOLDS, len(np.unique(groups)))
+    largest = int(np.bincount(labels).max(initial=0))
+    folds = min(_FOLDS, largest, len(np.unique(groups)))
     if folds < 2:  # noqa: PLR2004 - nobody to learn from
         return told
     draw = np.random.default_rng(seed)

@@ -1,0 +1,105 @@
+"""`dataset add --to` and `dataset diff`, asked of a server that keeps what it hears."""
+
+import http.server
+import json
+import threading
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.app import app
+from shared.settings import get_settings
+
+DATASET = {"id": 7, "name": "cells", "version": 2, "images": 9, "classes": []}
+DIFF = {"parent": {"version": 1}, "sentences": ["3 pictures were added."]}
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        path = self.path.partition("?")[0]
+        if path.endswith("/diff"):
+            self.answer(DIFF)
+        elif path == "/api/v1/datasets":
+            self.answer({"items": [DATASET], "total": 1})
+        else:
+            self.answer(DATASET)
+        self.server.asked.append(self.path)
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked.append(self.path)
+        self.answer({"id": 7, "name": "cells", "job_id": 1, "created": True})
+
+    def answer(self, value):
+        body = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_arguments):
+        """Tests print nothing."""
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.asked = []
+        monkeypatch.setenv("TRAINYARD_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("TRAINYARD_TOKEN", "secret")
+        get_settings.cache_clear()
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.asked
+        server.shutdown()
+        thread.join()
+        get_settings.cache_clear()
+
+
+@pytest.fixture
+def archive(tmp_path):
+    (tmp_path / "more.zip").write_bytes(b"zip")
+    return str(tmp_path / "more.zip")
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, ["dataset", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--to", "cells"], ["dataset_id=7", "mode=add"]),
+        (["--to", "cells", "--replace"], ["mode=replace"]),
+        (["--group-by", "folder"], ["split_by=folder"]),
+        (["--group-by", "column:patient"], ["split_by=column", "split_column=patient"]),
+    ],
+)
+def test_what_is_asked_reaches_the_server(asked, archive, options, words):
+    done = call("add", archive, "--no-wait", *options)
+
+    assert done.exit_code == 0, done.output
+    sent = next(path for path in asked if "filename=more.zip" in path)
+    assert all(word in sent for word in words)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--replace"],
+        ["--to", "cells", "--name", "other"],
+        ["--group-by", "moon"],
+        ["--group-by", "column:"],
+    ],
+)
+def test_what_does_not_go_together_is_refused(asked, archive, options):
+    assert call("add", archive, *options).exit_code != 0
+    assert not any("filename" in path for path in asked)
+
+
+def test_a_diff_is_told_in_sentences(asked):
+    done = call("diff", "cells")
+
+    assert "version 2 against 1" in done.output
+    assert "3 pictures were added." in done.output
+    assert "/api/v1/datasets/7/versions/2/diff" in asked

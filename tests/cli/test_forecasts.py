@@ -1,0 +1,71 @@
+"""What `forecast`, `dataset doctor` and `promises` print of a real installation."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.app import app as commands
+from shared.artifacts import Storage
+from shared.database import Database
+from shared.settings import Settings, get_settings
+from tests.web.rows import Rows
+from tests.web.served import serve
+
+
+@pytest.fixture
+def house(sqlite_url, tmp_path, monkeypatch):
+    """A web server, and the command line as one of its users."""
+    settings = Settings(
+        data_dir=tmp_path / "data", database_url=sqlite_url, secret_key="k" * 32
+    )
+    settings.storage.mkdir(parents=True)
+    database = Database(settings.database_address)
+    rows = Rows(database, Storage(settings.storage))
+    owner = rows.user()
+    with serve(settings, tmp_path / "web.log") as (address, _):
+        monkeypatch.setenv("TRAINYARD_URL", address)
+        monkeypatch.setenv("TRAINYARD_TOKEN", rows.token(owner))
+        monkeypatch.setenv("TRAINYARD_DATA_DIR", str(settings.data_dir))
+        get_settings.cache_clear()
+        yield rows, owner, rows.dataset(owner, "cells")
+    get_settings.cache_clear()
+    database.dispose()
+
+
+def run(*arguments):
+    done = CliRunner().invoke(commands, arguments, env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_forecast_findings_and_promises_are_told_in_the_terminal(house):
+    rows, owner, dataset = house
+
+    queued = run("forecast", "cells")
+    assert "forecasts it. Follow with `trainyard watch" in queued
+    state = json.loads(run("forecast", "cells", "--json"))
+    assert (state["job"]["state"], state["created"]) == ("queued", False)
+    run("cancel", str(state["job"]["id"]))
+
+    rows.forecast(owner, dataset)
+    told = run("forecast", "cells", "--version", "1", "--wait")
+    assert "Moderate: a linear classifier on frozen features gets 87.5 %" in told
+    assert "91.0 % (87.0 to 94.0)" in told
+    assert "7 min 0 s (5 min 0 s to 10 min 40 s)" in told
+    assert "Twice as many pictures would bring it to about 90 %." in told
+    assert "EfficientNetLite1 best" in told
+    assert "Findings: 18 (label conflict: 1, split leak: 2" in told
+
+    found = run("dataset", "doctor", "cells", "--kind", "near_duplicate")
+    assert found.count("near duplicate: ") == 3
+    assert "near_duplicate/000-0.jpg" in found
+    assert len(json.loads(run("dataset", "doctor", "cells", "--json"))) == 18
+
+    assert "None yet." in run("promises")
+    run("submit", "-d", "cells")
+    rows.publish(4, accuracy=0.86)
+    kept = run("promises")
+    assert "Accuracy: 100 % of 1 trainings ended within the promised range" in kept
+    assert "88.0 % (84.0 to 91.0)" in kept
+    assert "86.0 %" in kept

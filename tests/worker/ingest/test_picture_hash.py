@@ -1,0 +1,85 @@
+"""Pictures that look alike are found, and found as comparing all with all would."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.worker.ingest.uploads import encode, pixels
+from worker.ingest.picture_hash import find_clusters, hash_file
+
+
+def compare_all(hashes, most):
+    """The clusters, by comparing each with every other."""
+    numbers = list(range(len(hashes)))
+    for at, one in enumerate(hashes):
+        for other in range(at):
+            if int(one ^ hashes[other]).bit_count() <= most:
+                old, new = numbers[at], numbers[other]
+                numbers = [new if number == old else number for number in numbers]
+    return numbers
+
+
+def same_partition(one, other):
+    pairs = set(zip(list(one), list(other), strict=True))
+    return len(pairs) == len(set(one)) == len(set(other))
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.integers(0, 5), min_size=1, max_size=40),
+    st.lists(st.lists(st.integers(0, 63), max_size=3), min_size=40, max_size=40),
+    st.integers(0, 8),
+)
+def test_clusters_are_those_of_comparing_all_with_all(seeds, flips, most):
+    bases = np.random.default_rng(0).integers(0, 2**64, 6, dtype=np.uint64)
+    hashes = np.array([bases[seed] for seed in seeds], np.uint64)
+    for at, bits in enumerate(flips[: len(hashes)]):
+        for bit in bits:
+            hashes[at] ^= np.uint64(1 << bit)
+
+    found = find_clusters(hashes, most)
+
+    assert same_partition(found.tolist(), compare_all(hashes, most))
+
+
+@pytest.mark.parametrize("bits", [20, 64])
+def test_many_in_few_bits_are_found_all_the_same(bits):
+    """So many are equal in each band that they are told apart by the others."""
+    hashes = np.random.default_rng(1).integers(0, 2**bits - 1, 1500, dtype=np.uint64)
+
+    found = find_clusters(hashes, 2)
+
+    assert same_partition(found.tolist(), compare_all(hashes.tolist(), 2))
+
+
+def test_a_hundred_thousand_take_seconds():
+    hashes = np.random.default_rng(2).integers(0, 2**64, 100_000, dtype=np.uint64)
+    hashes[50_000:50_100] = hashes[:100] ^ np.uint64(0b101)
+    began = time.process_time()
+
+    found = find_clusters(hashes)
+
+    assert time.process_time() - began < 20
+    assert (found[50_000:50_100] == found[:100]).all()
+    assert len(set(found.tolist())) == 99_900
+
+
+def test_none_are_no_clusters():
+    assert find_clusters(np.zeros(0, np.uint64)).tolist() == []
+
+
+def test_another_size_and_compression_look_alike(tmp_path):
+    scene = Image.fromarray(pixels(3, 8, 8)).resize((256, 256))
+    for name, picture in (("a", scene), ("b", scene.resize((180, 200)))):
+        (tmp_path / name).write_bytes(encode(picture, "JPEG", quality=60))
+    other = Image.fromarray(pixels(4, 8, 8)).resize((256, 256))
+    (tmp_path / "c").write_bytes(encode(other, "PNG"))
+
+    one, same, another = (hash_file(str(tmp_path / name)) for name in "abc")
+
+    assert int(one ^ same).bit_count() <= 4
+    assert int(one ^ another).bit_count() > 10

@@ -1,0 +1,51 @@
+"""Small classes and groups that several splits share are told."""
+
+import numpy as np
+
+from tests.worker.insight.doctor.made_pictures import make_pictures
+from worker.insight.doctor.dealing import find_imbalance, find_shared_groups
+
+SPLITS = {"train": np.arange(4), "val": np.arange(4, 6), "test": np.arange(6, 8)}
+PLAIN = np.zeros((8, 8, 8, 3), np.uint8)
+
+
+def test_a_small_class_is_told_by_name():
+    labels = np.array([0] * 30 + [1] * 3)
+
+    (finding,) = find_imbalance(
+        make_pictures(np.zeros((33, 8, 8, 3), np.uint8), labels=labels)
+    )
+
+    assert "“class1” has 3 pictures and “class0” 30" in finding.sentence
+    assert find_imbalance(make_pictures(PLAIN)) == []
+
+
+def test_a_group_in_several_splits_is_told():
+    groups = ["ann", "ann", "bob", "bob", "cyd", None, "ann", None]
+
+    (finding,) = find_shared_groups(make_pictures(PLAIN, splits=SPLITS, groups=groups))
+
+    assert finding.kind == "group_leak"
+    assert finding.names == ("0.jpg", "1.jpg", "6.jpg")
+    assert "“ann” is spread over several splits (2 in training and 1 in test)" in (
+        finding.sentence
+    )
+    assert finding.action == "split"
+
+
+def test_folders_that_name_more_than_class_or_split_are_groups():
+    names = [f"train/class0/film1/{row}.jpg" for row in range(2)]
+    names += [f"class0/film{row}/{row}.jpg" for row in range(2, 7)]
+    names += ["class0/film1/7.jpg"]
+
+    (finding,) = find_shared_groups(make_pictures(PLAIN, splits=SPLITS, names=names))
+
+    assert "folder “film1”" in finding.sentence
+
+
+def test_a_folder_that_holds_most_of_a_class_is_no_group():
+    names = [f"everything/class0/{row}.jpg" for row in range(8)]
+
+    pictures = make_pictures(PLAIN, splits=SPLITS, names=names)
+
+    assert find_shared_groups(pictures) == []

@@ -1,0 +1,77 @@
+"""Pages of one dataset version: what it changed, and decisions about quarantine."""
+
+import re
+
+from flask import flash, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from shared import dataset_store
+from shared.errors import UserError
+from web.auth.sign_in import current_account
+from web.datasets import versions
+from web.datasets.decisions import Decision, Decisions, decide
+from web.datasets.routes import blueprint
+from web.form_key import form_key
+from web.installation import get_installation
+from web.paging import cut_page
+
+_EXCLUDE = "exclude"
+_LABEL = "label:"  # before the label that was chosen
+_DECISION = re.compile(r"decision:[0-9a-f]{64}")  # the field of one picture
+
+
+__all__ = ["blueprint"]  # with the routes of this file on it
+
+
+@blueprint.get("/<int:dataset_id>/versions/<int:version>/changes")
+def changes(dataset_id: int, version: int) -> str:
+    """Every change of a version against the one that it was made from."""
+    here = get_installation()
+    with here.database.reading() as session:
+        dataset = dataset_store.get_dataset(session, dataset_id)
+        row = dataset_store.get_numbered_version(session, dataset_id, version)
+    diff = versions.read_diff(here.storage, row)
+    kind = request.args.get("kind")
+    rows, pager = cut_page(versions.list_changes(diff, kind), versions.PAGE_SIZE)
+    return render_template(
+        "datasets/changes.html",
+        dataset=dataset,
+        version=row,
+        diff=diff,
+        kinds=versions.KINDS,
+        kind=kind,
+        rows=rows,
+        pager=pager,
+    )
+
+
+@blueprint.post("/<int:dataset_id>/versions/<int:version>/decide")
+def decide_quarantine(dataset_id: int, version: int) -> AnyResponse:
+    """Takes what was chosen for pictures in quarantine; a new version comes of it."""
+    wanted = Decisions(
+        dataset_id=dataset_id,
+        version=version,
+        decisions=_read_decisions(),
+        key=form_key(request.form),
+    )
+    try:
+        decide(get_installation(), current_account(), wanted)
+    except UserError as error:
+        flash(str(error), "error")
+    return redirect(url_for("datasets.show", dataset_id=dataset_id))
+
+
+def _read_decisions() -> list[Decision]:
+    return [
+        _read_decision(name.partition(":")[2], choice)
+        for name, choice in request.form.items()
+        if _DECISION.fullmatch(name) and choice
+    ]
+
+
+def _read_decision(sha256: str, choice: str) -> Decision:
+    if choice.startswith(_LABEL):
+        return Decision("relabel", [sha256], label=choice.removeprefix(_LABEL))
+    if choice == _EXCLUDE:
+        return Decision(_EXCLUDE, [sha256])
+    return Decision("restore", [sha256])

@@ -1,0 +1,62 @@
+"""What a dataset version tells of the one that it was made from, and of quarantine."""
+
+import json
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from shared import dataset_store
+from shared.artifacts import Storage
+from shared.errors import NotFoundError
+from shared.tables import DatasetVersion
+from web.paging import cut_page
+
+KINDS = ("added", "removed", "relabelled", "moved", "quarantined", "restored")
+PAGE_SIZE = 50
+QUARANTINE_PAGE_SIZE = 24
+
+
+def describe_version(session: Session, version: DatasetVersion) -> dict[str, Any]:
+    """Returns a version in plain values, as the API gives it."""
+    return {
+        "version": version.version,
+        "parent": dataset_store.find_parent_number(session, version),
+        "images": version.images,
+        "quarantine": version.report.get("quarantine_total") or 0,
+        "classes": version.report.get("classes") or [],
+        "size_bytes": version.size_bytes,
+        "fingerprint": version.fingerprint,
+        "job_id": version.job_id,
+        "changes": version.changes,
+        "created_at": version.created_at,
+    }
+
+
+def read_diff(storage: Storage, version: DatasetVersion) -> dict[str, Any]:
+    """Returns diff.json of a version.
+
+    Raises:
+        NotFoundError: When it was made from no other, or shared storage is away.
+    """
+    path = storage.resolve(version.rel_path) / "diff.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise NotFoundError(
+            f"Version {version.version} was made from no other version, so there is "
+            "nothing to compare it with."
+        ) from error
+
+
+def page_quarantine(report: dict[str, Any]) -> dict[str, Any]:
+    """Returns one page of the pictures in quarantine, for the dataset's page."""
+    listed = report.get("quarantine") or []
+    rows, pager = cut_page(listed, QUARANTINE_PAGE_SIZE, parameter="quarantine")
+    total = report.get("quarantine_total") or len(listed)
+    return {"rows": rows, "total": total, "pager": pager}
+
+
+def list_changes(diff: dict[str, Any], kind: str | None) -> list[dict[str, Any]]:
+    """Returns the changes of one kind, or all, each with its `kind`."""
+    kinds = [kind] if kind in KINDS else KINDS
+    return [{"kind": name, **entry} for name in kinds for entry in diff.get(name) or []]

@@ -1,0 +1,168 @@
+"""From proved pictures, and a parent if there is one, to what a version is made of."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from shared.errors import UserError
+from worker.ingest.collect import Collected
+from worker.ingest.content import Merged, merge_identical
+from worker.ingest.contents import know_contents
+from worker.ingest.diff import compare
+from worker.ingest.edits import apply_edits
+from worker.ingest.found import SkipList
+from worker.ingest.group_split import deal_groups
+from worker.ingest.groups import assign_groups, decide_by, forget_other_groups
+from worker.ingest.join import Joined, join, take_alone
+from worker.ingest.limits import Limits
+from worker.ingest.request import ADD, Request
+from worker.ingest.split import Keyed, SplitShares, assign_splits
+from worker.ingest.verify import Picture
+from worker.ingest.version_source import Parent, load_parent
+
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What a dataset version is made of.
+
+    Args:
+        joined: The pictures in use and in quarantine.
+        splits: The split of each in use.
+        merged: What was the same among the new pictures.
+        collected: Notes and conflicts found on the way.
+        skips: What was left out.
+        limits: Bounds for the children that make thumbnails.
+        split: How it was dealt, as the report tells it.
+        parent: The version that it was made from.
+        diff: What changed against that.
+    """
+
+    joined: Joined
+    splits: list[str]
+    merged: Merged[Picture]
+    collected: Collected
+    skips: SkipList
+    limits: Limits
+    split: dict[str, Any]
+    parent: Parent | None = None
+    diff: dict[str, Any] | None = None
+
+
+def open_parent(request: Request, report: Report) -> Parent | None:
+    """Returns the version to start from with the edits applied, if one was named.
+
+    Raises:
+        UserError: A file of it is missing, or an edit cannot be done.
+    """
+    if request.parent is None:
+        return None
+    source = request.parent
+    parent = load_parent(source.path, source.name, source.number, report)
+    apply_edits(parent, request.edits)
+    if request.sources:
+        know_contents(parent, request.limits, report)
+    return parent
+
+
+def assemble(
+    request: Request,
+    parent: Parent | None,
+    pictures: list[Picture],
+    *,
+    collected: Collected,
+    skips: SkipList,
+    report: Report,
+) -> Version:
+    """Joins, groups and splits the pictures of a version.
+
+    Args:
+        request: What was asked for.
+        parent: From `open_parent`.
+        pictures: The new ones, proved.
+        collected: How the sources were understood; receives further notes.
+        skips: Receives copies and conflicts.
+        report: Called with pictures looked at, and all of them.
+
+    Raises:
+        UserError: What is left is no dataset, or is what was there before.
+    """
+    merged = merge_identical(pictures)
+    _note_identical(merged, skips)
+    by, column = decide_by(request.dealing, parent)
+    if parent:
+        forget_other_groups(parent, by, column)
+    if parent and request.mode == ADD:
+        joined = join(merged, parent, skips)
+    else:
+        joined = take_alone(merged, parent)
+    groups = assign_groups(joined.pictures, by, column, request.limits, report)
+    shares = request.dealing.shares(parent.shares if parent else None)
+    splits, notes = _deal(joined, request, parent, shares)
+    collected.notes += [*groups, *notes]
+    facts = {"by": by, "column": column, "seed": shares.seed}
+    diff = compare(parent, joined, splits) if parent else None
+    if parent and diff:
+        _refuse_unchanged(diff, parent, (by, column), is_edit=bool(request.edits))
+    return Version(
+        joined, splits, merged, collected, skips, request.limits, facts, parent, diff
+    )
+
+
+def _deal(
+    joined: Joined, request: Request, parent: Parent | None, shares: SplitShares
+) -> tuple[list[str], list[str]]:
+    is_again = request.dealing.again
+    known = {one.sha256 for one in parent.pictures} if parent and is_again else set()
+    keyed = [
+        Keyed(
+            picture.sha256,
+            picture.label,
+            None if picture.sha256 in known else picture.split or None,
+            picture.group,
+        )
+        for picture in joined.pictures
+    ]
+    is_grouped = any(one.group is not None for one in keyed)
+    if is_grouped or (parent and not is_again):
+        return deal_groups(keyed, shares)
+    return assign_splits(keyed, shares)
+
+
+def _note_identical(merged: Merged[Picture], skips: SkipList) -> None:
+    """Names each copy, and each picture that is there under two labels."""
+    for copy, kept in merged.copies:
+        skips.add(
+            copy.name, "copy", f"It shows the same as “{kept.name}”, which is used."
+        )
+    for group in merged.conflicts:
+        for picture in group:
+            other = next(one for one in group if one.label != picture.label)
+            reason = (
+                f"It shows the same as “{other.name}”, which is “{other.label}”. One "
+                "is kept in quarantine until you say which label is right."
+            )
+            skips.add(picture.name, "conflict", reason)
+
+
+def _refuse_unchanged(
+    diff: dict[str, Any],
+    parent: Parent,
+    groups: tuple[str | None, str | None],
+    *,
+    is_edit: bool,
+) -> None:
+    if any(diff["counts"].values()) or (parent.by, parent.column) != groups:
+        return
+    if is_edit:
+        raise UserError(
+            f"The edits change nothing: every picture of {parent.name} is already as "
+            "they say.",
+            field="edits",
+        )
+    raise UserError(
+        f"This changes nothing: {parent.name} holds the same pictures under the same "
+        "labels, in the same splits.",
+        field="sources",
+    )

@@ -1,0 +1,172 @@
+"""Brings new pictures to those of the version that they are added to.
+
+What shows the same as a picture that is there is that picture, and the newest statement
+wins: under another label, it is relabelled. What lies in quarantine stays there until
+somebody decides, however often it comes again.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from worker.ingest.content import Merged
+from worker.ingest.found import SkipList
+from worker.ingest.verify import Picture
+from worker.ingest.version_source import KeptPicture, Parent, Quarantined
+
+AnyPicture = Picture | KeptPicture
+
+
+@dataclass(slots=True)
+class Joined:
+    """The pictures of a new version.
+
+    Args:
+        pictures: One per content, sorted by hash.
+        quarantine: Those set aside, sorted by hash.
+    """
+
+    pictures: list[AnyPicture]
+    quarantine: list[Quarantined[AnyPicture]]
+
+
+def take_alone(merged: Merged[Picture], parent: Parent | None) -> Joined:
+    """Returns the new pictures alone; those of the parent keep their file and split.
+
+    Args:
+        merged: What came.
+        parent: The version that they replace, if any.
+    """
+    before: dict[str, KeptPicture] = {}
+    for one in parent.pictures if parent else []:
+        before[one.content] = before[one.sha256] = one
+    pictures = [_as_before(one, before) for one in merged.kept]
+    return Joined(list(pictures), _sorted(map(_set_aside, merged.conflicts)))
+
+
+def join(merged: Merged[Picture], parent: Parent, skips: SkipList) -> Joined:
+    """Returns the pictures of `parent` and the new ones.
+
+    Args:
+        merged: What came.
+        parent: The version that they are added to, edits applied.
+        skips: Receives what is there already.
+    """
+    table = _Table(parent, skips)
+    for picture in merged.kept:
+        table.add(picture)
+    for group in merged.conflicts:
+        table.add_conflict(group)
+    pictures = [*table.used, *table.new]
+    pictures.sort(key=lambda one: one.sha256)
+    return Joined(pictures, _sorted([*table.aside, *table.contested]))
+
+
+class _Table:
+    """The parent's pictures by what they show, each under its pixels and its bytes."""
+
+    def __init__(self, parent: Parent, skips: SkipList) -> None:
+        self._skips, self._version = skips, parent.name
+        self._used: dict[str, KeptPicture] = {}
+        self._aside: dict[str, Quarantined[KeptPicture]] = {}
+        for one in parent.pictures:
+            self._used[one.content] = self._used[one.sha256] = one
+        for entry in parent.quarantine:
+            self._put_aside(entry)
+        self.new: list[AnyPicture] = []
+        self.contested: list[Quarantined[AnyPicture]] = []
+
+    @property
+    def used(self) -> list[AnyPicture]:
+        return list({one.sha256: one for one in self._used.values()}.values())
+
+    @property
+    def aside(self) -> list[Quarantined[AnyPicture]]:
+        entries = {one.picture.sha256: one for one in self._aside.values()}
+        return [
+            Quarantined(one.picture, one.labels, one.reason) for one in entries.values()
+        ]
+
+    def add(self, picture: Picture) -> None:
+        """Adds a picture that came under one label."""
+        used, aside = self._find(picture)
+        if used:
+            self._say_again(picture, used)
+        elif aside:
+            self._stay_aside(aside, [picture])
+        else:
+            self.new.append(picture)
+
+    def add_conflict(self, group: list[Picture]) -> None:
+        """Sets aside what came under several labels, whatever it was before."""
+        used, aside = self._find(group[0])
+        if used:
+            labels = sorted({used.label, *(one.label for one in group)})
+            for key in (used.content, used.sha256):
+                self._used.pop(key, None)
+            used.label = ""
+            self._put_aside(Quarantined(used, labels, _name_all(labels)))
+        elif aside:
+            self._stay_aside(aside, group)
+        else:
+            self.contested.append(_set_aside(group))
+
+    def _find(
+        self, picture: Picture
+    ) -> tuple[KeptPicture | None, Quarantined[KeptPicture] | None]:
+        keys = (picture.content, picture.sha256)
+        used = next((self._used[key] for key in keys if key in self._used), None)
+        aside = next((self._aside[key] for key in keys if key in self._aside), None)
+        return used, aside
+
+    def _put_aside(self, entry: Quarantined[KeptPicture]) -> None:
+        picture = entry.picture
+        self._aside[picture.content] = self._aside[picture.sha256] = entry
+
+    def _say_again(self, picture: Picture, used: KeptPicture) -> None:
+        there = f"It shows the same as “{used.name}” of {self._version}"
+        if picture.label == used.label:
+            self._skips.add(picture.name, "copy", f"{there}, which stays.")
+        else:
+            reason = f"{there}, which is relabelled to “{picture.label}”."
+            self._skips.add(picture.name, "copy", reason)
+        used.label = picture.label
+        used.group = picture.group if picture.group is not None else used.group
+
+    def _stay_aside(
+        self, aside: Quarantined[KeptPicture], again: list[Picture]
+    ) -> None:
+        aside.labels = sorted({*aside.labels, *(one.label for one in again)})
+        for picture in again:
+            reason = (
+                f"It shows the same as “{aside.picture.name}”, which lies in "
+                "quarantine and stays there until you decide about it."
+            )
+            self._skips.add(picture.name, "copy", reason)
+
+
+def _as_before(picture: Picture, before: dict[str, KeptPicture]) -> AnyPicture:
+    old = before.get(picture.content) or before.get(picture.sha256)
+    if old is None:
+        return picture
+    split = picture.split or old.split
+    if old.sha256 != picture.sha256:  # the same pixels in another file
+        return replace(picture, split=split)
+    return replace(
+        old, label=picture.label, split=split, name=picture.name, group=picture.group
+    )
+
+
+def _set_aside(group: list[Picture]) -> Quarantined[AnyPicture]:
+    labels = sorted({picture.label for picture in group})
+    return Quarantined(replace(group[0], label=""), labels, _name_all(labels))
+
+
+def _name_all(labels: list[str]) -> str:
+    words = " and ".join(f"“{label}”" for label in labels)
+    return f"It is there as {words}."
+
+
+def _sorted(
+    entries: Iterable[Quarantined[AnyPicture]],
+) -> list[Quarantined[AnyPicture]]:
+    return sorted(entries, key=lambda entry: entry.picture.sha256)

@@ -1,0 +1,103 @@
+"""What a dataset version tells of itself: `report.json`."""
+
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+from worker.ingest.assemble import Version
+from worker.ingest.content import Merged, fingerprint_rows
+from worker.ingest.split import SPLITS
+from worker.ingest.verify import REMARKS, Picture
+
+MOST_CHANGES = 10_000
+MOST_QUARANTINED = 10_000  # listed; quarantine.parquet holds all
+
+
+def build_report(version: Version) -> dict[str, Any]:
+    """Returns the report of a version, its samples aside."""
+    pictures = version.joined.pictures
+    rows = list(zip(pictures, version.splits, strict=True))
+    counts = Counter((split, picture.label) for picture, split in rows)
+    classes = sorted({label for _, label in counts})
+    skips = version.skips
+    return {
+        "fingerprint": fingerprint_rows((p.sha256, p.label, s) for p, s in rows),
+        "classes": classes,
+        "images": len(pictures),
+        "size_bytes": sum(picture.size_bytes for picture in pictures),
+        "counts": {
+            split: {label: counts[split, label] for label in classes}
+            for split in SPLITS
+        },
+        "split": version.split,
+        "skipped": [
+            asdict(skip) for skip in sorted(skips.items, key=lambda skip: skip.file)
+        ],
+        "skipped_total": skips.total,
+        "skipped_by_code": dict(sorted(skips.codes.items())),
+        "changed": _list_changes(version),
+        "notes": version.collected.notes + _merge_notes(version.merged),
+        "conflicts": _list_conflicts(version),
+        "duplicates": len(version.merged.copies),
+        "quarantine": _list_quarantine(version),
+        "quarantine_total": len(version.joined.quarantine),
+    }
+
+
+def _list_changes(version: Version) -> list[dict[str, str]]:
+    """What was done to each picture that training does not read as it came."""
+    changed = [picture for picture in version.joined.pictures if picture.remarks]
+    return [
+        {
+            "file": picture.name,
+            "change": ", ".join(REMARKS[code] for code in picture.remarks),
+        }
+        for picture in sorted(changed, key=lambda picture: picture.name)
+    ][:MOST_CHANGES]
+
+
+def _list_conflicts(version: Version) -> list[dict[str, Any]]:
+    groups = [
+        ([picture.name for picture in group], sorted({p.label for p in group}))
+        for group in version.merged.conflicts
+    ]
+    return [
+        {"files": files, "labels": labels}
+        for files, labels in [*groups, *version.collected.conflicts]
+    ]
+
+
+def _list_quarantine(version: Version) -> list[dict[str, Any]]:
+    return [
+        {
+            "sha256": entry.picture.sha256,
+            "name": entry.picture.name,
+            "label": entry.picture.label,
+            "labels": entry.labels,
+            "split": entry.picture.split or "",
+            "reason": entry.reason,
+        }
+        for entry in version.joined.quarantine[:MOST_QUARANTINED]
+    ]
+
+
+def _merge_notes(merged: Merged[Picture]) -> list[str]:
+    notes = []
+    if merged.conflicts:
+        files = sum(map(len, merged.conflicts))
+        notes.append(
+            f"{files:,} pictures are the same as others with a different label. Each "
+            "is kept once, in quarantine, since nobody but you can say which label is "
+            "right."
+        )
+    if merged.copies:
+        notes.append(
+            f"{len(merged.copies):,} files are copies of others in their class; each "
+            "picture is used once."
+        )
+    if merged.leaks:
+        notes.append(
+            f"{merged.leaks:,} pictures were given in several splits; each is kept in "
+            "one, the test split first."
+        )
+    return notes

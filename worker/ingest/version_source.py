@@ -1,0 +1,224 @@
+"""The dataset version that a new one is made from: its pictures, taken as they are.
+
+They were proved when they came, so nobody decodes them again: each file must be there
+and have its size. Some hundred bytes a picture are kept of them.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Generic, TypeVar
+
+from shared.artifacts import APPEAR_SECONDS, verify_manifest
+from shared.errors import UserError
+from worker.ingest.version_tables import (
+    CONTENTS_TABLE,
+    MANIFEST_TABLE,
+    QUARANTINE_TABLE,
+    read_table,
+)
+
+REPORT = "report.json"
+_READERS = 8  # looking at a file waits for the disk
+_TOLD_EVERY = 1000  # pictures
+
+
+@dataclass(slots=True)
+class KeptPicture:
+    """A picture of an earlier version, in the words of `verify.Picture`.
+
+    Args:
+        sha256: Of the original bytes.
+        known_content: Hash of the upright pixels, where the version knew it.
+        label: Its class; empty while several are claimed.
+        split: Where it is, or was; empty if it was never dealt.
+        name: The user's name for it.
+        root: The earlier version's folder.
+        suffix: Ending of the original's kind.
+        is_rewritten: Whether training reads an upright PNG instead of the original.
+        size_bytes: Of the original; 0 where the version did not know it.
+        width_px: Upright width.
+        height_px: Upright height.
+        group: What one split must hold together.
+        picture_hash: As `picture_hash` computes it, where somebody has.
+    """
+
+    sha256: str
+    known_content: str | None
+    label: str
+    split: str | None
+    name: str
+    root: Path
+    suffix: str
+    is_rewritten: bool
+    size_bytes: int
+    width_px: int
+    height_px: int
+    group: str | None = None
+    picture_hash: int | None = None
+
+    @property
+    def content(self) -> str:
+        """Hash of the pixels; of the bytes where nobody knows that."""
+        return self.known_content or self.sha256
+
+    @property
+    def path(self) -> Path:
+        """The original file."""
+        folder = "originals" if self.is_rewritten else "images"
+        return self.root / folder / self.sha256[:2] / f"{self.sha256}{self.suffix}"
+
+    @property
+    def rewritten(self) -> Path | None:
+        """The upright PNG that training reads instead, if there is one."""
+        if not self.is_rewritten:
+            return None
+        return self.root / "images" / self.sha256[:2] / f"{self.sha256}.png"
+
+    @property
+    def remarks(self) -> list[str]:
+        """What was done to it: told by the version in which it came."""
+        return []
+
+
+Aside = TypeVar("Aside")
+
+
+@dataclass(slots=True)
+class Quarantined(Generic[Aside]):
+    """A picture that belongs to no split.
+
+    Args:
+        picture: With an empty label while several are claimed.
+        labels: All labels that it was given.
+        reason: Sentence that says why it is here.
+    """
+
+    picture: Aside
+    labels: list[str]
+    reason: str
+
+
+@dataclass(slots=True)
+class Parent:
+    """The version that a new one is made from.
+
+    Args:
+        folder: Where it lies.
+        name: What sentences call it: `version 3`.
+        number: Of the version, where the records told it.
+        fingerprint: Its identity.
+        by: What makes its groups.
+        column: The column that names them.
+        counts: Its pictures by split.
+        pictures: Those in use; edits change them.
+        quarantine: Those set aside.
+    """
+
+    folder: Path
+    name: str
+    number: int | None
+    fingerprint: str
+    by: str | None
+    column: str | None
+    counts: dict[str, int]
+    pictures: list[KeptPicture] = field(default_factory=list)
+    quarantine: list[Quarantined[KeptPicture]] = field(default_factory=list)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """How its pictures are dealt; nothing where a split is empty."""
+        total = sum(self.counts.values())
+        if not total or not all(self.counts.values()):
+            return {}
+        return {split: count / total for split, count in self.counts.items()}
+
+
+def load_parent(
+    folder: Path, name: str, number: int | None, report: Callable[[int, int], None]
+) -> Parent:
+    """Reads a version and sees that its files are there.
+
+    Args:
+        folder: A published version.
+        name: What sentences call it.
+        number: Of the version.
+        report: Called with pictures looked at, and all of them.
+
+    Raises:
+        UserError: Naming the first file that is missing or has changed.
+        OSError: Shared storage cannot be read.
+    """
+    verify_manifest(folder, appear_seconds=APPEAR_SECONDS)
+    facts = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    known = {row["sha256"]: row for row in read_table(folder, CONTENTS_TABLE)}
+    split = facts.get("split") or {}
+    parent = Parent(
+        folder=folder,
+        name=name,
+        number=number,
+        fingerprint=facts["fingerprint"],
+        by=split.get("by"),
+        column=split.get("column"),
+        counts={part: sum(counts.values()) for part, counts in facts["counts"].items()},
+    )
+    for row in read_table(folder, MANIFEST_TABLE):
+        parent.pictures.append(_picture(folder, row, known.get(row["sha256"], {})))
+    for row in read_table(folder, QUARANTINE_TABLE):
+        picture = _picture(folder, row, known.get(row["sha256"], {}))
+        parent.quarantine.append(Quarantined(picture, row["labels"], row["reason"]))
+    _look_at_files(parent, report)
+    return parent
+
+
+def _picture(folder: Path, row: dict[str, Any], known: dict[str, Any]) -> KeptPicture:
+    group = row["group"]
+    return KeptPicture(
+        sha256=row["sha256"],
+        known_content=known.get("content"),
+        label=sys.intern(row["label"]),  # one copy of what many have
+        split=sys.intern(row["split"]),
+        name=row["source_name"],
+        root=folder,
+        suffix=sys.intern(PurePosixPath(row["original"]).suffix),
+        is_rewritten=row["path"] != row["original"],
+        size_bytes=known.get("size_bytes") or 0,
+        width_px=row["width_px"],
+        height_px=row["height_px"],
+        group=sys.intern(group) if group is not None else None,
+        picture_hash=known.get("picture_hash"),
+    )
+
+
+def _look_at_files(parent: Parent, report: Callable[[int, int], None]) -> None:
+    pictures = [*parent.pictures, *(entry.picture for entry in parent.quarantine)]
+    with ThreadPoolExecutor(_READERS) as readers:
+        looks = readers.map(lambda one: _look_at(one, parent.name), pictures)
+        for done, _ in enumerate(looks, start=1):
+            if done % _TOLD_EVERY == 0 or done == len(pictures):
+                report(done, len(pictures))
+
+
+def _look_at(picture: KeptPicture, version: str) -> None:
+    try:
+        size_bytes = picture.path.stat().st_size
+        upright = picture.rewritten
+        upright_bytes = upright.stat().st_size if upright else size_bytes
+    except FileNotFoundError as error:
+        raise UserError(
+            f"The picture “{picture.name}” of {version} is missing on the server "
+            f"({error.filename}). Exclude it, or add it again.",
+            field="sources",
+        ) from error
+    expected = picture.size_bytes or size_bytes
+    if size_bytes != expected or not size_bytes or not upright_bytes:
+        raise UserError(
+            f"The picture “{picture.name}” of {version} has changed on the server: "
+            f"it has {size_bytes:,} bytes, and had {expected:,}. Exclude it, or add it "
+            "again.",
+            field="sources",
+        )
+    picture.size_bytes = size_bytes

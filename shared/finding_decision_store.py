@@ -1,8 +1,8 @@
 """Findings that users have accepted: they are fine, and not shown again."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from shared import audit_store
@@ -51,6 +51,39 @@ def accept(
             {"findings": accepted},
         )  # fmt: skip
     return accepted
+
+
+def take_back(
+    session: Session, dataset_id: int, keys: Iterable[str], *, actor: str
+) -> int:
+    """Shows accepted findings of a dataset again.
+
+    Args:
+        session: The writing session.
+        dataset_id: The dataset.
+        keys: Those that are not accepted are passed over.
+        actor: Who takes them back.
+
+    Returns:
+        How many had been accepted.
+    """
+    taken = 0
+    for part in in_parts(sorted(set(keys))):
+        gone = session.execute(
+            delete(FindingDecision)
+            .where(
+                FindingDecision.dataset_id == dataset_id,
+                FindingDecision.finding_key.in_(part),
+            )
+            .returning(FindingDecision.finding_key)
+        )
+        taken += len(gone.all())
+    if taken:
+        audit_store.record(
+            session, actor, "findings_taken_back", "dataset", dataset_id,
+            {"findings": taken},
+        )  # fmt: skip
+    return taken
 
 
 def list_accepted(session: Session, dataset_id: int) -> set[str]:

@@ -28,6 +28,7 @@ from web.api.problems import refuse_invalid_request
 from web.audit import routes as audit
 from web.auth import accounts, sign_in, users
 from web.bokeh_assets import blueprint as bokeh_assets
+from web.datasets import finding_routes
 from web.datasets import version_routes as datasets
 from web.home import blueprint as home
 from web.installation import install
@@ -87,6 +88,7 @@ def create_app(
         accounts.blueprint,
         users.blueprint,
         datasets.blueprint,
+        finding_routes.blueprint,
         jobs.blueprint,
         models.blueprint,
         workers.blueprint,

@@ -76,6 +76,7 @@ class FindingOut(BaseModel):
     )
     pictures: list[PictureOut] = Field(description="The first 24 of them.")
     pictures_total: int
+    labels: list[str] = Field(description="All that its pictures have, each once.")
     suggested_label: str | None
     group: int | None = Field(description="Pictures of one number belong together.")
     accepted: bool

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ class Finding:
         action: What is suggested: relabel, exclude, quarantine, split or none.
         pictures: The first `MOST_PICTURES` of those that it is about.
         pictures_total: How many there are.
+        labels: All labels that its pictures have, each once.
         suggested_label: The label that the doctor would give.
         group: Pictures of one number belong together.
         accepted: Whether a user has said that it is fine.
@@ -86,6 +88,7 @@ class Finding:
     action: str
     pictures: list[Picture]
     pictures_total: int
+    labels: list[str]
     suggested_label: str | None
     group: int | None
     accepted: bool
@@ -93,19 +96,39 @@ class Finding:
 
 @dataclass(frozen=True)
 class FindingPage:
-    """One page of findings, and how many of each kind are not accepted."""
+    """One page of findings, and how many there are in all.
+
+    Args:
+        page: Of those that were wanted.
+        open_counts: How many of each kind are not accepted.
+        accepted_total: How many are.
+    """
 
     page: Page[Finding]
     open_counts: dict[str, int]
+    accepted_total: int
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A finding that a decision names: its kind, and all pictures it is about."""
+    """A finding that a decision names: its kind, and all pictures it is about.
+
+    Args:
+        key: Names it.
+        kind: A value of `FindingKind`.
+        images: SHA-256 of each picture; empty where it is about files or classes.
+        names: As the user gave them.
+        splits: Where each picture is.
+        labels: All labels that its pictures have, each once.
+        suggested_label: The label that the doctor would give.
+    """
 
     key: str
     kind: str
     images: list[str]
+    names: list[str]
+    splits: list[str]
+    labels: list[str]
     suggested_label: str | None
 
 
@@ -156,6 +179,7 @@ def read_page(
     return FindingPage(
         Page(items, page.total, page.page, page.page_size),
         {kind.value: counts[kind] for kind in FindingKind if counts[kind]},
+        len(index) - counts.total(),
     )
 
 
@@ -187,10 +211,31 @@ def resolve(
     numbers = [number for number, (key, _) in enumerate(index) if key in wanted]
     return [
         Resolved(
-            row["key"], row["kind"], list(row["images"] or []), row["suggested_label"]
+            key=row["key"],
+            kind=row["kind"],
+            images=list(row["images"] or []),
+            names=list(row["names"] or []),
+            splits=list(row["splits"] or []),
+            labels=_list_labels(row),
+            suggested_label=row["suggested_label"],
         )
         for row in _read_rows(folder, numbers)
     ]
+
+
+def list_keys(
+    storage: Storage, forecast: Forecast, accepted: set[str], kind: str
+) -> list[str]:
+    """Returns the keys of the findings of one kind that are not accepted, worst first.
+
+    At most `MOST_KEYS`: as many as one decision names.
+
+    Raises:
+        NotFoundError: When the file of the findings is gone.
+    """
+    index = _read_index(storage.resolve(forecast.rel_path))
+    found = (key for key, its in index if its == kind and key not in accepted)
+    return list(islice(found, MOST_KEYS))
 
 
 def accept(
@@ -226,6 +271,35 @@ def accept(
         dataset_store.get_dataset(session, dataset_id)
         return finding_decision_store.accept(
             session, dataset_id, kinds, actor=account.actor
+        )
+
+    return here.database.tx(write)
+
+
+def take_back(
+    here: Installation, account: Account, dataset_id: int, keys: Sequence[str]
+) -> int:
+    """Shows accepted findings again.
+
+    Args:
+        here: The installation.
+        account: Who takes them back.
+        dataset_id: The dataset.
+        keys: Of findings; those that are not accepted are passed over.
+
+    Returns:
+        How many had been accepted.
+
+    Raises:
+        NotAllowedError: When the dataset is somebody else's.
+        NotFoundError: When there is no such dataset.
+    """
+
+    def write(session: Session) -> int:
+        dataset = dataset_store.get_dataset(session, dataset_id)
+        require_change(account, dataset, "dataset")
+        return finding_decision_store.take_back(
+            session, dataset_id, keys, actor=account.actor
         )
 
     return here.database.tx(write)
@@ -286,6 +360,7 @@ def _make_finding(row: dict[str, Any], accepted: set[str], shown: set[str]) -> F
             for number in range(min(total, MOST_PICTURES))
         ],
         pictures_total=total,
+        labels=_list_labels(row),
         suggested_label=row["suggested_label"],
         group=row["group"],
         accepted=row["key"] in accepted,
@@ -302,6 +377,10 @@ def _make_picture(row: dict[str, Any], number: int, shown: set[str]) -> Picture:
         split=_at(row["splits"], number) or "",
         thumbnail=thumbnail if thumbnail in shown else None,
     )
+
+
+def _list_labels(row: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(label for label in row["labels"] or [] if label))
 
 
 def _at(values: list[str] | None, number: int) -> str | None:

@@ -37,6 +37,7 @@ from web.datasets.add import (
     own_dataset,
 )
 from web.datasets.delete import delete_dataset, plan_deletion
+from web.datasets.finding_page import make_panel
 from web.datasets.server_path import Wanted
 from web.datasets.versions import page_quarantine
 from web.deleting import show_plan
@@ -229,15 +230,14 @@ def _make_page(dataset_id: int) -> dict[str, Any]:
         version = _pick_version(versions, wanted)
         if wanted is not None and version is None:
             raise NotFoundError(f"Dataset {dataset.name!r} has no version {wanted}.")
+        state = forecast_view.find_state(session, dataset_id, wanted)
         values = {
             "dataset": view.list_rows(session, [dataset])[0],
             "versions": versions,
             "version": version,
             "ingest": view.find_ingest(session, dataset_id),
             "jobs": view.list_train_jobs(session, dataset_id),
-            "forecast": forecast_view.make_section(
-                forecast_view.find_state(session, dataset_id, wanted)
-            ),
+            "forecast": forecast_view.make_section(state),
         }
     report = reports.read_report(here.storage, version) if version else {}
     classes = view.count_classes(report)
@@ -248,6 +248,7 @@ def _make_page(dataset_id: int) -> dict[str, Any]:
         "totals": view.total_splits(classes),
         "samples": reports.list_samples(report),
         "skipped": _page_skipped(report),
+        "doctor": make_panel(here, state),
         "quarantine": page_quarantine(report),
         "numbers": {row.id: row.version for row in values["versions"]},
         "key": secrets.token_urlsafe(16),

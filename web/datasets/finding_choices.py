@@ -1,0 +1,305 @@
+"""What users choose for findings: accepted at once, or part of one new version.
+
+Trace: keys of findings -> their pictures -> one fate for each picture -> one ingest job
+(`decisions`). The version that the findings are about is never changed.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared import dataset_store, finding_decision_store, job_read_store
+from shared.errors import ConflictError, UserError
+from shared.job_status import JobKind, JobStatus
+from shared.tables import Job
+from web.auth.datastore import Account
+from web.datasets import findings
+from web.datasets.add import Added
+from web.datasets.decisions import Decision, Decisions, decide
+from web.datasets.findings import FindingKind, Resolved
+from web.datasets.forecast_view import find_state
+from web.installation import Installation
+from web.permissions import require_change
+
+ACCEPT, RELABEL, EXCLUDE, QUARANTINE = "accept", "relabel", "exclude", "quarantine"
+ACTIONS = (ACCEPT, RELABEL, EXCLUDE, QUARANTINE)
+KEEP_TEST, KEEP_FIRST, KEEP_NONE = "test", "first", "none"
+# Of pictures that show the same one may stay.
+COPIES = frozenset({FindingKind.NEAR_DUPLICATE, FindingKind.SPLIT_LEAK})
+# What dealing the splits anew may mend.
+DEALT = (FindingKind.SPLIT_LEAK, FindingKind.NEAR_DUPLICATE, FindingKind.GROUP_LEAK)
+# A new test split would make all that was measured so far incomparable: a copy in it
+# stays where it is.
+_KEPT_SPLITS = ("test", "val")
+# Of two fates of one picture the stronger holds.
+_STRENGTH = {RELABEL: 0, QUARANTINE: 1, EXCLUDE: 2}
+_UNDER_WAY = [JobStatus.QUEUED, JobStatus.RUNNING]
+WORDS = {
+    FindingKind.LABEL_CONFLICT: "Same picture, different labels",
+    FindingKind.SPLIT_LEAK: "Leaks between splits",
+    FindingKind.NEAR_DUPLICATE: "Near duplicates",
+    FindingKind.EXACT_DUPLICATE: "Copies left out",
+    FindingKind.SUSPECT_LABEL: "Doubtful labels",
+    FindingKind.OUTLIER: "Unlike all others",
+    FindingKind.TOO_SMALL: "Too small",
+    FindingKind.TOO_DARK: "Too dark",
+    FindingKind.TOO_BRIGHT: "Too bright",
+    FindingKind.BLURRED: "Blurred",
+    FindingKind.IMBALANCE: "Small classes",
+    FindingKind.GROUP_LEAK: "Groups in several splits",
+    FindingKind.UNREADABLE: "Unreadable files",
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is to become of one finding.
+
+    Args:
+        action: One of `ACTIONS`.
+        label: Of `relabel`; None for the label that the doctor suggests.
+    """
+
+    action: str
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """All that was chosen at once.
+
+    Args:
+        dataset_id: The dataset.
+        version: Number of the version that the findings are about.
+        choices: By the key of the finding.
+        whole_kind: A kind of which all findings that are not accepted are meant, too.
+        bulk: What becomes of those.
+        keep: Which copy stays: `test` (in test, else validation, else the first),
+            `first` or `none`.
+        split: How all pictures are dealt anew, in the words of the ingest spec.
+        key: The request's idempotency key.
+    """
+
+    dataset_id: int
+    version: int
+    choices: dict[str, Choice] = field(default_factory=dict)
+    whole_kind: str | None = None
+    bulk: Choice | None = None
+    keep: str = KEEP_TEST
+    split: dict[str, Any] | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it.
+
+    Args:
+        accepted: How many findings are not shown any more.
+        passed_over: How many findings cannot have what was chosen for them.
+        images: How many pictures each action is about, in the version that is made.
+        added: The job that makes it; None when nothing but accepting was chosen.
+    """
+
+    accepted: int
+    passed_over: int
+    images: dict[str, int]
+    added: Added | None
+
+
+@dataclass
+class _Plan:
+    accepted: list[str] = field(default_factory=list)
+    passed_over: int = 0
+    fates: dict[str, Decision] = field(default_factory=dict)  # by picture
+
+
+def list_actions(kind: str, pictures: int) -> tuple[str, ...]:
+    """Returns what can be done about a finding, beside accepting it.
+
+    Args:
+        kind: A value of `FindingKind`.
+        pictures: How many it is about that are pictures of the version.
+    """
+    if not pictures or kind == FindingKind.GROUP_LEAK:
+        return ()
+    if kind in COPIES:
+        return (EXCLUDE, QUARANTINE)
+    if kind == FindingKind.LABEL_CONFLICT and pictures == 1:
+        return (RELABEL, EXCLUDE)  # it is in quarantine already
+    return (RELABEL, EXCLUDE, QUARANTINE)
+
+
+def find_making(here: Installation, dataset_id: int) -> Job | None:
+    """Returns the job that is making the next version of a dataset, or None."""
+    with here.database.reading() as session:
+        found = job_read_store.list_jobs(
+            session,
+            kind=JobKind.INGEST,
+            dataset_id=dataset_id,
+            states=list(_UNDER_WAY),
+            page_size=1,
+        )
+    return found.items[0] if found.items else None
+
+
+def decide_findings(here: Installation, account: Account, wishes: Wishes) -> Outcome:
+    """Accepts what is to be accepted, and has one version made of all the rest.
+
+    Raises:
+        UserError: When nothing is chosen, or one picture is to get two labels.
+        NotFoundError: When there is no such dataset, version, forecast or finding.
+        NotAllowedError: When the dataset is somebody else's.
+        ConflictError: When there is a newer version, or one is being made. Then nothing
+            is accepted either.
+    """
+    with here.database.reading() as session:
+        dataset = dataset_store.get_dataset(session, wishes.dataset_id)
+        require_change(account, dataset, "dataset")
+        state = find_state(session, dataset.id, wishes.version)
+        accepted = finding_decision_store.list_accepted(session, dataset.id)
+    forecast = state.require()
+    choices = dict(wishes.choices)
+    if wishes.whole_kind and wishes.bulk:
+        keys = findings.list_keys(
+            here.storage, forecast, accepted, FindingKind(wishes.whole_kind)
+        )
+        choices = dict.fromkeys(keys, wishes.bulk) | choices
+    classes = list(state.version.report.get("classes") or []) if state.version else []
+    found = findings.resolve(here.storage, forecast, choices)
+    plan = _make_plan(found, choices, wishes.keep, classes)
+    _refuse_nothing(plan, wishes)
+    decisions = _gather(plan)
+    added = None
+    if decisions or wishes.split:
+        added = _make_version(here, account, wishes, decisions)
+    done = 0
+    if plan.accepted:
+        done = findings.accept(
+            here, account, dataset.id, plan.accepted, wishes.version
+        )
+    return Outcome(done, plan.passed_over, _count(decisions), added)
+
+
+def _make_plan(
+    found: Iterable[Resolved], choices: dict[str, Choice], keep: str, classes: list[str]
+) -> _Plan:
+    plan = _Plan()
+    for finding in found:
+        choice = choices[finding.key]
+        label = choice.label or finding.suggested_label
+        if choice.action == ACCEPT:
+            plan.accepted.append(finding.key)
+        elif choice.action not in list_actions(finding.kind, len(finding.images)):
+            plan.passed_over += 1
+        elif choice.action != RELABEL:
+            reason = WORDS[FindingKind(finding.kind)]
+            for image in _list_going(finding, keep):
+                _add_fate(plan, Decision(choice.action, [image], reason=reason), "")
+        elif label is None:
+            plan.passed_over += 1
+        else:
+            _refuse_unknown(label, [*classes, *finding.labels])
+            for image, name in zip(finding.images, finding.names, strict=False):
+                _add_fate(plan, Decision(RELABEL, [image], label=label), name)
+    return plan
+
+
+def _list_going(finding: Resolved, keep: str) -> list[str]:
+    """Returns the pictures that an action takes out: of copies, all but one."""
+    if finding.kind not in COPIES or keep == KEEP_NONE:
+        return finding.images
+    staying = 0
+    if keep == KEEP_TEST:
+        staying = next(
+            (finding.splits.index(s) for s in _KEPT_SPLITS if s in finding.splits), 0
+        )
+    return [image for at, image in enumerate(finding.images) if at != staying]
+
+
+def _add_fate(plan: _Plan, fate: Decision, name: str) -> None:
+    image = fate.images[0]
+    other = plan.fates.get(image)
+    if other and other.action == fate.action == RELABEL and other.label != fate.label:
+        raise UserError(
+            f"{name} is to become both “{other.label}” and “{fate.label}”: it is in "
+            "two of the findings that you chose. Choose one label for it.",
+            field="label",
+        )
+    if other is None or _STRENGTH[fate.action] > _STRENGTH[other.action]:
+        plan.fates[image] = fate
+
+
+def _refuse_unknown(label: str, known: list[str]) -> None:
+    if label not in known:
+        raise UserError(
+            f"This dataset has no class {label!r}. Choose one of its classes.",
+            field="label",
+        )
+
+
+def _refuse_nothing(plan: _Plan, wishes: Wishes) -> None:
+    if plan.accepted or plan.fates or wishes.split:
+        return
+    if plan.passed_over:
+        raise UserError(
+            "What you chose cannot be done about any of these findings: they are about "
+            "no picture of this version, or no label is suggested for them.",
+            field="action",
+        )
+    raise UserError(
+        "Nothing is chosen. Tick findings and say what is to become of them.",
+        field="action",
+    )
+
+
+def _gather(plan: _Plan) -> list[Decision]:
+    """Returns one decision for all pictures that have the same fate."""
+    images: dict[tuple[str, str | None, str | None], list[str]] = defaultdict(list)
+    for image, fate in plan.fates.items():
+        images[fate.action, fate.label, fate.reason].append(image)
+    return [
+        Decision(action, those, label=label, reason=reason)
+        for (action, label, reason), those in images.items()
+    ]
+
+
+def _count(decisions: list[Decision]) -> dict[str, int]:
+    counts: dict[str, int] = defaultdict(int)
+    for decision in decisions:
+        counts[decision.action] += len(decision.images)
+    return dict(counts)
+
+
+def _make_version(
+    here: Installation, account: Account, wishes: Wishes, decisions: list[Decision]
+) -> Added:
+    if not _was_answered(here, account, wishes.key):
+        making = find_making(here, wishes.dataset_id)
+        if making is not None:
+            raise ConflictError(
+                f"A new version of this dataset is being made (job {making.id}). "
+                "Nothing was decided: wait until it is there, then look at what is "
+                "found in that one.",
+                field="version",
+            )
+    return decide(
+        here,
+        account,
+        Decisions(
+            dataset_id=wishes.dataset_id,
+            version=wishes.version,
+            decisions=decisions,
+            split=wishes.split,
+            key=wishes.key,
+        ),
+    )
+
+
+def _was_answered(here: Installation, account: Account, key: str | None) -> bool:
+    """Whether this very request came before: then the job under way is its own."""
+    if key is None:
+        return False
+    with here.database.reading() as session:
+        return job_read_store.find_job_by_key(session, account.id, key) is not None

@@ -34,6 +34,7 @@ from web.installation import install
 from web.jobs import routes as jobs
 from web.models import routes as models
 from web.notifications import routes as notifications
+from web.promises import routes as promises
 from web.upload_request import UploadRequest
 from web.workers import routes as workers
 
@@ -88,6 +89,7 @@ def create_app(
         users.blueprint,
         datasets.blueprint,
         jobs.blueprint,
+        promises.blueprint,
         models.blueprint,
         workers.blueprint,
         audit.blueprint,

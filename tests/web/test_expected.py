@@ -1,11 +1,15 @@
 """What the submit form tells before anything is submitted, and what will be short."""
 
+import json
 import re
+import subprocess
+import sys
 
 import pytest
 
 from shared.presets import build_training_spec
 from tests.web.forecast_example import make_forecast
+from tests.web.served import serve
 from web.jobs.form import DEFAULT_BASE_MODEL
 from web.jobs.shortage import Wanted, find_shortages
 
@@ -177,6 +181,22 @@ class TestApi:
         assert short.status_code == 201
         assert "holds about 6.0 GiB of memory" in short.json["warnings"][0]
         assert "1.4 GiB" in larger.json["warnings"][0]
+
+    def test_command_line_prints_the_warnings_beside_the_result(  # noqa: PLR0917
+        self, settings, ana, rows, dataset, tmp_path, monkeypatch
+    ):
+        rows.forecast(ana.user_id, dataset, **need(disk={"total": 2**60}))
+        monkeypatch.setenv("TRAINYARD_TOKEN", rows.token(ana.user_id))
+
+        with serve(settings, tmp_path / "web.log") as (address, _):
+            monkeypatch.setenv("TRAINYARD_URL", address)
+            done = subprocess.run(
+                [sys.executable, "-m", "cli", "submit", "-d", "cells", "--json"],
+                capture_output=True, text=True, timeout=120, check=True,
+            )  # fmt: skip
+
+        assert "Warning: This job takes about" in done.stderr
+        assert len(json.loads(done.stdout)["warnings"]) == 1
 
 
 def tell_memory(rows, name, memory_mb, **more):

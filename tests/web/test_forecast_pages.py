@@ -13,6 +13,8 @@ from web.datasets.forecast_difficulty import make_difficulty
 from web.datasets.forecast_presets import make_presets
 from web.ranges import Span, draw_bar, read_interval, read_span, say_shares, say_times
 
+ENTRIES = ("difficulty", "presets", "learning_curve", "base_models", "winner")
+
 
 @pytest.fixture
 def dataset(ana, rows):
@@ -154,10 +156,10 @@ class TestStates:
         assert live.status_code == 404
         assert ana.get(f"/datasets/{dataset}?version=9").status_code == 404
 
-    @pytest.mark.parametrize("name", list(make_forecast()))
+    @pytest.mark.parametrize("name", ENTRIES)
     @pytest.mark.parametrize("value", [None, [], {}, "?", [None], [1, {}]])
     def test_entry_that_is_missing_or_odd_does_no_harm(self, name, value):
-        summary = make_forecast(**{name: value})
+        summary = make_forecast() | {name: value}
 
         make_difficulty(summary, set())
         make_presets(summary)

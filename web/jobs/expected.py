@@ -59,7 +59,7 @@ def make_expected(here: Installation, filled: Filled) -> dict[str, Any]:
     return {
         "rows": rows[:MOST_SHOWN],
         "more": max(0, len(rows) - MOST_SHOWN),
-        "presets": [name for name in PRESETS if name in filled.presets] or [*PRESETS],
+        "presets": [(name, name in filled.presets) for name in PRESETS],
         "bases": sorted(bases),
         "offers": offers,
         "warnings": _warn(here, filled) if any(row.presets for row in rows) else [],

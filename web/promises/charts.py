@@ -23,7 +23,7 @@ def build_accuracy_chart() -> Any:
             {name: [] for name in names}, name=f"accuracy-{series}"
         )
         plot.segment(
-            "number", "low", "number", "high", source=source, line_width=2, alpha=0.35
+            "number", "low", "number", "high", source=source, line_width=1, alpha=0.5
         ).glyph.tags = [tag]
         drawn = plot.scatter(
             "number", "delivered", source=source, size=6, legend_label=words
@@ -41,7 +41,7 @@ def build_accuracy_chart() -> Any:
         )
     )
     plot.yaxis.formatter = NumeralTickFormatter(format="0 %")
-    plot.legend.location = "bottom_right"
+    _put_legend_above(plot)
     return json_item(plot, ID("chart-promised-accuracy"))
 
 
@@ -63,7 +63,7 @@ def build_minutes_chart() -> Any:
             {name: [] for name in names}, name=f"minutes-{series}"
         )
         plot.segment(
-            "low", "taken", "high", "taken", source=source, line_width=2, alpha=0.35
+            "low", "taken", "high", "taken", source=source, line_width=1, alpha=0.5
         ).glyph.tags = [tag]
         drawn = plot.scatter(
             "promised", "taken", source=source, size=6, legend_label=words
@@ -81,5 +81,12 @@ def build_minutes_chart() -> Any:
         )
     )
     plot.xaxis.formatter = plot.yaxis.formatter = NumeralTickFormatter(format="0.[00]")
-    plot.legend.location = "bottom_right"
+    _put_legend_above(plot)
     return json_item(plot, ID("chart-promised-minutes"))
+
+
+def _put_legend_above(plot: Any) -> None:
+    """A thousand dots leave no corner free."""
+    legend = plot.legend[0]
+    legend.orientation = "horizontal"
+    plot.add_layout(legend, "above")

@@ -107,6 +107,7 @@ def submit(
         not_before=not_before.astimezone().isoformat() if not_before else None,
         preemptible=preemptible or None,
     )
+    _warn(submitted)
     numbers = [job["id"] for job in submitted["jobs"]]
     if not wait:
         if as_json:
@@ -192,6 +193,11 @@ def _ask(job: int, verb: str, *, as_json: bool, **body: Any) -> None:
     if answer["state"] == "running" and wish and wish != "run":
         words += f" (to {wish} at its next heartbeat)"
     out.print(f"Job {job}: {words}", markup=False)
+
+
+def _warn(submitted: dict[str, Any]) -> None:
+    for warning in submitted.get("warnings", []):
+        say(f"Warning: {warning}")
 
 
 def _show_ended(jobs: list[dict[str, Any]]) -> None:

@@ -52,6 +52,11 @@ def find_dataset_by_name(session: Session, name: str) -> Dataset | None:
     return session.scalar(select(Dataset).where(Dataset.name == name))
 
 
+def list_by_id(session: Session, dataset_ids: list[int]) -> list[Dataset]:
+    """Returns those of these datasets that are there."""
+    return list(session.scalars(select(Dataset).where(Dataset.id.in_(dataset_ids))))
+
+
 def list_datasets(
     session: Session, *, page: int = 1, page_size: int = 50, search: str | None = None
 ) -> Page[Dataset]:

@@ -1,15 +1,17 @@
 """Forecasts of dataset versions: asking for one, finding what was made."""
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from shared.dataset_store import get_version
 from shared.job_status import TERMINAL, JobKind
 from shared.job_submit_store import hold_dataset, submit
+from shared.sql_dialect import in_parts
 from shared.tables import Dataset, DatasetVersion, Forecast, Job
 
 
@@ -101,6 +103,66 @@ def find_newest(session: Session, version_id: int) -> Forecast | None:
         .order_by(Forecast.id.desc())
         .limit(1)
     ).first()
+
+
+def find_before(
+    session: Session, dataset_id: int, version: int
+) -> tuple[DatasetVersion, Forecast] | None:
+    """Returns the newest forecast of the newest version before this one, or None.
+
+    Args:
+        session: Any session.
+        dataset_id: The dataset.
+        version: Number of the version that has none itself.
+    """
+    found = session.execute(
+        select(DatasetVersion, Forecast)
+        .join(Forecast, Forecast.dataset_version_id == DatasetVersion.id)
+        .where(
+            DatasetVersion.dataset_id == dataset_id, DatasetVersion.version < version
+        )
+        .order_by(DatasetVersion.version.desc(), Forecast.id.desc())
+        .limit(1)
+    ).first()
+    return (found[0], found[1]) if found else None
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a forecast says to whoever is about to submit; values as a worker wrote.
+
+    Args:
+        presets: Promises by preset.
+        base_model: That the promises are of.
+        base_models: The leaderboard.
+        winner: The base model that suits best.
+    """
+
+    presets: Any
+    base_model: Any
+    base_models: Any
+    winner: Any
+
+
+def list_outlooks(session: Session, version_ids: Sequence[int]) -> dict[int, Outlook]:
+    """Returns what the newest forecasts promise, by dataset version.
+
+    Versions without a forecast are left out. Only the entries that are wanted are read:
+    whole documents of hundreds of datasets are long.
+    """
+    outlooks: dict[int, Outlook] = {}
+    entries = [Forecast.summary[field] for field in Outlook.__dataclass_fields__]
+    for some in in_parts(version_ids):
+        newest = (
+            select(func.max(Forecast.id))
+            .where(Forecast.dataset_version_id.in_(some))
+            .group_by(Forecast.dataset_version_id)
+        )
+        rows = session.execute(
+            select(Forecast.dataset_version_id, *entries).where(Forecast.id.in_(newest))
+        )
+        outlooks |= {row[0]: Outlook(*row[1:]) for row in rows}
+    return outlooks
 
 
 def list_forecasts(session: Session, version_id: int) -> list[Forecast]:

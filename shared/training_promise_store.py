@@ -127,14 +127,34 @@ def list_promises(
     return read_page(session, query, page, page_size)
 
 
+def list_of_jobs(
+    session: Session, job_ids: Sequence[int]
+) -> dict[int, TrainingPromise]:
+    """Returns what was promised of these trainings, by job, where something was."""
+    promises: dict[int, TrainingPromise] = {}
+    for some in in_parts(job_ids):
+        rows = session.scalars(
+            select(TrainingPromise).where(TrainingPromise.job_id.in_(some))
+        )
+        promises |= {row.job_id: row for row in rows}
+    return promises
+
+
+def list_delivered(session: Session) -> list[TrainingPromise]:
+    """Returns the last `LOOKED_BACK` promises that are due, the newest first."""
+    return list(
+        session.scalars(
+            select(TrainingPromise)
+            .where(TrainingPromise.delivered_at.is_not(None))
+            .order_by(TrainingPromise.made_at.desc(), TrainingPromise.job_id.desc())
+            .limit(LOOKED_BACK)
+        )
+    )
+
+
 def measure(session: Session) -> Record:
     """Returns how well the last `LOOKED_BACK` promises were kept that are due."""
-    rows = session.scalars(
-        select(TrainingPromise)
-        .where(TrainingPromise.delivered_at.is_not(None))
-        .order_by(TrainingPromise.made_at.desc())
-        .limit(LOOKED_BACK)
-    ).all()
+    rows = list_delivered(session)
     return Record(
         accuracy=_measure(
             (row.accuracy_low, row.accuracy, row.accuracy_high, row.delivered_accuracy)

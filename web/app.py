@@ -35,6 +35,7 @@ from web.installation import install
 from web.jobs import routes as jobs
 from web.models import routes as models
 from web.notifications import routes as notifications
+from web.promises import routes as promises
 from web.upload_request import UploadRequest
 from web.workers import routes as workers
 
@@ -90,6 +91,7 @@ def create_app(
         datasets.blueprint,
         finding_routes.blueprint,
         jobs.blueprint,
+        promises.blueprint,
         models.blueprint,
         workers.blueprint,
         audit.blueprint,

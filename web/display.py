@@ -11,6 +11,7 @@ from markupsafe import Markup
 from shared.job_status import Desired, JobStatus
 from web.icons import icon
 from web.permissions import may_change
+from web.ranges import say_shares, say_times
 
 KIBI = 1024
 DASH = "\N{EN DASH}"  # stands for what is not known
@@ -63,6 +64,8 @@ def register(app: Flask) -> None:
     app.jinja_env.globals.update(
         icon=icon,
         static_url=static_url,
+        say_shares=say_shares,
+        say_times=say_times,
         state_look=lambda state: STATE_LOOKS.get(state, ("secondary", "dot")),
         may_change=may_change,
     )

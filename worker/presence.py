@@ -14,13 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import structlog
 from sqlalchemy.orm import Session
 
 from shared import worker_store
 from shared.database import Database
 from shared.errors import NotFoundError
+from worker.machine_memory import find_memory_limit
 from worker.slots import Slot
 
 log = structlog.get_logger()
@@ -185,7 +185,7 @@ def _facts() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "cores": len(os.sched_getaffinity(0)),
-        "memory_mb": psutil.virtual_memory().total >> 20,
+        "memory_mb": find_memory_limit() >> 20,
         "versions": {name: v for name in PACKAGES if (v := _find_version(name))},
     }
 

@@ -112,7 +112,12 @@ def make_forecast(classes=CLASSES, **changes):
                 {"share": s, "images": n, "accuracy": a, "interval": i}
                 for s, n, a, i in points
             ],
-            "fit": {"formula": "a - b * n ** -c", "a": 0.95, "b": 1.1, "c": 0.42},
+            "fit": {
+                "formula": "error = a + b * images^-c",
+                "a": 0.024,
+                "b": 1.28,
+                "c": 0.42,
+            },
             "ahead": [{"images": 840, "accuracy": 0.9, "interval": [0.86, 0.93]}],
             "by_class": [
                 {

@@ -60,7 +60,8 @@ class Rows:
         with self.database.transaction() as s:
             return worker_store.register(
                 s, name=name, host="host", slot="cpu", kinds=list(kinds),
-                queues=list(queues), facts={"cores": 2, "memory": "4 GiB"}, **more,
+                queues=list(queues),
+                **{"facts": {"cores": 2, "memory": "4 GiB"}, **more},
             )  # fmt: skip
 
     def receiver(self, owner_id, address, tries=(503, 200)):

@@ -11,8 +11,10 @@ from playwright.sync_api import expect, sync_playwright
 from cli.browser import MISSING, find_browser
 from shared import job_read_store, job_store
 from shared.tables import Promise
+from tests.web.forecast_example import make_forecast
 from tests.web.rows import PASSWORD, make_archive, make_told
 from tests.web.served import serve
+from tests.web.test_training_promises import make_promise
 
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -53,6 +55,8 @@ def site(settings, app, rows, tmp_path):
             Promise(job_id=job, fence=0, made_at=1, starts_at=60_000, ends_at=None)
             for job in (2, 3)
         )
+        s.add_all(make_promise(number) for number in range(1, 7))
+    rows.forecast(owner, dataset)
     with serve(settings, tmp_path / "web.log") as (address, _):
         yield address
 
@@ -81,6 +85,7 @@ PAGES = (
     "/jobs", "/jobs/queue", "/jobs/queue/promised", "/jobs/new", "/jobs/2", "/jobs/3",
     "/jobs/4", "/jobs/2/delete", "/groups/g", "/datasets", "/datasets/1",
     "/datasets/add", "/models", "/models/solar%20cells", "/models/solar%20cells/1",
+    "/jobs/new?dataset=1", "/promises",
     "/workers", "/users", "/audit", "/account", "/notifications", "/notifications/1",
 )  # fmt: skip
 CHARTS = {
@@ -88,6 +93,8 @@ CHARTS = {
     "/jobs/3": "chart-loss",
     "/jobs/queue/promised": "chart-promises",
     "/groups/g": "chart-curves",
+    "/datasets/1": "chart-learning-curve",
+    "/promises": "chart-promised-minutes",
 }
 
 
@@ -359,3 +366,47 @@ def test_pages_work_without_script(chromium, site):
     page.click("#comparison th a:has-text('Job')")
     expect(page.locator("th[aria-sort=ascending]")).to_have_text("Job")
     context.close()
+
+
+def test_charts_of_a_forecast_hold_what_their_tables_say(page):
+    page.goto("/datasets/1")
+    expect(page.locator("#chart-learning-curve canvas").first).to_be_visible(
+        timeout=30_000
+    )
+
+    drawn = page.evaluate(
+        "trainyardCharts.models().find(m => m.name === 'points').data.images"
+    )
+    rows = page.locator("#curve tbody tr")
+
+    assert list(drawn) == [42, 105, 210, 420]
+    expect(rows).to_have_count(5)
+    expect(page.locator("#confusions img").first).to_have_js_property(
+        "naturalWidth", 96
+    )
+
+
+def test_the_form_tells_what_to_expect_and_warns_without_refusing(page, rows):
+    presets = make_forecast()["presets"]
+    presets["best"]["disk_bytes"] = {"total": 2**60}
+    rows.forecast(1, 1, presets=presets)
+    page.goto("/jobs/new")
+    expect(page.locator("#expected")).to_be_empty()
+
+    page.get_by_label("solar cells").check()
+    expect(page.locator("#expected")).to_contain_text("84\N{EN DASH}91 %")
+    expect(page.locator("#go")).to_have_text("Submit")
+    page.get_by_label(re.compile("^best")).check()
+    expect(page.locator("#shortages")).to_contain_text("are missing")
+    expect(page.locator("#go")).to_have_text("Submit 2 jobs anyway")
+    assert Axe().run(page).response["violations"] == []
+
+    chosen = page.locator("input[name='base_model']:checked")
+    assert chosen.evaluate_all("all => all.map(b => b.value)") == ["EfficientNetLite0"]
+    page.get_by_role("button", name="Use EfficientNetLite1").click()
+    assert chosen.evaluate_all("all => all.map(b => b.value)") == ["EfficientNetLite1"]
+    expect(page.locator("#expected")).not_to_contain_text("told these pictures apart")
+    page.locator("#go").click()
+
+    page.wait_for_url("**/groups/*")
+    expect(page.locator("main")).to_contain_text("Submitted, but:")

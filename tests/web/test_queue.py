@@ -185,7 +185,7 @@ def test_what_was_promised_is_compared_with_what_came(ana, rows, jobs, outlook):
     assert "Of the last 1 jobs that started" in page
     assert f"Job {jobs[0]}</a>" in page
     assert "1 min 40 s" in page
-    assert chart["waits"]["job"] == [jobs[0]]
+    assert chart["columns"]["waits"]["job"] == [jobs[0]]
     assert chart["chart"]["target_id"] == "chart-promises"
 
 

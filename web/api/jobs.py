@@ -73,6 +73,7 @@ def submit_jobs(
         "group_key": submission.group_key,
         "created": submission.created,
         "jobs": jobs,
+        "warnings": submission.warnings,
     }
     return answer, 201 if submission.created else 200
 

@@ -216,6 +216,11 @@ class Submitted(BaseModel):
     group_key: str
     created: int = Field(description="How many this very request made.")
     jobs: list[JobOut]
+    warnings: list[str] = Field(
+        default=[],
+        description="What will be missing, disk or memory, as forecasts tell. The jobs "
+        "are submitted all the same.",
+    )
 
 
 class MetricsOut(BaseModel):

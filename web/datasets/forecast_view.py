@@ -3,7 +3,6 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -12,11 +11,10 @@ from shared.artifacts import Storage
 from shared.base_models import get_base_model
 from shared.errors import ConflictError, NotFoundError
 from shared.forecast_store import Asked
-from shared.job_status import TERMINAL, JobKind, JobStatus
+from shared.job_status import TERMINAL, JobKind
 from shared.tables import DatasetVersion, Forecast, Job
 from web.auth.datastore import Account
 from web.installation import Installation
-from web.jobs.view import make_row
 
 _THUMBNAIL = re.compile(r"[0-9a-f]{64}\.jpg")
 
@@ -149,23 +147,16 @@ def ask(
     return asked
 
 
-def make_section(state: ForecastState) -> dict[str, Any]:
-    """Returns the values of the section of a dataset's page."""
-    summary = state.forecast.summary if state.forecast else {}
-    return {
-        "job": make_row(state.job) if state.job else None,
-        "live": state.live,
-        "failed": state.job is not None
-        and state.job.state in {JobStatus.FAILED, JobStatus.CANCELLED},
-        "exists": state.forecast is not None,
-        "created_at": state.forecast.created_at if state.forecast else None,
-        "sentence": _read(summary, "difficulty", "sentence"),
-        "findings": _read(summary, "findings", "total"),
-        "presets": {
-            name: _read(summary, "presets", name, "sentence")
-            for name in _read(summary, "presets") or {}
-        },
-    }
+def get_by_job(session: Session, dataset_id: int, job_id: int) -> Forecast:
+    """Returns the forecast of a dataset that this job has made.
+
+    Raises:
+        NotFoundError: When it has made none of it.
+    """
+    forecast = forecast_store.find_by_job(session, dataset_id, job_id)
+    if forecast is None:
+        raise NotFoundError(f"Job {job_id} has made no forecast of this dataset.")
+    return forecast
 
 
 def find_thumbnail(storage: Storage, forecast: Forecast | None, name: str) -> Path:
@@ -179,10 +170,3 @@ def find_thumbnail(storage: Storage, forecast: Forecast | None, name: str) -> Pa
         if path.is_file():
             return path
     raise NotFoundError("There is no such thumbnail.")
-
-
-def _read(document: Any, *path: str) -> Any:
-    """Returns what lies at a path in a document; None where it does not lead on."""
-    for name in path:
-        document = document.get(name) if isinstance(document, dict) else None
-    return document

@@ -24,7 +24,7 @@ from shared.source_addresses import is_address
 from shared.tables import DatasetVersion
 from web import polling
 from web.auth.sign_in import current_account
-from web.datasets import forecast_view, view
+from web.datasets import forecast_section, forecast_view, view
 from web.datasets import report as reports
 from web.datasets.add import (
     ADD,
@@ -38,6 +38,7 @@ from web.datasets.add import (
 )
 from web.datasets.delete import delete_dataset, plan_deletion
 from web.datasets.finding_page import make_panel
+from web.datasets.forecast_curve import list_columns
 from web.datasets.server_path import Wanted
 from web.datasets.versions import page_quarantine
 from web.deleting import show_plan
@@ -45,6 +46,7 @@ from web.error_pages import status_of
 from web.form_key import form_key
 from web.installation import get_database, get_installation
 from web.paging import Pager, asked_page, cut_page
+from web.ranges import dig
 from web.row_numbers import asked_number, read_number
 
 blueprint = Blueprint("datasets", __name__, url_prefix="/datasets")
@@ -157,13 +159,13 @@ def thumbnail(dataset_id: int, version: int, name: str) -> Response:
 @blueprint.get("/<int:dataset_id>/forecast/live")
 def live_forecast(dataset_id: int) -> Response:
     """How it stands with the forecast of a version, for polling."""
-    with get_database().reading() as session:
+    here = get_installation()
+    with here.database.reading() as session:
         dataset = dataset_store.get_dataset(session, dataset_id)
         state = forecast_view.find_state(session, dataset_id, asked_number("version"))
-        section = forecast_view.make_section(state)
+        values = forecast_section.make_state(here, state)
     response = polling.fragment(
-        "datasets/_forecast.html",
-        dataset=dataset, version=state.version, forecast=section,
+        "datasets/_forecast_state.html", dataset=dataset, forecast=values
     )  # fmt: skip
     if not state.live:
         response.headers["X-Poll"] = "stop"  # the page reloads once, with its result
@@ -194,6 +196,18 @@ def forecast_thumbnail(dataset_id: int, job_id: int, name: str) -> Response:
     response = send_file(forecast_view.find_thumbnail(here.storage, forecast, name))
     response.headers["Cache-Control"] = f"private, max-age={DAY_SECONDS}"
     return response
+
+
+@blueprint.get("/<int:dataset_id>/forecasts/<int:job_id>/chart.json")
+def forecast_chart(dataset_id: int, job_id: int) -> Response:
+    """The chart of a forecast's learning curve, with its columns."""
+    with get_database().reading() as session:
+        forecast = forecast_view.get_by_job(session, dataset_id, job_id)
+        columns = list_columns(dig(forecast.summary, "learning_curve"))
+    # Bokeh takes a second to import; most requests never need it.
+    from web.datasets.forecast_charts import build_curve_chart  # noqa: PLC0415
+
+    return polling.data({"chart": build_curve_chart(), "columns": columns})
 
 
 @blueprint.route("/<int:dataset_id>/delete", methods=["GET", "POST"])
@@ -230,14 +244,15 @@ def _make_page(dataset_id: int) -> dict[str, Any]:
         version = _pick_version(versions, wanted)
         if wanted is not None and version is None:
             raise NotFoundError(f"Dataset {dataset.name!r} has no version {wanted}.")
+        jobs = view.list_train_jobs(session, dataset_id)
         state = forecast_view.find_state(session, dataset_id, wanted)
         values = {
             "dataset": view.list_rows(session, [dataset])[0],
             "versions": versions,
             "version": version,
             "ingest": view.find_ingest(session, dataset_id),
-            "jobs": view.list_train_jobs(session, dataset_id),
-            "forecast": forecast_view.make_section(state),
+            "jobs": jobs,
+            "forecast": forecast_section.make_section(session, here, state, jobs),
         }
     report = reports.read_report(here.storage, version) if version else {}
     classes = view.count_classes(report)

@@ -1,14 +1,14 @@
 """The charts of jobs, drawn by BokehJS; scripts fill them with points."""
 
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 from bokeh.core.types import ID
 from bokeh.embed import json_item
 from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter, Slope, Span
-from bokeh.plotting import figure
 
-CHART_HEIGHT_PX = 300
+from web.figure import build_figure
+
 COLOURS = 6  # of curves laid over each other; `charts.js` names them
 
 
@@ -24,7 +24,7 @@ def build_charts() -> list[Any]:
 @lru_cache(maxsize=1)
 def build_promise_chart() -> Any:
     """Returns the empty chart of promised and actual waits as JSON for BokehJS."""
-    plot = _figure("Minutes until the start", "promised")
+    plot = build_figure("Minutes until the start", "promised")
     plot.yaxis.axis_label = "actual"
     source = ColumnDataSource({"job": [], "promised": [], "actual": []}, name="waits")
     plot.scatter("promised", "actual", source=source, size=7).glyph.tags = ["train"]
@@ -59,7 +59,7 @@ def build_comparison_charts(
 
 
 def _draw_curves(curves: int) -> Any:
-    plot = _figure("Validation accuracy", "epoch")
+    plot = build_figure("Validation accuracy", "epoch")
     for place in reversed(range(curves)):  # the best is drawn last, over the others
         source = ColumnDataSource(
             {"epoch": [], "accuracy": [], "job": []}, name=f"curve-{place}"
@@ -76,7 +76,7 @@ def _draw_curves(curves: int) -> Any:
 
 def _draw_setting(place: int, name: str, *, by_magnitude: bool) -> Any:
     axis = "log" if by_magnitude else "linear"
-    plot = _figure("Best validation accuracy", name, x_axis_type=axis)
+    plot = build_figure("Best validation accuracy", name, x_axis_type=axis)
     # A thousand dots lie on each other: where there are many, they are darker.
     for series, tag, size, alpha in (
         ("setting", "train", 7, 0.5),
@@ -102,7 +102,7 @@ def _chart(name: str, title: str, format_: str = "0.00") -> Any:
     source = ColumnDataSource(
         {"epoch": [], "train": [], "val": [], "phase": []}, name=name
     )
-    plot = _figure(title, "epoch")
+    plot = build_figure(title, "epoch")
     for column, words in (("train", "training"), ("val", "validation")):
         dash = "solid" if column == "train" else "dashed"
         plot.line(
@@ -129,25 +129,4 @@ def _chart(name: str, title: str, format_: str = "0.00") -> Any:
     plot.yaxis.formatter = NumeralTickFormatter(format=format_)
     plot.legend.click_policy = "hide"
     plot.legend.location = "top_right" if name == "loss" else "bottom_right"
-    return plot
-
-
-def _figure(
-    title: str, x_label: str, x_axis_type: Literal["linear", "log"] = "linear"
-) -> Any:
-    plot = figure(
-        title=title,
-        x_axis_type=x_axis_type,
-        height=CHART_HEIGHT_PX,
-        sizing_mode="stretch_width",
-        tools="pan,wheel_zoom,box_zoom,reset,save",
-        toolbar_location="above",
-        x_axis_label=x_label,
-        # The page shows through, in light and dark; charts.js brings the other colours.
-        background_fill_color=None,
-        border_fill_color=None,
-        outline_line_color=None,
-    )
-    plot.toolbar.logo = None
-    plot.toolbar.autohide = True
     return plot

@@ -106,9 +106,16 @@ def read(values: MultiDict[str, str]) -> Filled:
     )
 
 
-def defaults(dataset_ids: list[int]) -> Filled:
-    """Returns the form as it is first shown."""
-    return Filled(dataset_ids, [DEFAULT_PRESET], [DEFAULT_BASE_MODEL])
+def defaults(asked: MultiDict[str, str]) -> Filled:
+    """Returns the form as it is first shown: with what the address asks for."""
+    presets = [name for name in asked.getlist("preset") if name in PRESETS]
+    known = {model.name for model in base_models.list_base_models()}
+    bases = [name for name in asked.getlist("base_model") if name in known]
+    return Filled(
+        read_numbers(asked.getlist("dataset")),
+        presets or [DEFAULT_PRESET],
+        bases or [DEFAULT_BASE_MODEL],
+    )
 
 
 def build_overrides(values: dict[str, str]) -> dict[str, Any]:

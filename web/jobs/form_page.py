@@ -10,8 +10,8 @@ from shared import worker_store
 from shared.errors import UserError
 from shared.job_submit_store import DEFAULT_QUEUE, MAX_PRIORITY
 from web.datasets.view import MAX_LISTED, list_trainable
-from web.installation import get_database
-from web.jobs import form
+from web.installation import get_database, get_installation
+from web.jobs import expected, form
 from web.jobs.form_request import NotValidError, place_errors
 from web.jobs.submit import MAX_JOBS
 from web.jobs.sweep_form import HOW, MOST_ROWS, count_trainings, read_sweep
@@ -38,6 +38,7 @@ def make_form(filled: form.Filled, error: UserError | None = None) -> dict[str, 
         "most_priority": MAX_PRIORITY,
         "how": HOW,
         "most_rows": MOST_ROWS,
+        "expected": expected.make_expected(get_installation(), filled),
         "key": request.form.get("key") or secrets.token_urlsafe(16),
         "most": MAX_JOBS,
         "most_listed": MAX_LISTED,
@@ -45,6 +46,12 @@ def make_form(filled: form.Filled, error: UserError | None = None) -> dict[str, 
         "errors": errors,
         "sweep_is_wrong": any(place.startswith("sweep") for place in errors),
     }
+
+
+def make_expected() -> dict[str, Any]:
+    """Returns the values of what forecasts tell of the form that was sent."""
+    filled = form.read(request.form)
+    return {"expected": expected.make_expected(get_installation(), filled)}
 
 
 def count_sweep() -> dict[str, Any]:

@@ -5,7 +5,13 @@ from typing import Any
 from flask import request, url_for
 from sqlalchemy.orm import Session
 
-from shared import job_read_store, model_store, queue_pause_store, worker_store
+from shared import (
+    job_read_store,
+    model_store,
+    queue_pause_store,
+    training_promise_store,
+    worker_store,
+)
 from shared.job_status import JobKind, JobStatus
 from shared.tables import Job
 from web.auth.sign_in import current_account
@@ -17,6 +23,7 @@ from web.jobs.view import PAGE_SIZE, find_version, make_attempt, make_row
 from web.models.evaluation import make_evaluation
 from web.paging import Pager, asked_page
 from web.permissions import may_change
+from web.promises.view import PromiseRow, make_promise
 
 KINDS = {
     JobKind.TRAIN: "Training",
@@ -106,8 +113,14 @@ def make_live(job_id: int) -> dict[str, Any]:
             "asks": list_asks(job),
             "version": find_version(session, job),
             "expected": _expect(job),
+            "promise": _find_promise(session, job_id),
             "queue_is_paused": job.queue in queue_pause_store.list_paused(session),
         }
+
+
+def _find_promise(session: Session, job_id: int) -> PromiseRow | None:
+    found = training_promise_store.find_promise(session, job_id)
+    return make_promise(found) if found else None
 
 
 def _expect(job: Job) -> tuple[float | None, float | None]:

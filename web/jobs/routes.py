@@ -38,7 +38,7 @@ from web.jobs.comparison_charts import MAX_CURVES
 from web.jobs.delete import delete_job, plan_deletion
 from web.jobs.form_request import build_request
 from web.jobs.submit_body import submit_body
-from web.row_numbers import read_number, read_numbers
+from web.row_numbers import read_number
 
 blueprint = Blueprint("jobs", __name__)
 
@@ -115,7 +115,7 @@ def promise_chart() -> Response:
 
     with get_database().reading() as session:
         points = promises.list_points(session)
-    return jsonify({"chart": build_promise_chart(), "waits": points})
+    return jsonify({"chart": build_promise_chart(), "columns": {"waits": points}})
 
 
 @blueprint.post("/jobs/<int:job_id>/move")
@@ -137,9 +137,10 @@ def move(job_id: int) -> AnyResponse:
 def new() -> str | tuple[str, int] | AnyResponse:
     """The submit form, and what it sends."""
     if request.method == "GET":
-        wanted = request.args.getlist("dataset")
-        return _show_form(form.defaults(read_numbers(wanted)))
+        return _show_form(form.defaults(request.args))
     filled = form.read(request.form)
+    if "look" in request.form:
+        return _show_form(filled)
     try:
         submission = submit_body(
             get_installation(),
@@ -149,6 +150,8 @@ def new() -> str | tuple[str, int] | AnyResponse:
         )
     except UserError as error:
         return _show_form(filled, error), status_of(error)
+    for warning in submission.warnings:
+        flash(f"Submitted, but: {warning}", "warning")
     if len(submission.job_ids) == 1:
         return redirect(url_for("jobs.show", job_id=submission.job_ids[0]))
     return redirect(url_for("jobs.group_page", group_key=submission.group_key))
@@ -158,6 +161,12 @@ def new() -> str | tuple[str, int] | AnyResponse:
 def count_sweep() -> Response:
     """How many trainings a sweep makes, or why it does not; changes nothing."""
     return jsonify(form_page.count_sweep())
+
+
+@blueprint.post("/jobs/new/expected")
+def expect() -> str:
+    """What forecasts tell of what the form holds; changes nothing."""
+    return render_template("jobs/_expected.html", **form_page.make_expected())
 
 
 @blueprint.get("/jobs/<int:job_id>")

@@ -35,6 +35,7 @@ from shared.user_limit_store import UserLimits
 from web.auth.datastore import Account
 from web.datasets.names import MAX_CHARACTERS, clean_name, name_from_text
 from web.installation import Installation
+from web.jobs.shortage import Wanted, find_shortages
 from web.permissions import NotAllowedError, may_change
 
 MAX_JOBS = 2000
@@ -96,11 +97,13 @@ class Submission:
         group_key: The submission's name in addresses.
         job_ids: Its jobs, datasets outermost.
         created: How many were made by this very request.
+        warnings: What they will lack, as far as forecasts tell.
     """
 
     group_key: str
     job_ids: list[int]
     created: int = field(default=0)
+    warnings: list[str] = field(default_factory=list)
 
 
 def submit(here: Installation, account: Account, request: Request) -> Submission:
@@ -115,6 +118,8 @@ def submit(here: Installation, account: Account, request: Request) -> Submission
     _validate(request)
     usual = UserLimits(waiting=here.settings.max_waiting_per_user)
     key = request.key or secrets.token_urlsafe(16)
+    ways = [(recipe.preset, recipe.spec) for recipe in request.recipes]
+    warnings = find_shortages(here, Wanted(request.dataset_ids, ways, request.queue))
     group_key = hashlib.sha256(f"{account.id}:{key}".encode()).hexdigest()[:20]
 
     def write(session: Session) -> Submission:
@@ -141,7 +146,7 @@ def submit(here: Installation, account: Account, request: Request) -> Submission
                 session, account.actor, "jobs_submitted", "group", group_key,
                 {"jobs": created},
             )  # fmt: skip
-        return Submission(group_key, [one.job_id for one in made], created)
+        return Submission(group_key, [one.job_id for one in made], created, warnings)
 
     submission = here.database.tx(write)
     if submission.created:

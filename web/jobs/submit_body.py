@@ -41,7 +41,7 @@ def submit_body(
         dataset_ids = [_find_dataset(session, wanted) for wanted in body.datasets]
     request = Request(
         dataset_ids=dataset_ids,
-        recipes=_build_recipes(body),
+        recipes=build_recipes(body),
         model_name=body.model_name,
         key=key,
         queue=body.queue,
@@ -51,6 +51,24 @@ def submit_body(
         preemptible=body.preemptible,
     )
     return submit(here, account, request)
+
+
+def build_recipes(body: JobsRequest) -> list[Recipe]:
+    """Returns every way to train that a request names, its sweeps expanded.
+
+    Raises:
+        UserError: When it names none or too many, or a spec cannot be trained.
+    """
+    wishes = body.specs if body.specs is not None else [body.spec or SpecRequest()]
+    if not wishes:
+        raise UserError("`specs` names no way to train.", field="specs")
+    specs = []
+    for wish in wishes:
+        for overrides in _list_overrides(wish):
+            refuse_too_many((len(specs) + 1) * len(body.datasets))
+            spec = build_training_spec(wish.preset, overrides)
+            specs.append((wish.preset or DEFAULT_PRESET, spec))
+    return make_recipes(specs)
 
 
 def expand_sweep(sweep: SweepRequest) -> list[dict[str, Any]]:
@@ -75,19 +93,6 @@ def _find_dataset(session: Session, wanted: int | str) -> int:
     if found is None:
         raise NotFoundError(f"There is no dataset called {wanted!r}.", field="datasets")
     return found.id
-
-
-def _build_recipes(body: JobsRequest) -> list[Recipe]:
-    wishes = body.specs if body.specs is not None else [body.spec or SpecRequest()]
-    if not wishes:
-        raise UserError("`specs` names no way to train.", field="specs")
-    specs = []
-    for wish in wishes:
-        for overrides in _list_overrides(wish):
-            refuse_too_many((len(specs) + 1) * len(body.datasets))
-            spec = build_training_spec(wish.preset, overrides)
-            specs.append((wish.preset or DEFAULT_PRESET, spec))
-    return make_recipes(specs)
 
 
 def _list_overrides(wish: SpecRequest) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ const trainyardCharts = (() => {
   const models = () => Bokeh.documents.flatMap((d) => [...d._all_models.values()]);
   const paint = () => {
     const ink = css("--bs-body-color"), quiet = css("--ty-quiet"), grid = css("--ty-grid");
-    const lines = { train: css("--ty-train"), val: css("--ty-val") };
+    const lines = { train: css("--ty-train"), val: css("--ty-val"), test: css("--ty-test"), quiet };
     for (let place = 0; place < 6; place += 1) lines[`line-${place}`] = css(`--ty-line-${place}`);
     for (const model of models()) {
       if (model.type === "Title") model.text_color = ink;
@@ -16,7 +16,8 @@ const trainyardCharts = (() => {
       if (model.type === "Span" || model.type === "Slope") model.line_color = quiet;
       for (const tag of model.tags || []) {
         if (!lines[tag]) continue;
-        if (model.type === "Line") model.line_color = lines[tag];
+        if (model.type === "Line" || model.type === "Segment") model.line_color = lines[tag];
+        if (model.type === "VArea") model.fill_color = lines[tag];
         if (model.type === "Scatter") { model.line_color = lines[tag]; model.fill_color = lines[tag]; }
       }
     }

@@ -18,10 +18,12 @@
     else if (swept.problem) tally.textContent = `The sweep: ${swept.problem}`;
     else if (jobs > most) tally.textContent = `This makes ${jobs} jobs; one submission makes at most ${most}.`;
     else tally.textContent = `This makes ${words(jobs, "job", "jobs")}: ${words(d, "dataset", "datasets")} × ${words(p, "preset", "presets")} × ${words(b, "base model", "base models")}${times}.`;
-    go.textContent = jobs > 1 && !swept.problem ? `Submit ${jobs} jobs` : "Submit";
+    const anyway = document.querySelector("#shortages .notice") ? " anyway" : "";
+    go.textContent = (jobs > 1 && !swept.problem ? `Submit ${jobs} jobs` : "Submit") + anyway;
     go.disabled = missing.length > 0 || jobs > most;
   };
   form.addEventListener("change", say);
+  document.addEventListener("expected", say);
   for (const input of document.querySelectorAll("[data-filter]")) {
     input.addEventListener("input", () => {
       const wanted = input.value.trim().toLowerCase();

@@ -1,0 +1,1 @@
+"""Promises made of trainings: their record, their page, their charts."""

@@ -326,6 +326,28 @@ def test_finding_is_accepted_once_for_all_versions(database, version_id):
     assert accepted == {"a" * 32, "b" * 32, "c" * 32}
 
 
+def test_accepted_findings_are_taken_back(database, version_id):
+    with database.transaction() as s:
+        dataset_id = s.get_one(DatasetVersion, version_id).dataset_id
+        found = {f"{number:032x}": "blurred" for number in range(1200)}
+        finding_decision_store.accept(s, dataset_id, found, actor="user:1")
+    some = [*found][:1100]
+
+    counts = [
+        database.tx(
+            lambda s, k=keys: finding_decision_store.take_back(
+                s, dataset_id, k, actor="user:2"
+            )
+        )
+        for keys in (some, some, ["f" * 32], [])
+    ]
+
+    assert counts == [1100, 0, 0, 0]
+    with database.reading() as s:
+        left = finding_decision_store.list_accepted(s, dataset_id)
+    assert left == {*found} - {*some}
+
+
 def test_history_tells_what_trainings_took_and_reached(database, version_id, owner_id):
     with database.transaction() as s:
         version = s.get_one(DatasetVersion, version_id)

@@ -24,7 +24,7 @@ PAGES = (
 
 @pytest.fixture
 def examined(site, rows):  # noqa: F811
-    """The dataset of the site has findings of all kinds, many of them doubtful labels."""
+    """The dataset of the site has findings of all kinds, many doubtful labels."""
     others = make_findings(counts=COUNTS | {"suspect_label": 0, "group_leak": 1})
     rows.forecast(1, 1, [*others, *SUSPECTS])
     return 1
@@ -35,16 +35,17 @@ def test_doubtful_labels_are_relabelled_in_bulk(page, rows, examined):  # noqa: 
     expect(page.get_by_label("The new label of those ticked")).to_be_hidden()
     page.get_by_label("Tick all 24 on this page").check()
     expect(page.locator("#tally")).to_have_text("24 findings ticked.")
-    first, second = (page.locator(f"#tick-{key_of('suspect_label', n)}") for n in (0, 1))
-    first.uncheck()
-    expect(page.get_by_label("Tick all 24 on this page")).to_be_checked(checked=False)
+    ticks = [page.locator(f"#tick-{key_of('suspect_label', n)}") for n in (0, 1)]
+    ticks[0].uncheck()
+    every = page.get_by_label("Tick all 24 on this page")
+    expect(every).to_be_checked(checked=False)
     one = page.locator(f"#finding-{key_of('suspect_label', 2)}")
     one.get_by_role("combobox").select_option("intact")
     expect(one.get_by_label("It is", exact=True)).to_be_checked()
     expect(page.locator("#tally")).to_have_text(
         "23 findings ticked, 1 with a choice of its own."
     )
-    expect(second).to_be_checked()
+    expect(ticks[1]).to_be_checked()
     page.get_by_label("What becomes of those ticked").select_option("relabel")
     expect(page.get_by_label("The new label of those ticked")).to_be_visible()
 

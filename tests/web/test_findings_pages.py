@@ -141,9 +141,7 @@ class TestPage:
         evil = '"><script>alert(1)</script>'
         dataset = rows.dataset(ana.user_id, classes=(evil, "b"))
         (row,) = make_findings((evil, "b"), {"suspect_label": 1})
-        rows.forecast(
-            ana.user_id, dataset, [row | {"sentence": evil, "names": [evil]}]
-        )
+        rows.forecast(ana.user_id, dataset, [row | {"sentence": evil, "names": [evil]}])
 
         for page in ("", "/findings"):
             html = ana.get(f"/datasets/{dataset}{page}").text
@@ -342,9 +340,7 @@ class TestDecide:
         other["images"] = one["images"]
         rows.forecast(ana.user_id, dataset, [one, other])
 
-        decide(
-            **{f"do__{one['key']}": "exclude", f"do__{other['key']}": "quarantine"}
-        )
+        decide(**{f"do__{one['key']}": "exclude", f"do__{other['key']}": "quarantine"})
 
         assert list_edits(rows, dataset) == [("exclude", None, one["images"])]
 
@@ -454,7 +450,21 @@ class TestConflicts:
         accepted = decide(root, chosen=key_of("blurred"), action="accept")
         assert accepted.status_code == 302
 
-    def test_paused_reading_holds_nobody_up(self, rows, dataset, decide):
+    def test_upload_that_is_being_read_holds_nobody_up(
+        self, ana, rows, dataset, decide
+    ):
+        with rows.database.transaction() as s:
+            job_store.submit(
+                s, owner_id=ana.user_id, kind="ingest", title="cells",
+                spec={"sources": [], "mode": "add"}, idempotency_key="upload",
+                dataset_id=dataset,
+            )  # fmt: skip
+
+        decide(chosen=key_of("outlier"), action="exclude", key="ana")
+
+        assert len(list_ingests(rows, dataset)) == 1
+
+    def test_failed_decision_holds_nobody_up(self, rows, dataset, decide):
         decide(chosen=key_of("outlier"), action="exclude", key="ana")
         (job,) = list_ingests(rows, dataset)
         rows.fail(job.id, "ingest")
@@ -496,9 +506,7 @@ class TestPermissions:
         assert "findings taken back" in audit
 
     def test_form_of_another_site_is_refused(self, ana, rows, dataset):
-        answer = ana.post(
-            f"/datasets/{dataset}/findings/decide", data={"version": "1"}
-        )
+        answer = ana.post(f"/datasets/{dataset}/findings/decide", data={"version": "1"})
 
         assert answer.status_code == 400
         assert list_ingests(rows, dataset) == []

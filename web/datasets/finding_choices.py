@@ -132,16 +132,18 @@ def list_actions(kind: str, pictures: int) -> tuple[str, ...]:
 
 
 def find_making(here: Installation, dataset_id: int) -> Job | None:
-    """Returns the job that is making the next version of a dataset, or None."""
+    """Returns the job that makes a version of what somebody has decided, or None.
+
+    An upload that is being read is none: it may take hours, and takes no picture away.
+    """
     with here.database.reading() as session:
         found = job_read_store.list_jobs(
             session,
             kind=JobKind.INGEST,
             dataset_id=dataset_id,
             states=list(_UNDER_WAY),
-            page_size=1,
         )
-    return found.items[0] if found.items else None
+    return next((job for job in found.items if "edits" in job.spec), None)
 
 
 def decide_findings(here: Installation, account: Account, wishes: Wishes) -> Outcome:
@@ -176,9 +178,7 @@ def decide_findings(here: Installation, account: Account, wishes: Wishes) -> Out
         added = _make_version(here, account, wishes, decisions)
     done = 0
     if plan.accepted:
-        done = findings.accept(
-            here, account, dataset.id, plan.accepted, wishes.version
-        )
+        done = findings.accept(here, account, dataset.id, plan.accepted, wishes.version)
     return Outcome(done, plan.passed_over, _count(decisions), added)
 
 

@@ -65,9 +65,7 @@ def live(dataset_id: int) -> Response:
     """How far the examination is, for polling."""
     dataset, state = _find(dataset_id, asked_number("version"))
     values = make_page(get_installation(), dataset, state, Filter())
-    response = polling.fragment(
-        "datasets/_examination.html", dataset=dataset, **values
-    )
+    response = polling.fragment("datasets/_examination.html", dataset=dataset, **values)
     if not state.live:
         response.headers["X-Poll"] = "stop"  # the page reloads once, with its result
     return response

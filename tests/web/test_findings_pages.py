@@ -411,6 +411,9 @@ class TestConflicts:
         assert answer.status_code == 409
         assert "has a version 2 by now" in answer.text
         assert f'<a href="/datasets/{dataset}/findings">Go to the' in answer.text
+        assert re.search(f'id="do-{suspect}-exclude"[^>]* checked', answer.text)
+        assert re.search(f'id="tick-{key}" checked', answer.text)
+        assert '<option value="quarantine" selected>' in answer.text
         assert list_ingests(rows, dataset) == []
         assert list_accepted(rows, dataset) == set()
 

@@ -142,12 +142,14 @@ class TestForm:
         fast = ana.send("/jobs/new/expected", preset="fast", **chosen).text
         balanced = ana.send("/jobs/new/expected", preset="balanced", **chosen).text
         nothing = ana.send("/jobs/new/expected").text
+        many = ana.send("/jobs/new/expected", dataset=list(range(40_000)))
 
         assert 'data-into="expected"' in fast
         assert "It can be submitted anyway" in fast
         assert "87\N{EN DASH}94 %" in balanced
         assert "It can be submitted anyway" not in balanced
         assert "What to expect" not in nothing
+        assert many.status_code == 200
 
     def test_without_script_a_button_shows_it_and_submits_nothing(
         self, ana, rows, dataset

@@ -1,5 +1,6 @@
 """What the submit form tells before anything is submitted, and what will be short."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -87,6 +88,15 @@ class TestShortages:
         assert "middle, has 4.0 GiB: 2.0 GiB are missing" in warning
         tell_memory(rows, "large", 8192)
         assert find_shortages(here, want(dataset, "fast")) == []
+
+    def test_storage_that_is_out_of_sight_warns_of_nothing(
+        self, ana, rows, here, dataset, tmp_path
+    ):
+        rows.forecast(ana.user_id, dataset, **need(disk={"total": 2**60}))
+        settings = here.settings.model_copy(update={"data_dir": tmp_path / "gone"})
+        away = dataclasses.replace(here, settings=settings)
+
+        assert find_shortages(away, want(dataset, "fast")) == []
 
     def test_without_a_forecast_or_with_an_odd_one_nothing_is_said(
         self, ana, rows, here, dataset

@@ -151,7 +151,10 @@ def list_gists(session: Session, version_ids: Sequence[int]) -> dict[int, Gist]:
     whole documents of hundreds of datasets are long.
     """
     gists: dict[int, Gist] = {}
-    entries = [Forecast.summary[field] for field in Gist.__dataclass_fields__]
+    entries = [
+        Forecast.summary[name].label(name)
+        for name in ("presets", "base_model", "base_models", "winner")
+    ]
     for some in in_parts(version_ids):
         newest = (
             select(func.max(Forecast.id))
@@ -161,7 +164,10 @@ def list_gists(session: Session, version_ids: Sequence[int]) -> dict[int, Gist]:
         rows = session.execute(
             select(Forecast.dataset_version_id, *entries).where(Forecast.id.in_(newest))
         )
-        gists |= {row[0]: Gist(row[1], row[2], row[3], row[4]) for row in rows}
+        for row in rows:
+            gists[row.dataset_version_id] = Gist(
+                row.presets, row.base_model, row.base_models, row.winner
+            )
     return gists
 
 

@@ -128,7 +128,7 @@ def find_before(
 
 
 @dataclass(frozen=True)
-class Outlook:
+class Gist:
     """What a forecast says to whoever is about to submit; values as a worker wrote.
 
     Args:
@@ -144,14 +144,17 @@ class Outlook:
     winner: Any
 
 
-def list_outlooks(session: Session, version_ids: Sequence[int]) -> dict[int, Outlook]:
+def list_gists(session: Session, version_ids: Sequence[int]) -> dict[int, Gist]:
     """Returns what the newest forecasts promise, by dataset version.
 
     Versions without a forecast are left out. Only the entries that are wanted are read:
     whole documents of hundreds of datasets are long.
     """
-    outlooks: dict[int, Outlook] = {}
-    entries = [Forecast.summary[field] for field in Outlook.__dataclass_fields__]
+    gists: dict[int, Gist] = {}
+    entries = [
+        Forecast.summary[name].label(name)
+        for name in ("presets", "base_model", "base_models", "winner")
+    ]
     for some in in_parts(version_ids):
         newest = (
             select(func.max(Forecast.id))
@@ -161,8 +164,11 @@ def list_outlooks(session: Session, version_ids: Sequence[int]) -> dict[int, Out
         rows = session.execute(
             select(Forecast.dataset_version_id, *entries).where(Forecast.id.in_(newest))
         )
-        outlooks |= {row[0]: Outlook(*row[1:]) for row in rows}
-    return outlooks
+        for row in rows:
+            gists[row.dataset_version_id] = Gist(
+                row.presets, row.base_model, row.base_models, row.winner
+            )
+    return gists
 
 
 def list_forecasts(session: Session, version_id: int) -> list[Forecast]:

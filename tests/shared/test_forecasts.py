@@ -348,6 +348,37 @@ def test_accepted_findings_are_taken_back(database, version_id):
     assert left == {*found} - {*some}
 
 
+def test_gists_are_those_of_the_newest_forecasts(database, version_id, owner_id):
+    with database.transaction() as s:
+        for winner in ("MobileNet", "EfficientNetLite2"):
+            summary = {"winner": winner, "presets": {"fast": {"memory_bytes": 5}}}
+            factories.make_forecast_row(s, version_id, owner_id, summary=summary)
+        other = factories.make_version(s, owner_id)
+
+    with database.reading() as s:
+        gists = forecast_store.list_gists(s, [version_id, other])
+
+    gist = gists[version_id]
+    assert list(gists) == [version_id]
+    assert gist.winner == "EfficientNetLite2"
+    assert gist.presets == {"fast": {"memory_bytes": 5}}
+    assert gist.base_model is None
+
+
+def test_forecast_of_an_older_version_is_found(database, version_id, owner_id):
+    with database.transaction() as s:
+        row = factories.make_forecast_row(s, version_id, owner_id)
+
+    with database.reading() as s:
+        version = s.get_one(DatasetVersion, version_id)
+        found = forecast_store.find_before(s, version.dataset_id, 2)
+        none = forecast_store.find_before(s, version.dataset_id, 1)
+
+    assert found is not None
+    assert (found[0].id, found[1].id) == (version_id, row)
+    assert none is None
+
+
 def test_history_tells_what_trainings_took_and_reached(database, version_id, owner_id):
     with database.transaction() as s:
         version = s.get_one(DatasetVersion, version_id)

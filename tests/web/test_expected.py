@@ -1,5 +1,6 @@
 """What the submit form tells before anything is submitted, and what will be short."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -88,6 +89,15 @@ class TestShortages:
         tell_memory(rows, "large", 8192)
         assert find_shortages(here, want(dataset, "fast")) == []
 
+    def test_storage_that_is_out_of_sight_warns_of_nothing(
+        self, ana, rows, here, dataset, tmp_path
+    ):
+        rows.forecast(ana.user_id, dataset, **need(disk={"total": 2**60}))
+        settings = here.settings.model_copy(update={"data_dir": tmp_path / "gone"})
+        away = dataclasses.replace(here, settings=settings)
+
+        assert find_shortages(away, want(dataset, "fast")) == []
+
     def test_without_a_forecast_or_with_an_odd_one_nothing_is_said(
         self, ana, rows, here, dataset
     ):
@@ -142,12 +152,14 @@ class TestForm:
         fast = ana.send("/jobs/new/expected", preset="fast", **chosen).text
         balanced = ana.send("/jobs/new/expected", preset="balanced", **chosen).text
         nothing = ana.send("/jobs/new/expected").text
+        many = ana.send("/jobs/new/expected", dataset=list(range(40_000)))
 
         assert 'data-into="expected"' in fast
         assert "It can be submitted anyway" in fast
         assert "87\N{EN DASH}94 %" in balanced
         assert "It can be submitted anyway" not in balanced
         assert "What to expect" not in nothing
+        assert many.status_code == 200
 
     def test_without_script_a_button_shows_it_and_submits_nothing(
         self, ana, rows, dataset

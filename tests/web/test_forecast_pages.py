@@ -85,6 +85,16 @@ class TestSection:
         assert "base_model=EfficientNetLite1" in shown
         assert shown.count("suits best") == 1
 
+    def test_winner_that_is_not_the_most_accurate_says_why(self):
+        summary = make_forecast(winner="EfficientNetLite0")
+        for row in summary["base_models"]:
+            row["is_winner"] = row["name"] == "EfficientNetLite0"
+
+        name, sentence = tell_winner(make_base_models(summary))
+
+        assert name == "EfficientNetLite0"
+        assert "as well as EfficientNetLite1, within what chance explains" in sentence
+
     def test_promises_of_its_trainings_are_compared(self, ana, api, rows, dataset):
         rows.forecast(ana.user_id, dataset)
         body = {"datasets": [dataset], "specs": [{"preset": "fast"}]}

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from shared.errors import UserError
-from shared.forecast_store import Outlook
+from shared.forecast_store import Gist
 from shared.job_submit_store import DEFAULT_QUEUE
 from shared.presets import PRESETS
 from shared.tables import Dataset
@@ -15,7 +15,7 @@ from web.datasets.forecast_presets import Preset, make_presets
 from web.installation import Installation
 from web.jobs.form import Filled
 from web.jobs.form_request import build_request
-from web.jobs.shortage import Wanted, find_shortages, list_outlooks
+from web.jobs.shortage import Wanted, find_shortages, list_gists
 from web.jobs.submit import Recipe
 from web.jobs.submit_body import build_recipes
 
@@ -53,7 +53,7 @@ def make_expected(here: Installation, filled: Filled) -> dict[str, Any]:
     bases: set[str] = set()
     if filled.datasets:
         with here.database.reading() as session:
-            found = list_outlooks(session, filled.datasets)
+            found = list_gists(session, filled.datasets)
             rows, bases = _list_rows(found), _list_bases(found)
             offers = _list_offers(found, filled)
     return {
@@ -66,34 +66,32 @@ def make_expected(here: Installation, filled: Filled) -> dict[str, Any]:
     }
 
 
-def _list_rows(found: list[tuple[Dataset, Outlook | None]]) -> list[ExpectedRow]:
+def _list_rows(found: list[tuple[Dataset, Gist | None]]) -> list[ExpectedRow]:
     rows = []
-    for dataset, outlook in found:
-        promised = make_presets({"presets": outlook.presets}) if outlook else None
+    for dataset, gist in found:
+        promised = make_presets({"presets": gist.presets}) if gist else None
         presets = {one.name: one for one in promised.presets} if promised else {}
         rows.append(ExpectedRow(dataset.id, dataset.name, presets))
     return rows
 
 
-def _list_bases(found: list[tuple[Dataset, Outlook | None]]) -> set[str]:
+def _list_bases(found: list[tuple[Dataset, Gist | None]]) -> set[str]:
     return {
-        outlook.base_model
-        for _, outlook in found
-        if outlook and isinstance(outlook.base_model, str)
+        gist.base_model
+        for _, gist in found
+        if gist and isinstance(gist.base_model, str)
     }
 
 
 def _list_offers(
-    found: list[tuple[Dataset, Outlook | None]], filled: Filled
+    found: list[tuple[Dataset, Gist | None]], filled: Filled
 ) -> list[Offer]:
     offers: dict[str, Offer] = {}
-    for dataset, outlook in found:
-        if outlook is None:
+    for dataset, gist in found:
+        if gist is None:
             continue
         told = tell_winner(
-            make_base_models(
-                {"base_models": outlook.base_models, "winner": outlook.winner}
-            )
+            make_base_models({"base_models": gist.base_models, "winner": gist.winner})
         )
         if told and told[0] not in filled.base_models:
             offer = offers.setdefault(told[0], Offer(*told, datasets=[]))

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from shared import dataset_store, forecast_store, worker_store
 from shared.database import read_clock
-from shared.forecast_store import Outlook
+from shared.forecast_store import Gist
 from shared.job_status import JobKind
 from shared.tables import Dataset
 from shared.training_spec import TrainingSpec
@@ -22,6 +22,7 @@ from web.display import size
 from web.installation import Installation
 
 MEBI = 2**20
+MOST_ASKED = 2000  # datasets; one submission makes no more jobs
 
 
 @dataclass(frozen=True)
@@ -82,17 +83,18 @@ def find_worker_memory(session: Session, queue: str) -> tuple[str, int] | None:
     return max(told, key=lambda one: one[1], default=None)
 
 
-def list_outlooks(
+def list_gists(
     session: Session, dataset_ids: Iterable[int]
-) -> list[tuple[Dataset, Outlook | None]]:
+) -> list[tuple[Dataset, Gist | None]]:
     """Returns these datasets, each with what its newest version's forecast says.
 
-    Those that are gone or have no version are left out.
+    Those that are gone or have no version are left out, and all beyond `MOST_ASKED`: a
+    form may be sent with any number of them.
     """
-    wanted = list(dict.fromkeys(dataset_ids))
+    wanted = list(dict.fromkeys(dataset_ids))[:MOST_ASKED]
     versions = dataset_store.latest_versions(session, wanted) if wanted else {}
     datasets = dataset_store.list_by_id(session, list(versions))
-    found = forecast_store.list_outlooks(session, [v.id for v in versions.values()])
+    found = forecast_store.list_gists(session, [v.id for v in versions.values()])
     by_id = {dataset.id: dataset for dataset in datasets}
     return [
         (by_id[number], found.get(versions[number].id))
@@ -106,8 +108,8 @@ def _list_promised(
 ) -> dict[int, dict[str, _Promised]]:
     """Returns what is promised, by dataset and preset."""
     promised = {}
-    for dataset, outlook in list_outlooks(session, dataset_ids):
-        found = make_presets({"presets": outlook.presets}) if outlook else None
+    for dataset, gist in list_gists(session, dataset_ids):
+        found = make_presets({"presets": gist.presets}) if gist else None
         if found:
             promised[dataset.id] = {
                 preset.name: _Promised(dataset.name, preset) for preset in found.presets

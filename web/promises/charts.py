@@ -15,7 +15,7 @@ _LOOKS = (("kept", "train", "within the range"), ("missed", "val", "outside of i
 @lru_cache(maxsize=1)
 def build_accuracy_chart() -> Any:
     """Returns the empty chart of promised ranges and delivered accuracies, as JSON."""
-    plot = build_figure("Promised range and delivered accuracy", "promise, by time")
+    plot = build_figure("Promised and delivered accuracy", "promise, by time")
     names = ("number", "job", "low", "high", "delivered")
     dots = []
     for series, tag, words in _LOOKS:

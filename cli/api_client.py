@@ -1,6 +1,5 @@
 """What the commands ask of the platform's API, by name."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -37,20 +36,12 @@ class ApiClient(HttpClient):
         """Returns every dataset, the newest first."""
         return self._all("/datasets")
 
-    def upload_dataset(
-        self,
-        *,
-        filename: str,
-        name: str | None,
-        content: Iterator[bytes],
-        length_bytes: int,
-        key: str,
+    def add_uploads(
+        self, digests: dict[str, str], *, name: str | None
     ) -> dict[str, Any]:
-        """Streams an archive; returns the dataset and the job that reads it."""
-        query = {"filename": filename} | ({"name": name} if name else {})
-        return self.upload(
-            "/datasets", content, query=query, length_bytes=length_bytes, key=key
-        )
+        """Makes one dataset of finished uploads, with their SHA-256 by id."""
+        body = {"uploads": list(digests), "digests": digests}
+        return self.post("/datasets", body | ({"name": name} if name else {}))
 
     def add_server_path(
         self, path: str, *, name: str | None, labels: Path | None, key: str

@@ -2,13 +2,16 @@
 
 import secrets
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.options import Json, Yes
 from cli.output import format_size, out, print_json, print_table, say
 from shared.errors import UserError
+
+if TYPE_CHECKING:
+    from cli.api_client import ApiClient
 
 app = typer.Typer()
 commands = typer.Typer(help="Add, see and delete datasets.", no_args_is_help=True)
@@ -29,6 +32,12 @@ def add(
         Path | None,
         typer.Option("--labels", help="CSV of filename,label[,split] for a folder."),
     ] = None,
+    together: Annotated[
+        bool,
+        typer.Option(
+            "--together", help="All PATHs, and tables among them, make one set."
+        ),
+    ] = False,
     on_server: Annotated[
         bool, typer.Option("--on-server", help="PATH lies on the server: no upload.")
     ] = False,
@@ -41,17 +50,21 @@ def add(
     from cli import uploads, watch
     from cli.api_client import connect
 
-    if name is not None and len(paths) > 1:
-        raise UserError("`--name` goes with one PATH.", field="name")
-    client = connect()
-    added = [
-        client.add_server_path(
-            path, name=name, labels=labels, key=secrets.token_urlsafe(16)
+    if name is not None and len(paths) > 1 and not together:
+        raise UserError(
+            "`--name` goes with one PATH, or with `--together`.", field="name"
         )
-        if on_server
-        else uploads.add_local(client, Path(path), name=name, labels=labels)
-        for path in paths
-    ]
+    if together and on_server:
+        raise UserError(
+            "`--together` goes with what is uploaded, not with `--on-server`.",
+            field="together",
+        )
+    client = connect()
+    if together:
+        local = [Path(path) for path in paths]
+        added = [uploads.add_together(client, local, name=name, labels=labels)]
+    else:
+        added = _add_each(client, paths, name, labels, on_server=on_server)
     jobs = watch.follow(client, [row["job_id"] for row in added]) if wait else []
     datasets = [client.get(f"/datasets/{row['id']}") for row in added]
     if as_json:
@@ -128,6 +141,26 @@ def delete(dataset: str, yes: Yes = False, as_json: Json = False) -> None:
         print_json(answer or {"deleted": found["id"]})
     else:
         out.print(f"Deleted {found['name']}.", markup=False)
+
+
+def _add_each(
+    client: "ApiClient",
+    paths: list[str],
+    name: str | None,
+    labels: Path | None,
+    *,
+    on_server: bool,
+) -> list[dict[str, Any]]:
+    from cli import uploads
+
+    return [
+        client.add_server_path(
+            path, name=name, labels=labels, key=secrets.token_urlsafe(16)
+        )
+        if on_server
+        else uploads.add_local(client, Path(path), name=name, labels=labels)
+        for path in paths
+    ]
 
 
 def _summarise(dataset: dict[str, Any]) -> None:

@@ -231,6 +231,16 @@ def _list_paths(
     return sorted(set(paths))
 
 
+def map_uploads_to_jobs(session: Session, owner_id: int) -> dict[str, int]:
+    """Returns the ingest job of each upload that one of this user's jobs names."""
+    rows = session.execute(
+        select(Job.id, Job.spec).where(
+            Job.kind == JobKind.INGEST, Job.owner_id == owner_id
+        )
+    )
+    return {name: job_id for job_id, spec in rows for name in find_uploads(spec)}
+
+
 def find_uploads(spec: dict[str, Any]) -> set[str]:
     """Returns the upload ids that the sources of an ingest spec lie in."""
     paths = [str(source.get("path", "")) for source in spec.get("sources", [])]

@@ -19,6 +19,7 @@ from web.api.schemas import (
     DatasetQuery,
     Deleted,
     ServerPath,
+    UploadedFiles,
     UploadQuery,
 )
 from web.datasets import delete, view
@@ -26,6 +27,8 @@ from web.datasets.add import Added, Incoming, add_server_path, add_upload
 from web.datasets.report import read_report
 from web.deleting import describe_deleted
 from web.installation import get_database, get_installation
+from web.permissions import require_change
+from web.uploads.finish import Finished, add_uploads
 
 ARCHIVE_TYPES = frozenset(
     {
@@ -44,7 +47,14 @@ TWO_BODIES = {
             "application/octet-stream": {
                 "schema": {"type": "string", "format": "binary"}
             },
-            "application/json": {"schema": ServerPath.model_json_schema()},
+            "application/json": {
+                "schema": {
+                    "anyOf": [
+                        ServerPath.model_json_schema(),
+                        UploadedFiles.model_json_schema(),
+                    ]
+                }
+            },
         },
     }
 }
@@ -85,17 +95,25 @@ def get_dataset(path: DatasetPath) -> dict[str, Any]:
 
 @blueprint.post(
     "/datasets",
-    responses={"201": DatasetAdded, "200": DatasetAdded, **describe(411, 413, 507)},
+    responses={
+        "201": DatasetAdded,
+        "200": DatasetAdded,
+        **describe(410, 411, 413, 423, 503, 507),
+    },
     openapi_extensions=TWO_BODIES,
 )
 def add_dataset(query: UploadQuery, header: IdempotencyHeader) -> Any:
-    """Adds a dataset: an archive as the raw body, or JSON naming a place.
+    """Adds a dataset: an archive as the raw body, or JSON naming uploads or a place.
 
-    The archive is written to disk as it arrives; `filename` says which kind it is. The
-    place is a folder, CSV or archive under the folders that the server offers.
+    The archive is written to disk as it arrives; `filename` says which kind it is. A
+    large one is better sent to `/uploads` first, in pieces. The place is a folder, CSV
+    or archive under the folders that the server offers.
     """
     key = header.idempotency_key
     if request.mimetype == "application/json":
+        body = request.get_json(silent=True)
+        if isinstance(body, dict) and "uploads" in body:
+            return _answer(_add_uploads(body, key))
         return _answer(_add_place(key))
     if request.mimetype not in ARCHIVE_TYPES:
         raise UnsupportedMediaType(
@@ -132,6 +150,19 @@ def _add_place(key: str | None) -> Added:
         name=place.name,
         key=key,
     )
+
+
+def _add_uploads(body: dict[str, Any], key: str | None) -> Added:
+    try:
+        wanted = UploadedFiles.model_validate(body)
+    except ValidationError as error:
+        abort(refuse_invalid_request(error))
+    if wanted.dataset_id is not None:
+        with get_database().reading() as session:
+            dataset = dataset_store.get_dataset(session, wanted.dataset_id)
+        require_change(current_account(), dataset, "dataset")
+    finished = Finished(**wanted.model_dump(), key=key)
+    return add_uploads(get_installation(), current_account(), finished)
 
 
 def _answer(added: Added) -> tuple[dict[str, Any], int]:

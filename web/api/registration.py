@@ -13,6 +13,7 @@ from web.api import (
     models,
     notifications,
     queue,
+    uploads,
     workers,
 )
 from web.api.blueprint import blueprint
@@ -28,6 +29,7 @@ FEATURES = (
     models,
     notifications,
     queue,
+    uploads,
     workers,
 )
 

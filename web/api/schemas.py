@@ -118,6 +118,52 @@ class ServerPath(Strict):
     name: Text | None = Field(default=None, description="Defaults to the path's.")
 
 
+class UploadedFiles(Strict):
+    """Finished uploads that become one dataset, or a version of one."""
+
+    uploads: list[Text] = Field(
+        description="Their ids: archives, and tables that label what is in them."
+    )
+    digests: dict[Text, Text] = Field(
+        default={}, description="SHA-256 of the files as they were sent, by id."
+    )
+    name: Text | None = Field(
+        default=None, description="Defaults to the first archive's."
+    )
+    labels: Text | None = Field(
+        default=None, description="Name of the label table inside the archives."
+    )
+    dataset_id: RowNumber | None = Field(
+        default=None, description="The dataset that gets a new version."
+    )
+
+
+class UploadPath(BaseModel):
+    """An upload."""
+
+    upload_id: str = Field(description="The upload's id.")
+
+
+class UploadOut(BaseModel):
+    """An upload."""
+
+    id: str
+    filename: str
+    offset: int = Field(description="Bytes that have come.")
+    length: int | None = Field(description="All its bytes, once they are known.")
+    fingerprint: str | None = Field(
+        description="By which the client that made it knows its file again."
+    )
+    sha256: str | None = Field(description="Of the whole, once it was computed.")
+    expires_at: int = Field(description="Milliseconds since 1970; each piece renews.")
+
+
+class UploadList(BaseModel):
+    """Uploads."""
+
+    items: list[UploadOut]
+
+
 class RetryRequest(Strict):
     """How to try again."""
 

@@ -142,6 +142,51 @@ def add_server_path(
     return _record(here, account, wish, spec, key)
 
 
+def add_sources(
+    here: Installation,
+    account: Account,
+    spec: dict[str, Any],
+    *,
+    name: str | None,
+    fallback: str,
+    dataset_id: int | None,
+    key: str,
+) -> Added:
+    """Queues the ingest of what lies on shared storage already.
+
+    Args:
+        here: The installation.
+        account: Who adds it.
+        spec: Of the ingest job; `asked` in it says what makes a request the same.
+        name: The dataset's name; null means a free one like `fallback`.
+        fallback: A valid name.
+        dataset_id: The dataset that gets a new version; null makes a new one.
+        key: The request's idempotency key.
+
+    Raises:
+        ConflictError: When another dataset has the name that was asked for, or the
+            key was used for another request.
+    """
+    wish = _Wish(
+        name=names.clean_name(name, "dataset") if name else None,
+        fallback=fallback,
+        dataset_id=dataset_id,
+    )
+    return _record(here, account, wish, spec, key)
+
+
+def find_added(
+    here: Installation, account: Account, key: str, asked: dict[str, Any]
+) -> Added | None:
+    """Returns what this very request was answered with before; None if it is new.
+
+    Raises:
+        ConflictError: When the key was used for another request.
+    """
+    earlier = _find_earlier(here, account, key)
+    return _repeat(earlier, asked) if earlier else None
+
+
 @dataclass(frozen=True)
 class _Wish:
     name: str | None  # asked for: taken or refused

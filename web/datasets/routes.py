@@ -26,6 +26,7 @@ from web.datasets import report as reports
 from web.datasets import view
 from web.datasets.add import Added, Incoming, add_server_path, add_upload
 from web.datasets.delete import delete_dataset, plan_deletion
+from web.datasets.upload import TABLE_SUFFIXES
 from web.deleting import show_plan
 from web.error_pages import status_of
 from web.form_key import form_key
@@ -33,6 +34,7 @@ from web.installation import get_database, get_installation
 from web.paging import Pager, asked_page, cut_page
 from web.permissions import require_change
 from web.row_numbers import asked_number
+from web.uploads.finish import Finished, add_uploads
 
 blueprint = Blueprint("datasets", __name__, url_prefix="/datasets")
 
@@ -63,22 +65,18 @@ def add() -> str:
     return _show_add(asked_number("dataset"))
 
 
-@blueprint.post("/upload")
-def upload() -> tuple[Response, int]:
-    """Takes one archive as the raw body of the request (`upload.js` sends these)."""
-    here = get_installation()
-    added = add_upload(
-        here,
-        current_account(),
-        Incoming(
-            stream=request.stream,
-            filename=request.args.get("filename", ""),
-            name=request.args.get("name"),
-            length_bytes=request.content_length,
-            key=request.headers.get("Idempotency-Key"),
-            dataset_id=_own_dataset(asked_number("dataset_id")),
-        ),
+@blueprint.post("/add-uploads")
+def add_from_uploads() -> tuple[Response, int]:
+    """Makes one dataset of finished uploads (`upload.js` asks for it)."""
+    body = request.get_json(silent=True)
+    if not isinstance(body, dict) or not isinstance(body.get("uploads"), list):
+        raise UserError("Name the uploads that become the dataset.", field="uploads")
+    finished = Finished(
+        uploads=[str(one) for one in body["uploads"]],
+        name=str(body.get("name") or "") or None,
+        dataset_id=_own_dataset(asked_number("dataset_id")),
     )
+    added = add_uploads(get_installation(), current_account(), finished)
     page = url_for("datasets.show", dataset_id=added.dataset_id)
     return jsonify(id=added.dataset_id, job_id=added.job_id, page=page), 201
 
@@ -256,5 +254,6 @@ def _show_add(dataset_id: int | None, problem: str | None = None) -> str:
         problem=problem,
         roots=settings.dataset_roots,
         max_upload_bytes=settings.max_upload_bytes,
+        table_suffixes=TABLE_SUFFIXES,
         key=request.form.get("key") or secrets.token_urlsafe(16),
     )

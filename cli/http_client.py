@@ -117,6 +117,8 @@ class HttpClient:
 def _explained(url: str) -> Iterator[None]:
     try:
         yield
+    except httpx.LocalProtocolError as error:  # sending it again would not help
+        raise InternalError(f"No request could be made: {error}") from error
     except httpx.HTTPError as error:
         raise RetryableError(
             f"Trainyard does not answer at {url} ({error or type(error).__name__}): "

@@ -91,12 +91,13 @@ def _find(client: HttpClient, sending: Sending) -> tuple[str, int] | None:
 
 
 def _create(client: HttpClient, sending: Sending) -> str:
-    told = {"filename": sending.filename, "fingerprint": sending.fingerprint or ""}
+    told = {"filename": sending.filename, "fingerprint": sending.fingerprint}
     headers = {
         **VERSION,
         "Upload-Metadata": ",".join(
             f"{key} {base64.b64encode(value.encode(errors='replace')).decode()}"
             for key, value in told.items()
+            if value
         ),
     }
     if sending.length is None:

@@ -188,7 +188,8 @@ def test_a_digest_is_right_wherever_the_pieces_went(tmp_path):
 
 def test_the_page_makes_a_dataset_of_uploads(ana, bob, tus, rows):
     headers = {"X-CSRFToken": ana.token("/datasets/add")}
-    body = {"uploads": [tus.send(make_archive())], "name": "cells"}
+    content = make_archive()
+    body = {"uploads": [tus.send(content)], "name": "cells"}
     dataset = rows.dataset(bob.user_id, "bob's")
 
     assert ana.post("/datasets/add-uploads", json=body).status_code == 400
@@ -202,3 +203,4 @@ def test_the_page_makes_a_dataset_of_uploads(ana, bob, tus, rows):
     page = ana.get(answer.json["page"])
     assert page.status_code == 200
     assert "cells" in page.text
+    assert hashlib.sha256(content).hexdigest() in page.text

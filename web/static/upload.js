@@ -94,7 +94,7 @@
 
   // -- what earlier visits have left
   const recognise = async (row) => {
-    try { row.print = await Resumable.fingerprint(row.name, row.blob, row.seen); } catch (error) { fail(row, error.message, "bad"); return; }
+    try { row.print ||= await Resumable.fingerprint(row.name, row.blob, row.seen); } catch (error) { fail(row, error.message, "bad"); return; }
     const known = left.find((one) => one.fingerprint === row.print && one.length === row.blob.size);
     if (!known || row.address) return;
     row.address = `${base}/${known.id}`;
@@ -172,7 +172,9 @@
   const transfer = async (row) => {
     const watch = watchOf(row);
     row.state = "sending";
-    row.print ||= await Resumable.fingerprint(row.name, row.blob, row.seen);
+    await looked;
+    if (!row.address) await recognise(row);
+    if (row.state === "bad") return;
     row.address ||= await open(row, watch);
     try {
       await Resumable.send(row.address, row.blob, watch);
@@ -288,5 +290,5 @@
     for (const row of rows) if (["paused", "failed"].includes(row.state)) row.state = "chosen";
     run();
   });
-  look();
+  const looked = look();
 })();

@@ -6,6 +6,7 @@ file is always written before the row that names it. Nor is a folder numbered hi
 than any row: a database that was mixed up or restored must not cost files.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -16,11 +17,13 @@ import structlog
 from shared import feature_cache, reconcile_store
 from shared.artifacts import Storage, remove_tree
 from shared.database import Database
+from shared.file_locks import try_lock
 from shared.reconcile_store import NamedFiles
 
 log = structlog.get_logger()
 
 YOUNG_SECONDS = 24 * 3600
+UPLOAD_LOCK = "lock"  # of an upload that comes in pieces
 UNUSED_CACHE_SECONDS = 30 * 24 * 3600
 CHECKPOINT_JOBS = 100  # jobs whose old checkpoints one sweep looks at
 
@@ -128,11 +131,36 @@ def _artifacts(
 def _uploads(
     storage: Storage, named: NamedFiles, young_seconds: float
 ) -> Iterator[Path]:
+    """Uploads that no job names and nobody has continued.
+
+    One that comes in pieces has a lock, which is held while its files are removed: who
+    just makes a dataset of it either has it, or finds it gone.
+    """
     for folder in _children(storage.root / "uploads"):
-        # The folder's own time is that of its first byte; an upload may take long.
-        newest = max((folder, *_children(folder)), key=_changed_at)
-        if folder.name not in named.uploads and _is_old(newest, young_seconds):
+        if folder.name in named.uploads or not _is_abandoned(folder, young_seconds):
+            continue
+        if not (folder / UPLOAD_LOCK).is_file():
             yield folder
+            continue
+        with _try_lock(folder / UPLOAD_LOCK) as is_ours:
+            if is_ours and _is_abandoned(folder, young_seconds):
+                yield folder
+
+
+def _is_abandoned(folder: Path, young_seconds: float) -> bool:
+    # The folder's own time is that of its first byte; an upload may take long.
+    newest = max((folder, *_children(folder)), key=_changed_at)
+    return _is_old(newest, young_seconds)
+
+
+@contextlib.contextmanager
+def _try_lock(path: Path) -> Iterator[bool]:
+    try:
+        lock = try_lock(path, shared=False)
+    except OSError:  # removed meanwhile
+        lock = None
+    with lock or contextlib.nullcontext():
+        yield lock is not None
 
 
 def _packs(storage: Storage, named: NamedFiles, young_seconds: float) -> Iterator[Path]:

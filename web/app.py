@@ -35,6 +35,7 @@ from web.jobs import routes as jobs
 from web.models import routes as models
 from web.notifications import routes as notifications
 from web.upload_request import UploadRequest
+from web.uploads import routes as uploads
 from web.workers import routes as workers
 
 FORM_LIMIT_BYTES = 2 * 2**20  # ordinary forms; uploads set their own limit
@@ -87,6 +88,7 @@ def create_app(
         accounts.blueprint,
         users.blueprint,
         datasets.blueprint,
+        uploads.blueprint,
         jobs.blueprint,
         models.blueprint,
         workers.blueprint,

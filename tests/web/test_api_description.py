@@ -15,6 +15,10 @@ CHECKS = [
     content_type_conformance,
     response_schema_conformance,
 ]
+# A piece of an upload is bytes like others; it only has a type of its own.
+schemathesis.serializer.alias(
+    "application/offset+octet-stream", "application/octet-stream"
+)
 MAX_EXAMPLES = 5  # of each operation; the same ones each time
 
 

@@ -14,6 +14,7 @@ from web.api import (
     models,
     notifications,
     queue,
+    uploads,
     versions,
     workers,
 )
@@ -31,6 +32,7 @@ FEATURES = (
     models,
     notifications,
     queue,
+    uploads,
     versions,
     workers,
 )

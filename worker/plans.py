@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from shared import attempt_store, dataset_store
-from shared.artifacts import Storage
+from shared import attempt_store, dataset_store, job_read_store
+from shared.artifacts import PROOFS, Storage
 from shared.attempt_store import Claim
 from shared.errors import NotFoundError, UserError
 from shared.job_status import JobKind
@@ -44,6 +44,7 @@ def build_plan(
     result, result_path = found or (None, "")
     if claim.kind == JobKind.INGEST:
         spec = _ingest_spec(claim, storage, settings)
+        spec["earlier"] = _list_earlier(session, claim, storage)
         return Plan(spec, result, result_path)
     spec = _train_spec(session, claim, storage, settings)
     rows = attempt_store.list_resume_checkpoints(session, claim.job_id, claim.lineage)
@@ -97,6 +98,16 @@ def _ingest_spec(claim: Claim, storage: Storage, settings: Settings) -> dict[str
     if "split" in claim.spec:
         spec["split"] = claim.spec["split"]
     return spec
+
+
+def _list_earlier(session: Session, claim: Claim, storage: Storage) -> list[str]:
+    """Folders of the job's earlier attempts that hold proofs of pictures."""
+    folders = [
+        storage.attempt(claim.job_id, attempt.fence, attempt.uuid)
+        for attempt in job_read_store.list_attempts(session, claim.job_id)
+        if attempt.fence < claim.fence
+    ]
+    return [str(folder) for folder in folders if (folder / PROOFS).is_dir()]
 
 
 def _job(claim: Claim) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from shared import attempt_store
 from shared.artifacts import CorruptFolderError
 from shared.attempt_store import Claim
 from shared.errors import Cancelled, LostLease, RetryableError, UserError
-from shared.job_status import Desired, JobKind
+from shared.job_status import Desired, JobKind, is_terminal
 from shared.retry_policy import Limits
 from worker import results
 from worker.attempt_files import AttemptFiles
@@ -98,6 +98,7 @@ class _Attempt:
         self.child: Child | None = None
         self.deadline: DeadlineKeeper | None = None
         self.asked: StopReason | None = None
+        self.is_over = False  # the whole job, and not only this attempt
         self._next_reminder_at = 0.0
         self._stacks_asked_at: float | None = None
 
@@ -273,6 +274,7 @@ class _Attempt:
             completed = self._write(publication.complete)
         except Cancelled:
             return self._end(decide(ChildExit(), asked=StopReason.CANCEL))
+        self.is_over = True
         if claim.kind == JobKind.INGEST:
             results.remove_uploads(claim, storage)
         return Ending("succeeded", f"Published as version {completed.version}.")
@@ -296,7 +298,7 @@ class _Attempt:
         return self._record_end(ending, ended or ChildExit())
 
     def _record_end(self, ending: Ending, ended: ChildExit) -> Ending:
-        self._write(
+        state = self._write(
             lambda session: attempt_store.end(
                 session,
                 self.claim.job_id,
@@ -313,6 +315,7 @@ class _Attempt:
                 limits=Limits.from_settings(self.settings),
             )
         )
+        self.is_over = is_terminal(state)
         return ending
 
     def _end_after(self, ending: Ending) -> Ending:
@@ -338,6 +341,7 @@ class _Attempt:
         finally:  # whatever that met: a lease kept alive for nobody is never taken over
             self.lease.stop()
             self._dismiss_child()
+        self.files.remove_workings(keep_proofs=not self.is_over)
 
     def _dismiss_child(self) -> None:
         """Gives back what belongs to a child that has ended."""

@@ -8,6 +8,7 @@ not an upright 8-bit RGB or grey JPEG or PNG is written anew as one.
 
 import hashlib
 import io
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -62,7 +63,9 @@ class Proof:
         suffix: Ending that fits the original's kind.
         width_px: Upright width.
         height_px: Upright height.
+        mtime_ns: When the original had last changed as it was read.
         rewritten: Whether an upright PNG was written beside it.
+        rewritten_sha256: Of that PNG.
         remarks: What was done to it, as codes of `verify.REMARKS`.
     """
 
@@ -72,7 +75,9 @@ class Proof:
     suffix: str
     width_px: int
     height_px: int
+    mtime_ns: int
     rewritten: bool = False
+    rewritten_sha256: str | None = None
     remarks: list[str] = field(default_factory=list)
 
 
@@ -89,10 +94,10 @@ def prepare() -> None:
 
 
 def know_formats() -> None:
-    """Lets `prove` open every format, the first picture no slower than others."""
+    """Lets `prove` open every format; what is decoded first wakes the framework."""
     pillow_heif.register_heif_opener()
     warnings.simplefilter("ignore")
-    _decode_graph(tf.constant(_encode_png(np.zeros((2, 2, 3), np.uint8))))
+    decode_plain(_encode_png(np.zeros((2, 2, 3), np.uint8)))
 
 
 def prove(path: str, rewritten: str, max_pixels: int) -> dict[str, Any]:
@@ -109,9 +114,9 @@ def prove(path: str, rewritten: str, max_pixels: int) -> dict[str, Any]:
     Raises:
         MemberFaultError: Saying why it is left out.
     """
-    data, kind = _read(Path(path))
+    data, kind, mtime_ns = _read(Path(path))
     digest = hashlib.sha256(data).hexdigest()
-    proof = Proof(digest, "", len(data), kind.suffix, 0, 0)
+    proof = Proof(digest, "", len(data), kind.suffix, 0, 0, mtime_ns)
     try:
         pixels = _upright_pixels(data, kind, proof, max_pixels)
     except MemoryError as error:
@@ -119,7 +124,9 @@ def prove(path: str, rewritten: str, max_pixels: int) -> dict[str, Any]:
     proof.height_px, proof.width_px = pixels.shape[:2]
     proof.content = _digest_pixels(pixels)
     if proof.rewritten:
-        Path(rewritten).write_bytes(_encode_png(pixels))
+        png = _encode_png(pixels)
+        proof.rewritten_sha256 = hashlib.sha256(png).hexdigest()
+        Path(rewritten).write_bytes(png)
     return {name: getattr(proof, name) for name in _PROOF_FIELDS}
 
 
@@ -130,13 +137,14 @@ def _digest_pixels(pixels: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path) -> tuple[bytes, FileKind]:
-    """The bytes of a picture and its kind; what is none is not read to its end."""
+def _read(path: Path) -> tuple[bytes, FileKind, int]:
+    """A picture's bytes, kind and time; what is none is not read to its end."""
     try:
         with path.open("rb") as stream:
+            mtime_ns = os.fstat(stream.fileno()).st_mtime_ns
             head = stream.read(HEAD_BYTES)
             kind = _identify_picture(head)
-            return head + stream.read(), kind
+            return head + stream.read(), kind, mtime_ns
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise MemberFaultError(
             "unreadable", f"It cannot be read: {error.strerror}."

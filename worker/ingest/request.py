@@ -1,7 +1,7 @@
 """Reads SPEC.json: which sources make the dataset version, and within which limits."""
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,13 @@ class Request:
         sources: At least one.
         limits: What it may cost.
         shares: How images without a given split are dealt.
+        earlier: Folders of earlier attempts, which may hold proofs of pictures.
     """
 
     sources: list[Source]
     limits: Limits
     shares: SplitShares
+    earlier: list[Path] = field(default_factory=list)
 
 
 def load_request(path: Path) -> Request:
@@ -60,6 +62,7 @@ def load_request(path: Path) -> Request:
         sources=[_parse_source(entry) for entry in spec["sources"]],
         limits=parse_limits(spec.get("limits") or {}),
         shares=_parse_shares(spec.get("split") or {}),
+        earlier=[Path(folder) for folder in spec.get("earlier") or []],
     )
 
 
@@ -89,7 +92,7 @@ def _parse_source(entry: Any) -> Source:
 
 
 def _parse_shares(wishes: dict[str, Any]) -> SplitShares:
-    known = {field.name for field in fields(SplitShares)}
+    known = {known.name for known in fields(SplitShares)}
     unknown = sorted(set(wishes) - known)
     if unknown:
         raise UserError(

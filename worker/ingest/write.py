@@ -17,7 +17,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shared.artifacts import publish_folder, sha256_file, write_manifest
+from shared.artifacts import (
+    fsync_file,
+    link_or_copy,
+    map_in_blocks,
+    publish_folder,
+    sha256_file,
+    write_manifest,
+)
 from shared.errors import UserError
 from worker.ingest.child_pool import Work, run_in_children
 from worker.ingest.collect import Collected
@@ -123,8 +130,10 @@ def _place_all(
         for path in _paths(picture):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(_WRITERS) as writers:
-        placed = writers.map(
-            lambda picture: _place(picture, workdir, folder), version.merged.kept
+        placed = map_in_blocks(
+            writers,
+            lambda picture: _place(picture, workdir, folder),
+            version.merged.kept,
         )
         for done, _ in enumerate(placed, start=1):
             report(done, len(version.splits))
@@ -134,7 +143,9 @@ def _place(picture: Picture, workdir: Path, folder: Path) -> None:
     """Puts one picture where it stays; the original is kept untouched."""
     path, original = _paths(picture)
     if picture.rewritten is not None:
-        picture.rewritten.replace(folder / path)
+        # Not moved: should this attempt be killed, the next takes the proof over.
+        link_or_copy(picture.rewritten, folder / path)
+        fsync_file(folder / path)
     if picture.path.is_relative_to(workdir):
         picture.path.replace(folder / original)
     else:
@@ -144,6 +155,8 @@ def _place(picture: Picture, workdir: Path, folder: Path) -> None:
                 f"“{picture.name}” changed while it was read. Add the dataset again "
                 "when nobody writes to its folder."
             )
+    # Counted when it is durable: the flush at the end, of which nobody hears, is short.
+    fsync_file(folder / original)
 
 
 def _write_table(version: Version, folder: Path) -> None:

@@ -17,6 +17,7 @@ import ctypes
 import importlib
 import itertools
 import multiprocessing
+import os
 import resource
 import signal
 import time
@@ -32,7 +33,9 @@ from shared.errors import InternalError
 from worker.ingest.limits import MemberFaultError
 
 _PR_SET_PDEATHSIG = 1
+# Named, not imported: in this process it would have its effect.
 _END_WITH_PARENT = "worker.ingest.end_with_parent"
+_PARENT = "TRAINYARD_INGEST_PID"
 # The server's first child waits for the import of the framework.
 _START_SECONDS = 300.0
 # Small pictures take a fraction of a millisecond: with this many at hand a child works
@@ -91,6 +94,7 @@ def start_server(module: str) -> None:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([_END_WITH_PARENT, module])
+    os.environ[_PARENT] = str(os.getpid())
     forkserver.ensure_running()
 
 

@@ -196,21 +196,26 @@ def compare(rows: list[dict[str, Any]]) -> dict[str, float]:
     }
 
 
+def describe(row: dict[str, Any]) -> str:
+    """Returns some lines about one upload."""
+    phases = ", ".join(f"{name} {took:.1f}" for name, took in row["phases"].items())
+    return (
+        f"{row['name']}: {row['images']:,} images in {row['seconds']:.1f} s "
+        f"({phases}), load {row['load']:.1f}\n"
+        f"  by the clock  {row['images_per_second']:>8,.0f} images/s, plain "
+        f"{row['plain']['images_per_second']:,.0f} a core: {row['ratio']:.2f} of "
+        "plain on all cores\n"
+        f"  by processor  {row['images_per_cpu_second']:>8,.0f} images/s, plain "
+        f"{row['plain']['images_per_cpu_second']:,.0f}: {row['cpu_ratio']:.2f}\n"
+        f"  memory        {row['peak_mb']:,.0f} MB, largest child "
+        f"{row['child_peak_mb']:,.0f} MB"
+    )
+
+
 def print_table(rows: list[dict[str, Any]], found: dict[str, float]) -> None:
     """Prints some lines per upload, and the growth."""
     for row in rows:
-        phases = ", ".join(f"{name} {took:.1f}" for name, took in row["phases"].items())
-        print(
-            f"{row['name']}: {row['images']:,} images in {row['seconds']:.1f} s "
-            f"({phases}), load {row['load']:.1f}\n"
-            f"  by the clock  {row['images_per_second']:>8,.0f} images/s, plain "
-            f"{row['plain']['images_per_second']:,.0f} a core: {row['ratio']:.2f} of "
-            "plain on all cores\n"
-            f"  by processor  {row['images_per_cpu_second']:>8,.0f} images/s, plain "
-            f"{row['plain']['images_per_cpu_second']:,.0f}: {row['cpu_ratio']:.2f}\n"
-            f"  memory        {row['peak_mb']:,.0f} MB, largest child "
-            f"{row['child_peak_mb']:,.0f} MB"
-        )
+        print(describe(row))
     print(
         f"from the smallest to the largest: {found['rate_growth']:.1f} times the rate "
         f"({found['cpu_rate_growth']:.1f} by processor time), "
@@ -232,6 +237,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="bench-ingest-") as name:
             source = write_photos(Path(name, "photos.zip"), images)
             rows.append(measure(f"{images:,} small photos", source, Path(name)))
+            print(describe(rows[-1]), file=sys.stderr, flush=True)
     if data is not None:
         with tempfile.TemporaryDirectory(prefix="bench-ingest-") as name:
             others.append(measure(data.stem, data, Path(name)))

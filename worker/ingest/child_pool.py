@@ -67,12 +67,12 @@ class Work:
     """What the children do and within which bounds.
 
     Args:
-        module: Module with the function; imported in the server process only.
+        module: Module with the function; imported in the server process only. Its
+            `prepare()` is called once in every child.
         function: Name of the function.
         seconds: Time for one task.
         memory_bytes: Memory of a child beyond what it has after its start.
         children: How many work at once.
-        prepare: Name of a function of `module` that is called once in every child.
     """
 
     module: str
@@ -80,7 +80,6 @@ class Work:
     seconds: float
     memory_bytes: int
     children: int
-    prepare: str = "prepare"
 
 
 Task = tuple[int, tuple[Any, ...]]  # key, arguments
@@ -334,7 +333,7 @@ def _serve(connection: Connection, work: Work) -> None:
     for ours in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT):
         signal.signal(ours, signal.SIG_IGN)  # they are meant for the ingest itself
     module = importlib.import_module(work.module)
-    getattr(module, work.prepare)()
+    module.prepare()
     _limit_memory(work.memory_bytes)
     call = getattr(module, work.function)
     connection.send(("ready",))

@@ -8,21 +8,9 @@ from pathlib import Path
 
 from worker.ingest.limits import MemberFaultError
 
-PREPARED = []
-
 
 def prepare():
     """Nothing slow to import here."""
-
-
-def prepare_loudly():
-    """Leaves a trace."""
-    PREPARED.append(True)
-
-
-def tell_prepared(_wish):
-    """Returns whether `prepare_loudly` was called."""
-    return bool(PREPARED)
 
 
 def work(wish, *arguments):

@@ -159,9 +159,3 @@ def test_a_server_that_was_started_early_is_used():
     start_server(ROUGH)
 
     assert run([(0, "good")])[0].result == "good, done"
-
-
-def test_children_prepare_as_they_are_told():
-    outcomes = run([(0, "good")], prepare="prepare_loudly", function="tell_prepared")
-
-    assert outcomes[0].result is True

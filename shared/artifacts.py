@@ -209,8 +209,7 @@ def publish_folder(temporary: Path, final: Path) -> None:
         FileExistsError: When `final` is there and is something else.
     """
     with ThreadPoolExecutor(_SYNCERS) as pool:
-        files = (path for path in temporary.rglob("*") if path.is_file())
-        for _ in map_in_blocks(pool, fsync_file, files):
+        for _ in map_in_blocks(pool, fsync_file, _walk_files(temporary)):
             pass
     for folder in [*_list_folders(temporary), temporary]:
         fsync_folder(folder)
@@ -373,15 +372,22 @@ def _wait_for(path: Path, seconds: float) -> None:
 def _list_files(folder: Path) -> list[str]:
     return sorted(
         path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != MANIFEST
+        for path in _walk_files(folder)
+        if path.name != MANIFEST
     )
+
+
+def _walk_files(folder: Path) -> Iterator[Path]:
+    """Yields every file below; `rglob` remembers all that it has yielded."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            yield Path(place, name)
 
 
 def _list_folders(folder: Path) -> list[Path]:
     """Folders below `folder`, deepest first."""
-    folders = [path for path in folder.rglob("*") if path.is_dir()]
-    return sorted(folders, key=lambda path: len(path.parts), reverse=True)
+    below = [Path(place) for place, _, _ in os.walk(folder)][1:]
+    return sorted(below, key=lambda path: len(path.parts), reverse=True)
 
 
 def _same_manifest(one: Path, other: Path) -> bool:

@@ -2,8 +2,10 @@
 
 Rows go first and files after, so a process that dies in between leaves files without
 rows; they are found here a day later. Nothing younger than a day is touched, since a
-file is always written before the row that names it. Nor is a folder numbered higher
-than any row: a database that was mixed up or restored must not cost files.
+file is always written before the row that names it; what no row ever names waits for
+an hour, longer than any sweep between the look at the rows and the files. Nor is a
+folder numbered higher than any row: a database that was mixed up or restored must not
+cost files.
 """
 
 import contextlib
@@ -15,7 +17,7 @@ from pathlib import Path
 import structlog
 
 from shared import feature_cache, reconcile_store
-from shared.artifacts import Storage, remove_tree
+from shared.artifacts import PROOFS, Storage, list_scratch, remove_tree
 from shared.database import Database
 from shared.file_locks import try_lock
 from shared.reconcile_store import NamedFiles
@@ -25,6 +27,7 @@ log = structlog.get_logger()
 YOUNG_SECONDS = 24 * 3600
 UPLOAD_LOCK = "lock"  # of an upload that comes in pieces
 UNUSED_CACHE_SECONDS = 30 * 24 * 3600
+UNNAMED_SECONDS = 3600
 CHECKPOINT_JOBS = 100  # jobs whose old checkpoints one sweep looks at
 
 
@@ -87,13 +90,29 @@ def _jobs(storage: Storage, named: NamedFiles, young_seconds: float) -> Iterator
                 yield job
             continue
         running = named.jobs[int(job.name)]
+        is_over = int(job.name) in named.ended_jobs
         for attempt in _children(job / "attempts"):
             if attempt.name.split("-")[0] == str(running):
                 continue
-            for folder in (*_children(attempt / "ckpt"), attempt / "final"):
-                unnamed = storage.relative(folder) not in named.checkpoints
-                if folder.exists() and unnamed and _is_old(folder, young_seconds):
+            yield from _unnamed_results(attempt, storage, named, young_seconds)
+            for folder in _list_workings(attempt, is_over=is_over):
+                if _is_old(folder, min(young_seconds, UNNAMED_SECONDS)):
                     yield folder
+
+
+def _unnamed_results(
+    attempt: Path, storage: Storage, named: NamedFiles, young_seconds: float
+) -> Iterator[Path]:
+    for folder in (*_children(attempt / "ckpt"), attempt / "final"):
+        unnamed = storage.relative(folder) not in named.checkpoints
+        if folder.exists() and unnamed and _is_old(folder, young_seconds):
+            yield folder
+
+
+def _list_workings(attempt: Path, *, is_over: bool) -> list[Path]:
+    """What an ingest that was killed has left; a job that goes on needs its proofs."""
+    proofs = attempt / PROOFS
+    return list_scratch(attempt) + ([proofs] if is_over and proofs.exists() else [])
 
 
 def _datasets(

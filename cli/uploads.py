@@ -20,8 +20,8 @@ from shared.errors import UserError
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 CHUNK_BYTES = 1 << 20
-LABELS_NAME = "labels.csv"
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
+LABELS_STEM = "labels"
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 Source = dict[str, str]  # in the words of the API
 
 
@@ -153,7 +153,14 @@ def _list_files(folder: Path, labels: Path | None) -> list[tuple[str, Path]]:
     if not files:
         raise UserError(f"The folder {folder} holds no files.", field="path")
     named = [(path.relative_to(folder).as_posix(), path) for path in files]
-    return [*named, (LABELS_NAME, labels)] if labels is not None else named
+    if labels is None:
+        return named
+    # Its ending says how it is read.
+    suffix = labels.suffix.lower()
+    return [
+        *named,
+        (LABELS_STEM + (suffix if suffix in TABLE_SUFFIXES else ".csv"), labels),
+    ]
 
 
 def _fingerprint(path: Path) -> str:

@@ -19,7 +19,7 @@ from web.api.schemas import (
     DatasetQuery,
     Deleted,
 )
-from web.api.upload_schemas import AddRequest, UploadQuery
+from web.api.upload_schemas import COMPONENTS, AddRequest, UploadQuery
 from web.datasets import delete, view
 from web.datasets.add import Added, Incoming, add_sources, add_upload
 from web.datasets.report import read_report
@@ -36,6 +36,9 @@ ARCHIVE_TYPES = frozenset(
         "application/x-gzip",
     }
 )
+ADD_REQUEST = AddRequest.model_json_schema(ref_template=f"{COMPONENTS}{{model}}")
+# `registration` puts it where the reference leads.
+ADD_REQUEST.pop("$defs")
 TWO_BODIES = {
     "requestBody": {
         "required": True,
@@ -43,7 +46,7 @@ TWO_BODIES = {
             "application/octet-stream": {
                 "schema": {"type": "string", "format": "binary"}
             },
-            "application/json": {"schema": AddRequest.model_json_schema()},
+            "application/json": {"schema": ADD_REQUEST},
         },
     }
 }

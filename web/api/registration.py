@@ -20,6 +20,7 @@ from web.api import (
 )
 from web.api.blueprint import blueprint
 from web.api.problems import Problem
+from web.api.upload_schemas import SourceIn
 
 # Imported for their routes.
 FEATURES = (
@@ -48,5 +49,6 @@ def register(app: Flask, csrf: CSRFProtect) -> None:
     """Registers every route; cookies play no part, so form tokens do not either."""
     assert isinstance(app, OpenAPI)
     csrf.exempt(blueprint)
-    app.components_schemas["Problem"] = Problem.model_json_schema()
+    for model in (Problem, SourceIn):
+        app.components_schemas[model.__name__] = model.model_json_schema()
     app.register_api(blueprint)

@@ -9,6 +9,8 @@ from web.api.schemas import RowNumber, Strict, Text
 from web.datasets.add import ADD, Target
 from web.datasets.server_path import Wanted
 
+COMPONENTS = "#/components/schemas/"  # of the API's description
+
 
 class Destination(Strict):
     """Which dataset gets what comes, and how it is dealt into splits."""

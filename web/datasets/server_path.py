@@ -15,7 +15,7 @@ from shared.source_addresses import (
 )
 from web.datasets.upload import ARCHIVE_SUFFIXES, TABLE_SUFFIXES
 
-PATH_TABLE_SUFFIXES = (*TABLE_SUFFIXES, ".txt", ".ndjson")
+PATH_TABLE_SUFFIXES = (*TABLE_SUFFIXES, ".txt")
 MOST_SOURCES = 200  # uploads among them are held open while the dataset is recorded
 
 

@@ -24,7 +24,7 @@ CHUNK_BYTES = 1 << 20
 RESERVE_BYTES = 256 << 20
 LOOK_BYTES = 64 << 20  # how often a running upload looks at what is left
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 MAX_NAME_CHARACTERS = 100
 
 

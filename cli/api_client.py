@@ -1,6 +1,5 @@
 """What the commands ask of the platform's API, by name."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -37,40 +36,19 @@ class ApiClient(HttpClient):
         """Returns every dataset, the newest first."""
         return self._all("/datasets")
 
-    def upload_dataset(
-        self,
-        *,
-        filename: str,
-        name: str | None,
-        content: Iterator[bytes],
-        length_bytes: int,
-        key: str,
-        **wishes: Any,
-    ) -> dict[str, Any]:
-        """Streams an archive; returns the dataset and the job that reads it.
-
-        `wishes` are further fields of the request; None leaves one out.
-        """
-        query = {"filename": filename} | ({"name": name} if name else {})
-        query |= {one: str(value) for one, value in wishes.items() if value is not None}
-        return self.upload(
-            "/datasets", content, query=query, length_bytes=length_bytes, key=key
-        )
-
     def add_sources(
         self,
         sources: list[dict[str, str]],
         *,
-        name: str | None,
         key: str,
         **wishes: Any,
     ) -> dict[str, Any]:
-        """Adds paths of the server and addresses, together.
+        """Adds uploads, paths of the server and addresses, together.
 
         `wishes` are further fields of the request; None leaves one out.
         """
-        body: dict[str, Any] = {"sources": sources, "name": name, **wishes}
-        body = {one: value for one, value in body.items() if value is not None}
+        body: dict[str, Any] = {"sources": sources}
+        body |= {name: value for name, value in wishes.items() if value is not None}
         return self.post("/datasets", body, key=key)
 
     def ask_forecast(self, dataset_id: int, **wishes: Any) -> dict[str, Any]:

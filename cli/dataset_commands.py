@@ -1,8 +1,8 @@
 """`dataset add`, `list`, `show`, `diff`, `delete`; `doctor`, from its own module."""
 
-import secrets
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +10,9 @@ from cli.forecast_commands import examine
 from cli.options import Json, Yes
 from cli.output import format_size, out, print_json, print_table, say
 from shared.errors import UserError
+
+if TYPE_CHECKING:
+    from cli.api_client import ApiClient
 
 app = typer.Typer()
 commands = typer.Typer(help="Add, see and delete datasets.", no_args_is_help=True)
@@ -32,7 +35,10 @@ def add(
         typer.Option("--address", help="Fetch https://, s3://...: the server does it."),
     ] = None,
     together: Annotated[
-        bool, typer.Option("--together", help="One set of all PATHs and addresses.")
+        bool,
+        typer.Option(
+            "--together", help="One set of all PATHs, tables among them, and addresses."
+        ),
     ] = False,
     to: Annotated[
         str | None,
@@ -67,23 +73,21 @@ def add(
     from cli.api_client import connect
 
     paths, addresses = paths or [], addresses or []
-    count = 1 if together else len(paths) + len(addresses)
-    _refuse_places(paths, addresses, together=together, on_server=on_server)
-    _refuse_target(count, name=name, to=to, replace=replace)
+    places = len(paths) + len(addresses)
+    if not places:
+        raise UserError("Name a PATH, or an `--address`.", field="path")
+    sets = 1 if together else places
+    _refuse_target(sets, name=name, to=to, replace=replace)
     client = connect()
     wishes: dict[str, Any] = {"name": name, **_read_group(group_by)}
     if to is not None:
         wishes["dataset_id"] = client.find_dataset(to)["id"]
         wishes["mode"] = "replace" if replace else "add"
-    remote = _list_sources(paths if on_server else [], addresses, labels)
-    added = [
-        client.add_sources(sources, key=secrets.token_urlsafe(16), **wishes)
-        for sources in ([remote] if together else [[one] for one in remote])
-    ]
-    added += [
-        uploads.add_local(client, Path(path), labels=labels, **wishes)
-        for path in ([] if on_server else paths)
-    ]
+    if on_server:
+        brought = _list_places(paths, addresses, labels, together=together)
+    else:
+        brought = _send(client, paths, addresses, labels, together=together)
+    added = [uploads.add(client, sources, **wishes) for sources in brought]
     jobs = watch.follow(client, [row["job_id"] for row in added]) if wait else []
     datasets = [client.get(f"/datasets/{row['id']}") for row in added]
     if as_json:
@@ -189,32 +193,19 @@ def delete(dataset: str, yes: Yes = False, as_json: Json = False) -> None:
         out.print(f"Deleted {found['name']}.", markup=False)
 
 
-def _refuse_places(
-    paths: list[str], addresses: list[str], *, together: bool, on_server: bool
-) -> None:
-    if not paths and not addresses:
-        raise UserError("Name a PATH, or an `--address`.", field="path")
-    if together and paths and not on_server:
-        raise UserError(
-            "`--together` joins what lies on the server (`--on-server`) or at an "
-            "`--address`. Put local folders into one folder, and add that.",
-            field="together",
-        )
-
-
 def _refuse_target(
-    count: int, *, name: str | None, to: str | None, replace: bool
+    sets: int, *, name: str | None, to: str | None, replace: bool
 ) -> None:
     if to is None and replace:
         raise UserError("`--replace` goes with `--to`.", field="replace")
     if to is not None and name is not None:
         raise UserError("`--to` names a dataset that has its name.", field="name")
-    if name is not None and count > 1:
+    if name is not None and sets > 1:
         raise UserError(
             "`--name` goes with one PATH or address, or with `--together`.",
             field="name",
         )
-    if replace and count > 1:
+    if replace and sets > 1:
         raise UserError(
             "`--replace` goes with one PATH or address, or with `--together`: each "
             "would replace the one before.",
@@ -222,12 +213,35 @@ def _refuse_target(
         )
 
 
-def _list_sources(
-    paths: list[str], addresses: list[str], labels: Path | None
-) -> list[dict[str, str]]:
+def _list_places(
+    paths: list[str], addresses: list[str], labels: Path | None, *, together: bool
+) -> list[list[dict[str, str]]]:
+    """What lies on the server or at addresses: the sources of each set."""
     more = {} if labels is None else {"labels": str(labels)}
     sources = [{"path": path, **more} for path in paths]
-    return sources + [{"address": address, **more} for address in addresses]
+    sources += [{"address": address, **more} for address in addresses]
+    return [sources] if together else [[one] for one in sources]
+
+
+def _send(
+    client: "ApiClient",
+    paths: list[str],
+    addresses: list[str],
+    labels: Path | None,
+    *,
+    together: bool,
+) -> Iterator[list[dict[str, str]]]:
+    """Uploads what lies here; yields the sources of each set as soon as it is there."""
+    from cli import uploads
+
+    local = [Path(path) for path in paths]
+    if together and local:
+        sent = uploads.send_together(client, local, labels)
+        yield sent + [{"address": address} for address in addresses]
+        return
+    for path in local:
+        yield [uploads.send_one(client, path, labels)]
+    yield from _list_places([], addresses, labels, together=together)
 
 
 def _read_group(text: str | None) -> dict[str, Any]:

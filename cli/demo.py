@@ -150,7 +150,8 @@ def _add_dataset(
         with step_progress() as progress:
             task = progress.add_task("Packing photographs", total=len(cells))
             sample.write_archive(cells, archive, advance=lambda: progress.advance(task))
-        added = uploads.add_local(client, archive, name=name, labels=None)
+        source = uploads.send_one(client, archive, None)
+        added = uploads.add(client, [source], name=name)
     watch.require_succeeded(watch.follow(client, [added["job_id"]]))
     return client.get(f"/datasets/{added['id']}")
 

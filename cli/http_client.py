@@ -24,6 +24,8 @@ API = "/api/v1"
 TRIES = 6
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 5.0
+# Of a piece of an upload: it moved, is held, came damaged, or the server is in trouble.
+MAY_BE_SENT_AGAIN = (408, 409, 423, 429, 460, 500, 502, 503, 504)
 SERVER_AWAY = (httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE)
 
 
@@ -65,29 +67,21 @@ class HttpClient:
         answer = self._once(lambda: self.http.delete(path))
         return answer.json() if answer.content else None
 
-    def upload(
-        self,
-        path: str,
-        content: Iterator[bytes],
-        *,
-        query: dict[str, str],
-        length_bytes: int,
-        key: str,
-    ) -> Any:
-        """Streams `content` to `path`; memory stays flat. Tried once."""
-        headers = {
-            "Content-Type": "application/octet-stream",
-            "Content-Length": str(length_bytes),
-            "Idempotency-Key": key,
-        }
-        # Writing may wait as long as the server's disk does.
-        patience = httpx.Timeout(600, connect=5)
-        answer = self._once(
-            lambda: self.http.post(
-                path, content=content, params=query, headers=headers, timeout=patience
-            )
-        )
-        return answer.json()
+    def send(
+        self, method: str, path: str, headers: dict[str, str], content: bytes = b""
+    ) -> httpx.Response:
+        """Sends a piece of an upload, or a request about one. Tried once.
+
+        Raises:
+            RetryableError: When it may be tried again, after asking for the offset.
+        """
+        with _explained(self.url):
+            answer = self.http.request(method, path, headers=headers, content=content)
+        if answer.status_code in MAY_BE_SENT_AGAIN:
+            raise RetryableError(f"{path} answered {answer.status_code}.")
+        if answer.is_error:
+            _raise_for(answer)
+        return answer
 
     @contextmanager
     def stream(self, path: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
@@ -123,6 +117,8 @@ class HttpClient:
 def _explained(url: str) -> Iterator[None]:
     try:
         yield
+    except httpx.LocalProtocolError as error:  # sending it again would not help
+        raise InternalError(f"No request could be made: {error}") from error
     except httpx.HTTPError as error:
         raise RetryableError(
             f"Trainyard does not answer at {url} ({error or type(error).__name__}): "
@@ -147,6 +143,7 @@ def _raise_for(answer: httpx.Response) -> None:
         raise RangeNotThereError(sentence)
     if answer.status_code in SERVER_AWAY:
         raise RetryableError(sentence)
-    if answer.is_server_error:
+    full = answer.status_code == httpx.codes.INSUFFICIENT_STORAGE
+    if answer.is_server_error and not full:
         raise InternalError(sentence)
     raise UserError(sentence, field=field)

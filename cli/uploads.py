@@ -1,90 +1,182 @@
-"""Brings datasets to the platform: archives as they are, folders zipped on the way."""
+"""Brings datasets to the platform: archives as they are, folders zipped on the way.
 
+Everything is sent in pieces, so a connection that breaks costs little; an archive goes
+on where it was even when the command is given again.
+"""
+
+import hashlib
 import secrets
-import tempfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 
 from cli.api_client import ApiClient
 from cli.output import transfer_progress
+from cli.resumable import Sending, Sent, insist, send
+from cli.zip_folder import zip_folder
 from shared.errors import UserError
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 CHUNK_BYTES = 1 << 20
-LABELS_NAME = "labels.csv"
-TABLE_SUFFIXES = (".csv", ".tsv")
+LABELS_STEM = "labels"
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
+Source = dict[str, str]  # in the words of the API
 
 
-def add_local(
-    client: ApiClient,
-    path: Path,
-    *,
-    name: str | None,
-    labels: Path | None,
-    **wishes: Any,
-) -> dict[str, Any]:
-    """Uploads an archive or a folder; returns the dataset and its ingest job.
+def send_one(client: ApiClient, path: Path, labels: Path | None) -> Source:
+    """Uploads an archive or a folder; returns it as a source of a dataset.
 
     Args:
         client: Of the installation that gets it.
-        path: An archive, or a folder that is zipped first.
-        name: The dataset's name. Defaults to the path's.
+        path: An archive, or a folder that is zipped on the way.
         labels: A CSV of `filename,label[,split]` for a folder; other tables that lie
             in the folder then count for nothing.
-        wishes: Further fields of the request: `dataset_id`, `mode`, `split_by`,
-            `split_column`.
 
     Raises:
         UserError: When `path` is neither, or holds nothing.
     """
-    path = path.expanduser()
-    if not path.exists():
-        raise UserError(f"There is nothing at {path}.", field="path")
-    with transfer_progress() as progress:
-        if path.is_dir():
-            with tempfile.TemporaryDirectory(prefix="trainyard-zip-") as folder:
-                archive = Path(folder) / f"{path.resolve().name}.zip"
-                _zip_folder(path, archive, labels, progress)
-                return _upload(client, archive, name, progress, wishes)
-        if not path.name.lower().endswith(ARCHIVE_SUFFIXES):
+    path = _find(path)
+    if not path.is_dir() and not path.name.lower().endswith(ARCHIVE_SUFFIXES):
+        raise UserError(
+            f"{path.name} is neither a folder nor a .zip, .tar or .tar.gz. (A CSV "
+            "of labels goes with its folder: `dataset add FOLDER --labels CSV`.)",
+            field="path",
+        )
+    if labels is not None and not path.is_dir():
+        raise UserError(
+            "`--labels` goes with a folder: put the CSV into the archive instead, or "
+            "name both with `--together`.",
+            field="labels",
+        )
+    return _send_all(client, [path], labels)[0]
+
+
+def send_together(
+    client: ApiClient, paths: list[Path], labels: Path | None
+) -> list[Source]:
+    """Uploads archives, folders and tables as sources of one dataset.
+
+    Args:
+        client: Of the installation that gets it.
+        paths: What is uploaded; tables label the pictures of all of it.
+        labels: One more table.
+
+    Raises:
+        UserError: When one of `paths` is nothing that can be read.
+    """
+    found = [_find(path) for path in paths]
+    for path in found:
+        if not path.is_dir() and not path.name.lower().endswith(
+            ARCHIVE_SUFFIXES + TABLE_SUFFIXES
+        ):
             raise UserError(
-                f"{path.name} is neither a folder nor a .zip, .tar or .tar.gz. (A CSV "
-                "of labels goes with its folder: `dataset add FOLDER --labels CSV`.)",
+                f"{path.name} is neither a folder, an archive nor a table of labels.",
                 field="path",
             )
-        if labels is not None:
-            raise UserError(
-                "`--labels` goes with a folder: put the CSV into the archive instead.",
-                field="labels",
-            )
-        return _upload(client, path, name, progress, wishes)
+    if labels is not None:
+        found.append(_find_labels(labels))
+    return _send_all(client, found, None)
 
 
-def _zip_folder(
-    folder: Path, archive: Path, labels: Path | None, progress: Progress
-) -> None:
+def add(client: ApiClient, sources: list[Source], **wishes: Any) -> dict[str, Any]:
+    """Makes one dataset of sources; returns it and its ingest job.
+
+    Args:
+        client: Of the installation that has them.
+        sources: Uploads, paths of the server, addresses.
+        wishes: Further fields of the request: `name`, `dataset_id`, `mode`,
+            `split_by`, `split_column`.
+    """
+    key = secrets.token_urlsafe(16)
+
+    def ask() -> dict[str, Any]:
+        return client.add_sources(sources, key=key, **wishes)
+
+    # The server may still be reading what was uploaded.
+    return insist(ask) if any("upload" in one for one in sources) else ask()
+
+
+def _send_all(
+    client: ApiClient, paths: list[Path], labels: Path | None
+) -> list[Source]:
+    sources = []
+    with transfer_progress() as progress:
+        for path in paths:
+            if path.is_dir():
+                sent = _send_folder(client, path, labels, progress)
+            else:
+                sent = _send_file(client, path, progress)
+            sources.append({"upload": sent.upload_id, "sha256": sent.sha256})
+    return sources
+
+
+def _send_file(client: ApiClient, path: Path, progress: Progress) -> Sent:
+    length = path.stat().st_size
+    task = progress.add_task(f"Uploading {path.name}", total=length)
+    return send(
+        client,
+        Sending(
+            filename=path.name,
+            length=length,
+            fingerprint=_fingerprint(path),
+            blocks=_read(path),
+            note=lambda done: progress.update(task, completed=done),
+        ),
+    )
+
+
+def _send_folder(
+    client: ApiClient, folder: Path, labels: Path | None, progress: Progress
+) -> Sent:
+    files = _list_files(folder, labels)
+    total = sum(path.stat().st_size for _, path in files)
+    task = progress.add_task(f"Packing and uploading {folder.name}", total=total)
+    return send(
+        client,
+        Sending(
+            filename=f"{folder.resolve().name}.zip",
+            length=None,
+            fingerprint=None,
+            blocks=zip_folder(files, lambda packed: progress.advance(task, packed)),
+            note=lambda _: None,
+        ),
+    )
+
+
+def _list_files(folder: Path, labels: Path | None) -> list[tuple[str, Path]]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     if labels is not None:
         labels = _find_labels(labels)
         files = [path for path in files if path.suffix.lower() not in TABLE_SUFFIXES]
     if not files:
         raise UserError(f"The folder {folder} holds no files.", field="path")
-    total = sum(path.stat().st_size for path in files)
-    task = progress.add_task(f"Packing {folder.name}", total=total)
-    # Pictures are compressed already: storing them is as small and much faster.
-    # A file from before 1980, which a zip cannot say, is packed as one of 1980.
-    with zipfile.ZipFile(
-        archive, "w", zipfile.ZIP_STORED, strict_timestamps=False
-    ) as content:
-        for path in files:
-            content.write(path, path.relative_to(folder))
-            progress.advance(task, path.stat().st_size)
-        if labels is not None:
-            content.write(labels, LABELS_NAME)
+    named = [(path.relative_to(folder).as_posix(), path) for path in files]
+    if labels is None:
+        return named
+    # Its ending says how it is read.
+    suffix = labels.suffix.lower()
+    return [
+        *named,
+        (LABELS_STEM + (suffix if suffix in TABLE_SUFFIXES else ".csv"), labels),
+    ]
+
+
+def _fingerprint(path: Path) -> str:
+    """By which an upload of this very file is known again."""
+    facts = path.stat()
+    with path.open("rb") as file:
+        start = file.read(CHUNK_BYTES)
+    told = f"{path.resolve()}|{facts.st_size}|{facts.st_mtime_ns}|".encode()
+    return f"cli-{hashlib.sha256(told + start).hexdigest()[:32]}"
+
+
+def _find(path: Path) -> Path:
+    path = path.expanduser()
+    if not path.exists():
+        raise UserError(f"There is nothing at {path}.", field="path")
+    return path
 
 
 def _find_labels(labels: Path) -> Path:
@@ -94,27 +186,7 @@ def _find_labels(labels: Path) -> Path:
     return labels
 
 
-def _upload(
-    client: ApiClient,
-    archive: Path,
-    name: str | None,
-    progress: Progress,
-    wishes: dict[str, Any],
-) -> dict[str, Any]:
-    size_bytes = archive.stat().st_size
-    task = progress.add_task(f"Uploading {archive.name}", total=size_bytes)
-    return client.upload_dataset(
-        filename=archive.name,
-        name=name,
-        content=_read(archive, progress, task),
-        length_bytes=size_bytes,
-        key=secrets.token_urlsafe(16),
-        **wishes,
-    )
-
-
-def _read(path: Path, progress: Progress, task: TaskID) -> Iterator[bytes]:
+def _read(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             yield chunk
-            progress.advance(task, len(chunk))

@@ -8,30 +8,36 @@ here, so child processes use it too. The layout is told in ARCHITECTURE.md.
 import contextlib
 import errno
 import hashlib
+import itertools
 import json
 import os
 import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from shared.errors import InternalError, UserError
 
 MANIFEST = "MANIFEST.json"
+# In an ingest attempt's folder: what only it can use, and what later ones take over.
+SCRATCH, PROOFS = "scratch", "proofs"
 # NFS may hide a new file behind a remembered "no such file" for this long.
 APPEAR_SECONDS = 90.0
 # A flush waits for the disk; eight at a time are nine times as fast as one by one.
 _SYNCERS = 8
+_BLOCK = 1000
 # What link(2), and file systems under it, answer where hard links are not to be had.
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 # Of another file system, or when a file has all the names that it may have.
 _NO_LINK_HERE = (*_NO_LINKS, errno.EXDEV, errno.EMLINK)
 _SAFE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
 class CorruptFolderError(UserError):
@@ -211,9 +217,8 @@ def publish_folder(temporary: Path, final: Path) -> None:
         FileExistsError: When `final` is there and is something else.
     """
     with ThreadPoolExecutor(_SYNCERS) as pool:
-        list(
-            pool.map(lambda name: fsync_file(temporary / name), _list_files(temporary))
-        )
+        for _ in map_in_blocks(pool, fsync_file, _walk_files(temporary)):
+            pass
     for folder in [*_list_folders(temporary), temporary]:
         fsync_folder(folder)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -224,6 +229,28 @@ def publish_folder(temporary: Path, final: Path) -> None:
             raise
         remove_tree(temporary)
     fsync_folder(final.parent)
+
+
+def map_in_blocks(
+    pool: ThreadPoolExecutor, work: Callable[[Item], Answer], items: Iterable[Item]
+) -> Iterator[Answer]:
+    """Yields what `work` makes of each item, in order, by the threads of `pool`.
+
+    `pool.map` takes all items at once, and a kilobyte for each until it is done: a
+    hundred megabytes for as many thousand files.
+    """
+    waiting = iter(items)
+    while block := list(itertools.islice(waiting, _BLOCK)):
+        yield from pool.map(work, block)
+
+
+def list_scratch(attempt: Path) -> list[Path]:
+    """Returns what an ingest attempt works with and nobody needs once it has ended."""
+    return [
+        path
+        for path in (attempt / SCRATCH, *attempt.glob(".tmp-final-*"))
+        if path.exists()
+    ]
 
 
 def remove_tree(path: Path) -> None:
@@ -353,15 +380,22 @@ def _wait_for(path: Path, seconds: float) -> None:
 def _list_files(folder: Path) -> list[str]:
     return sorted(
         path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != MANIFEST
+        for path in _walk_files(folder)
+        if path.name != MANIFEST
     )
+
+
+def _walk_files(folder: Path) -> Iterator[Path]:
+    """Yields every file below; `rglob` remembers all that it has yielded."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            yield Path(place, name)
 
 
 def _list_folders(folder: Path) -> list[Path]:
     """Folders below `folder`, deepest first."""
-    folders = [path for path in folder.rglob("*") if path.is_dir()]
-    return sorted(folders, key=lambda path: len(path.parts), reverse=True)
+    below = [Path(place) for place, _, _ in os.walk(folder)][1:]
+    return sorted(below, key=lambda path: len(path.parts), reverse=True)
 
 
 def _same_manifest(one: Path, other: Path) -> bool:

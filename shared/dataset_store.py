@@ -8,9 +8,10 @@ from sqlalchemy.orm import Session
 
 from shared.database import now_ms
 from shared.errors import ConflictError, NotFoundError
+from shared.job_status import JobKind
 from shared.pages import Page, read_page
 from shared.sql_dialect import insert
-from shared.tables import Dataset, DatasetVersion
+from shared.tables import Dataset, DatasetVersion, Job
 
 UPLOAD_IN_SPEC = re.compile(r"uploads/([A-Za-z0-9][A-Za-z0-9._-]*)")
 
@@ -164,6 +165,16 @@ def find_parent_number(session: Session, version: DatasetVersion) -> int | None:
     return session.scalar(
         select(DatasetVersion.version).where(DatasetVersion.id == version.parent_id)
     )
+
+
+def map_uploads_to_jobs(session: Session, owner_id: int) -> dict[str, int]:
+    """Returns the ingest job of each upload that one of this user's jobs names."""
+    rows = session.execute(
+        select(Job.id, Job.spec).where(
+            Job.kind == JobKind.INGEST, Job.owner_id == owner_id
+        )
+    )
+    return {name: job_id for job_id, spec in rows for name in find_uploads(spec)}
 
 
 def find_uploads(spec: dict[str, Any]) -> set[str]:

@@ -2,10 +2,13 @@
 
 Rows go first and files after, so a process that dies in between leaves files without
 rows; they are found here a day later. Nothing younger than a day is touched, since a
-file is always written before the row that names it. Nor is a folder numbered higher
-than any row: a database that was mixed up or restored must not cost files.
+file is always written before the row that names it; what no row ever names waits for
+an hour, longer than any sweep between the look at the rows and the files. Nor is a
+folder numbered higher than any row: a database that was mixed up or restored must not
+cost files.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -14,14 +17,17 @@ from pathlib import Path
 import structlog
 
 from shared import feature_cache, reconcile_store
-from shared.artifacts import Storage, remove_tree
+from shared.artifacts import PROOFS, Storage, list_scratch, remove_tree
 from shared.database import Database
+from shared.file_locks import try_lock
 from shared.reconcile_store import NamedFiles
 
 log = structlog.get_logger()
 
 YOUNG_SECONDS = 24 * 3600
+UPLOAD_LOCK = "lock"  # of an upload that comes in pieces
 UNUSED_CACHE_SECONDS = 30 * 24 * 3600
+UNNAMED_SECONDS = 3600
 CHECKPOINT_JOBS = 100  # jobs whose old checkpoints one sweep looks at
 
 
@@ -84,13 +90,29 @@ def _jobs(storage: Storage, named: NamedFiles, young_seconds: float) -> Iterator
                 yield job
             continue
         running = named.jobs[int(job.name)]
+        is_over = int(job.name) in named.ended_jobs
         for attempt in _children(job / "attempts"):
             if attempt.name.split("-")[0] == str(running):
                 continue
-            for folder in (*_children(attempt / "ckpt"), attempt / "final"):
-                unnamed = storage.relative(folder) not in named.checkpoints
-                if folder.exists() and unnamed and _is_old(folder, young_seconds):
+            yield from _unnamed_results(attempt, storage, named, young_seconds)
+            for folder in _list_workings(attempt, is_over=is_over):
+                if _is_old(folder, min(young_seconds, UNNAMED_SECONDS)):
                     yield folder
+
+
+def _unnamed_results(
+    attempt: Path, storage: Storage, named: NamedFiles, young_seconds: float
+) -> Iterator[Path]:
+    for folder in (*_children(attempt / "ckpt"), attempt / "final"):
+        unnamed = storage.relative(folder) not in named.checkpoints
+        if folder.exists() and unnamed and _is_old(folder, young_seconds):
+            yield folder
+
+
+def _list_workings(attempt: Path, *, is_over: bool) -> list[Path]:
+    """What an ingest that was killed has left; a job that goes on needs its proofs."""
+    proofs = attempt / PROOFS
+    return list_scratch(attempt) + ([proofs] if is_over and proofs.exists() else [])
 
 
 def _datasets(
@@ -128,11 +150,36 @@ def _artifacts(
 def _uploads(
     storage: Storage, named: NamedFiles, young_seconds: float
 ) -> Iterator[Path]:
+    """Uploads that no job names and nobody has continued.
+
+    One that comes in pieces has a lock, which is held while its files are removed: who
+    just makes a dataset of it either has it, or finds it gone.
+    """
     for folder in _children(storage.root / "uploads"):
-        # The folder's own time is that of its first byte; an upload may take long.
-        newest = max((folder, *_children(folder)), key=_changed_at)
-        if folder.name not in named.uploads and _is_old(newest, young_seconds):
+        if folder.name in named.uploads or not _is_abandoned(folder, young_seconds):
+            continue
+        if not (folder / UPLOAD_LOCK).is_file():
             yield folder
+            continue
+        with _try_lock(folder / UPLOAD_LOCK) as is_ours:
+            if is_ours and _is_abandoned(folder, young_seconds):
+                yield folder
+
+
+def _is_abandoned(folder: Path, young_seconds: float) -> bool:
+    # The folder's own time is that of its first byte; an upload may take long.
+    newest = max((folder, *_children(folder)), key=_changed_at)
+    return _is_old(newest, young_seconds)
+
+
+@contextlib.contextmanager
+def _try_lock(path: Path) -> Iterator[bool]:
+    try:
+        lock = try_lock(path, shared=False)
+    except OSError:  # removed meanwhile
+        lock = None
+    with lock or contextlib.nullcontext():
+        yield lock is not None
 
 
 def _packs(storage: Storage, named: NamedFiles, young_seconds: float) -> Iterator[Path]:

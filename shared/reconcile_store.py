@@ -206,6 +206,7 @@ class NamedFiles:
         highest_job: The greatest job number that a row has.
         highest_dataset: The greatest dataset number that a row has.
         jobs: Every job, with the fence of its running attempt.
+        ended_jobs: Those that run no more unless a user tries them again.
         datasets: Every dataset.
         busy_datasets: Those that an unfinished ingest or forecast may be writing to.
         checkpoints: Their folders.
@@ -219,6 +220,7 @@ class NamedFiles:
     highest_job: int
     highest_dataset: int
     jobs: dict[int, int | None]
+    ended_jobs: set[int]
     datasets: set[int]
     busy_datasets: set[int]
     checkpoints: set[str]
@@ -231,11 +233,10 @@ class NamedFiles:
 
 def list_named_files(session: Session) -> NamedFiles:
     """Returns what shared storage must keep."""
+    states = session.execute(select(Job.id, Job.fence, Job.state)).all()
     jobs = {
         job_id: fence if state == JobStatus.RUNNING else None
-        for job_id, fence, state in session.execute(
-            select(Job.id, Job.fence, Job.state)
-        )
+        for job_id, fence, state in states
     }
     datasets = set(session.scalars(select(Dataset.id)))
     versions = session.execute(
@@ -246,6 +247,7 @@ def list_named_files(session: Session) -> NamedFiles:
         highest_job=max(jobs, default=0),
         highest_dataset=max(datasets, default=0),
         jobs=jobs,
+        ended_jobs={row.id for row in states if row.state in TERMINAL},
         datasets=datasets,
         busy_datasets=busy,
         checkpoints=set(session.scalars(select(Checkpoint.rel_path))),

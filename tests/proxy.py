@@ -1,4 +1,4 @@
-"""A TCP port in front of a service on a unix socket, failing as networks do."""
+"""A TCP port in front of a service, failing as networks do."""
 
 import contextlib
 import socket
@@ -11,11 +11,11 @@ class Proxy:
     """Forwards connections; loses answers, or everything, when told to.
 
     Args:
-        target: Path of the unix socket to forward to.
+        target: Path of the unix socket to forward to, or (host, port).
     """
 
     def __init__(self, target):
-        self._target = str(target)
+        self._target = target
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = self._server.getsockname()[1]
         self.accepted = 0
@@ -104,8 +104,7 @@ class _Link:
     def __init__(self, proxy, client, target):
         self._proxy = proxy
         self._client = client
-        self._service = socket.socket(socket.AF_UNIX)
-        self._service.connect(target)
+        self._service = _connect(target)
         self._losing = False
         for pump in (self._pump_questions, self._pump_answers):
             threading.Thread(target=pump, daemon=True).start()
@@ -137,3 +136,11 @@ class _Link:
                     break
                 self._client.sendall(answer)
         self.cut()
+
+
+def _connect(target):
+    if isinstance(target, tuple):
+        return socket.create_connection(target)
+    service = socket.socket(socket.AF_UNIX)
+    service.connect(str(target))
+    return service

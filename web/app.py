@@ -37,6 +37,7 @@ from web.models import routes as models
 from web.notifications import routes as notifications
 from web.promises import routes as promises
 from web.upload_request import UploadRequest
+from web.uploads import routes as uploads
 from web.workers import routes as workers
 
 FORM_LIMIT_BYTES = 2 * 2**20  # ordinary forms; uploads set their own limit
@@ -90,6 +91,7 @@ def create_app(
         users.blueprint,
         datasets.blueprint,
         finding_routes.blueprint,
+        uploads.blueprint,
         jobs.blueprint,
         promises.blueprint,
         models.blueprint,

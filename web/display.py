@@ -3,7 +3,7 @@
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from flask import Flask, current_app, url_for
 from markupsafe import Markup
@@ -16,6 +16,8 @@ from web.ranges import say_shares, say_times
 KIBI = 1024
 DASH = "\N{EN DASH}"  # stands for what is not known
 MINUTE, HOUR, DAY = 60, 3600, 86400
+BYTES = "bytes"  # the one unit that is shown in larger ones
+FEW = 10  # a rate below it is shown with a decimal
 SOON = 15  # seconds that are as good as none, of what is only expected
 PHASES = {
     "prepare": "Preparing",
@@ -55,11 +57,36 @@ STATE_LOOKS = {  # state as shown -> (Bootstrap colour, icon)
 }
 
 
+class HasProgress(Protocol):
+    """What shows how far it is: a job, or a dataset that is being read."""
+
+    @property
+    def done(self) -> int:
+        """Finished parts of the phase."""
+        ...
+
+    @property
+    def total(self) -> int:
+        """All parts of the phase; 0 while nobody knows."""
+        ...
+
+    @property
+    def unit(self) -> str | None:
+        """What is counted."""
+        ...
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Seconds that are left, if that can be told."""
+        ...
+
+
 def register(app: Flask) -> None:
     """Adds the filters and functions to the templates of `app`."""
     app.jinja_env.filters.update(
         filesize=size, ago=ago, duration=duration, percent=percent, stamp=stamp,
         count=count, phase=phase, number=number, soon=soon, until=until,
+        how_far=how_far,
     )  # fmt: skip
     app.jinja_env.globals.update(
         icon=icon,
@@ -166,6 +193,33 @@ def number(value: Any, digits: int = 4) -> str:
 def phase(name: str | None) -> str:
     """The words for a phase."""
     return PHASES.get(name or "", name or "")
+
+
+def how_far(row: HasProgress) -> str:
+    """`1,200 of 5,000 images · 95 images/s · about 40 s left`; empty before all that.
+
+    The rate is what the time that is left was computed from.
+    """
+    if not row.total:
+        return ""
+    words = [f"{_amount(row.done, row.unit)} of {_with_unit(row.total, row.unit)}"]
+    if row.eta_seconds:
+        rate = (row.total - row.done) / row.eta_seconds
+        words.append(f"{_with_unit(rate, row.unit)}/s")
+    if row.eta_seconds is not None:
+        words.append(f"about {duration(row.eta_seconds)} left")
+    return " · ".join(words)
+
+
+def _amount(value: float, unit: str | None) -> str:
+    if unit == BYTES:
+        return size(value)
+    return f"{value:,.0f}" if value >= FEW or value == int(value) else f"{value:.1f}"
+
+
+def _with_unit(value: float, unit: str | None) -> str:
+    words = _amount(value, unit)
+    return words if unit in (BYTES, None) else f"{words} {unit}"
 
 
 def shown_state(state: str, desired: str, gives_way_to: int | None = None) -> str:

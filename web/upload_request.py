@@ -12,8 +12,8 @@ from flask_login import current_user
 
 from web.installation import get_installation
 
-FORM_UPLOADS = frozenset({"datasets.upload", "datasets.upload_form"})
-API_UPLOADS = frozenset({"api.add_dataset"})
+FORM_UPLOADS = frozenset({"datasets.upload_form", "uploads.append", "uploads.override"})
+API_UPLOADS = frozenset({"api.add_dataset", "api.append_upload", "api.override_upload"})
 
 
 class UploadRequest(Request):

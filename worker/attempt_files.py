@@ -5,6 +5,7 @@ jobs/<job_id>/attempts/<fence>-<uuid8>/
     log.jsonl   its events and the worker's notes, one JSON object a line
     stdout.log  stderr.log  whatever it printed
     ckpt/       final/      written by the child
+    scratch/    proofs/     of an ingest: what it works with, and what it has proved
 """
 
 import json
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+
+from shared.artifacts import PROOFS, list_scratch, remove_tree
 
 log = structlog.get_logger()
 
@@ -72,6 +75,19 @@ class AttemptFiles:
         except OSError:
             return None
         return tail or None
+
+    def remove_workings(self, *, keep_proofs: bool) -> None:
+        """Removes what an ingest has left that has ended, so that the disk is free.
+
+        Args:
+            keep_proofs: Whether another attempt may take them over.
+        """
+        proofs = [] if keep_proofs else [self.folder / PROOFS]
+        try:
+            for path in [*list_scratch(self.folder), *proofs]:
+                remove_tree(path)
+        except OSError as error:  # the collection of garbage comes by later
+            log.warning("attempt_workings_left", error=str(error))
 
     def inside(self, path: str) -> Path:
         """Returns `path`, which the child named, if it lies in this folder.

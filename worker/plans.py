@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from shared import attempt_store, dataset_store
-from shared.artifacts import Storage
+from shared import attempt_store, dataset_store, job_read_store
+from shared.artifacts import PROOFS, Storage
 from shared.attempt_store import Claim
 from shared.errors import NotFoundError, UserError
 from shared.job_status import JobKind
@@ -45,6 +45,7 @@ def build_plan(
     result, result_path = found or (None, "")
     if claim.kind == JobKind.INGEST:
         spec = _ingest_spec(session, claim, storage, settings)
+        spec["earlier"] = _list_earlier(session, claim, storage)
         return Plan(spec, result, result_path)
     if claim.kind == JobKind.FORECAST:
         folder = _dataset_folder(session, claim, storage)
@@ -139,6 +140,16 @@ def _locate(source: dict[str, Any], storage: Storage) -> dict[str, Any]:
     if "path" not in source:
         return source
     return {**source, "path": str(storage.root / source["path"])}
+
+
+def _list_earlier(session: Session, claim: Claim, storage: Storage) -> list[str]:
+    """Folders of the job's earlier attempts that hold proofs of pictures."""
+    folders = [
+        storage.attempt(claim.job_id, attempt.fence, attempt.uuid)
+        for attempt in job_read_store.list_attempts(session, claim.job_id)
+        if attempt.fence < claim.fence
+    ]
+    return [str(folder) for folder in folders if (folder / PROOFS).is_dir()]
 
 
 def _job(claim: Claim) -> dict[str, Any]:

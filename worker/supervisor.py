@@ -26,7 +26,7 @@ from shared.errors import (
     RetryableError,
     UserError,
 )
-from shared.job_status import Desired, JobKind
+from shared.job_status import Desired, JobKind, is_terminal
 from shared.retry_policy import Limits
 from worker import results
 from worker.attempt_files import AttemptFiles
@@ -105,6 +105,7 @@ class _Attempt:
         self.child: Child | None = None
         self.deadline: DeadlineKeeper | None = None
         self.asked: StopReason | None = None
+        self.is_over = False  # the whole job, and not only this attempt
         self._next_reminder_at = 0.0
         self._stacks_asked_at: float | None = None
 
@@ -284,6 +285,7 @@ class _Attempt:
             return self._end(decide(ChildExit(), asked=StopReason.CANCEL))
         except OutdatedError as error:
             return self._give_up(publication, known_as, error)
+        self.is_over = True
         if claim.kind == JobKind.INGEST:
             results.remove_uploads(claim, storage)
             if forecasts:
@@ -325,7 +327,7 @@ class _Attempt:
         return self._record_end(ending, ended or ChildExit())
 
     def _record_end(self, ending: Ending, ended: ChildExit) -> Ending:
-        self._write(
+        state = self._write(
             lambda session: attempt_store.end(
                 session,
                 self.claim.job_id,
@@ -342,6 +344,7 @@ class _Attempt:
                 limits=Limits.from_settings(self.settings),
             )
         )
+        self.is_over = is_terminal(state)
         return ending
 
     def _end_after(self, ending: Ending) -> Ending:
@@ -367,6 +370,7 @@ class _Attempt:
         finally:  # whatever that met: a lease kept alive for nobody is never taken over
             self.lease.stop()
             self._dismiss_child()
+        self.files.remove_workings(keep_proofs=not self.is_over)
 
     def _dismiss_child(self) -> None:
         """Gives back what belongs to a child that has ended."""

@@ -22,7 +22,6 @@ def add(*arguments):
         ([], "Name a PATH, or an `--address`"),
         (["a.zip", "--address", ADDRESS, "--name", "x"], "`--name` goes with one PATH"),
         (["a.zip", "b.zip", "--name", "x"], "`--name` goes with one PATH"),
-        (["a.zip", "--address", ADDRESS, "--together"], "`--on-server`"),
         (["a.zip", "--address", ADDRESS, "--to", "x", "--replace"], "one before"),
     ],
 )

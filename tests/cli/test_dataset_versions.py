@@ -26,8 +26,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.asked.append(self.path)
 
     def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.asked.append(self.path)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked.append(json.loads(body))
         self.answer({"id": 7, "name": "cells", "job_id": 1, "created": True})
 
     def answer(self, value):
@@ -56,12 +56,6 @@ def asked(monkeypatch):
         get_settings.cache_clear()
 
 
-@pytest.fixture
-def archive(tmp_path):
-    (tmp_path / "more.zip").write_bytes(b"zip")
-    return str(tmp_path / "more.zip")
-
-
 def call(*arguments):
     return CliRunner().invoke(app, ["dataset", *arguments])
 
@@ -69,18 +63,31 @@ def call(*arguments):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--to", "cells"], ["dataset_id=7", "mode=add"]),
-        (["--to", "cells", "--replace"], ["mode=replace"]),
-        (["--group-by", "folder"], ["split_by=folder"]),
-        (["--group-by", "column:patient"], ["split_by=column", "split_column=patient"]),
+        (["--to", "cells"], {"dataset_id": 7, "mode": "add"}),
+        (["--to", "cells", "--replace"], {"dataset_id": 7, "mode": "replace"}),
+        (["--group-by", "folder"], {"split_by": "folder"}),
+        (
+            ["--group-by", "column:patient"],
+            {"split_by": "column", "split_column": "patient"},
+        ),
     ],
 )
-def test_what_is_asked_reaches_the_server(asked, archive, options, words):
-    done = call("add", archive, "--no-wait", *options)
+def test_what_is_asked_reaches_the_server(asked, options, words):
+    address = ["--address", "s3://pictures/"]
+    done = call(
+        "add",
+        "/sets/more.zip",
+        "--on-server",
+        *address,
+        "--together",
+        "--no-wait",
+        *options,
+    )
 
     assert done.exit_code == 0, done.output
-    sent = next(path for path in asked if "filename=more.zip" in path)
-    assert all(word in sent for word in words)
+    (sent,) = [body for body in asked if isinstance(body, dict)]
+    sources = [{"path": "/sets/more.zip"}, {"address": "s3://pictures/"}]
+    assert sent == {"sources": sources, **words}
 
 
 @pytest.mark.parametrize(
@@ -92,9 +99,9 @@ def test_what_is_asked_reaches_the_server(asked, archive, options, words):
         ["--group-by", "column:"],
     ],
 )
-def test_what_does_not_go_together_is_refused(asked, archive, options):
-    assert call("add", archive, *options).exit_code != 0
-    assert not any("filename" in path for path in asked)
+def test_what_does_not_go_together_is_refused(asked, options):
+    assert call("add", "/sets/more.zip", "--on-server", *options).exit_code != 0
+    assert not any(isinstance(body, dict) for body in asked)
 
 
 def test_a_diff_is_told_in_sentences(asked):

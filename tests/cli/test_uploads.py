@@ -1,27 +1,68 @@
-"""What is packed of a folder before it is uploaded."""
+"""What the command line uploads: packed on the way, continued, together."""
 
 import os
+import secrets
 import zipfile
+from dataclasses import dataclass
 
 import pytest
 
-from cli import uploads
+from cli import resumable, uploads
+from cli.api_client import ApiClient
+from shared import dataset_store, job_read_store
+from shared.artifacts import Storage, sha256_file
+from shared.database import Database
 from shared.errors import UserError
+from shared.settings import Settings
+from tests.proxy import Proxy
+from tests.web.rows import Rows, make_archive
+from tests.web.served import serve
+
+MEBI = 2**20
 
 
-class Catcher:
-    """Keeps the archive that a real client would send."""
+@dataclass
+class Site:
+    """An installation with one user, and a way to it that breaks."""
 
-    def upload_dataset(self, *, filename, name, content, length_bytes, **_key):
-        self.filename, self.name = filename, name
-        self.content = b"".join(content)
-        assert len(self.content) == length_bytes
-        return {"id": 1, "job_id": 2}
+    rows: Rows
+    client: ApiClient
+    proxy: Proxy
 
-    def members(self, tmp_path):
-        (tmp_path / "caught.zip").write_bytes(self.content)
-        with zipfile.ZipFile(tmp_path / "caught.zip") as archive:
+    def add(self, path, *, name=None, labels=None):
+        source = uploads.send_one(self.client, path, labels)
+        return uploads.add(self.client, [source], name=name)
+
+    def sources(self, added):
+        with self.rows.database.reading() as session:
+            spec = job_read_store.get_job(session, added["job_id"]).spec
+        for source in spec["sources"]:
+            yield source | {"path": self.rows.storage.resolve(source["path"])}
+
+    def members(self, added):
+        (source,) = self.sources(added)
+        with zipfile.ZipFile(source["path"]) as archive:
+            assert archive.testzip() is None
             return {name: archive.read(name) for name in archive.namelist()}
+
+
+@pytest.fixture
+def site(tmp_path, sqlite_url):
+    settings = Settings(
+        data_dir=tmp_path / "data",
+        database_url=sqlite_url,
+        secret_key=secrets.token_hex(32),
+    )
+    settings.storage.mkdir(parents=True)
+    database = Database(sqlite_url)
+    rows = Rows(database, Storage(settings.storage))
+    token = rows.token(rows.user())
+    with serve(settings, tmp_path / "web.log") as (address, _):
+        host, port = address.removeprefix("http://").split(":")
+        proxy = Proxy((host, int(port)))
+        yield Site(rows, ApiClient(f"http://127.0.0.1:{proxy.port}", token), proxy)
+        proxy.close()
+    database.dispose()
 
 
 @pytest.fixture
@@ -32,35 +73,84 @@ def folder(tmp_path):
     return tmp_path / "birds"
 
 
-def test_a_folder_is_packed_as_it_is(folder, tmp_path):
-    catcher = Catcher()
-
-    uploads.add_local(catcher, folder, name=None, labels=None)
-
-    assert catcher.filename == "birds.zip"
-    assert set(catcher.members(tmp_path)) == {"robin/1.jpg", "labels.csv"}
-
-
-def test_a_table_that_is_named_is_the_only_one(folder, tmp_path):
+def test_a_folder_is_packed_while_it_is_sent(site, folder, tmp_path):
+    (folder / "robin" / "1.jpg").chmod(0o600)
+    os.utime(folder / "robin" / "1.jpg", (0, 0))  # earlier than a zip can say
     table = tmp_path / "mine.csv"
     table.write_text("filename,label\n1.jpg,new\n")
-    catcher = Catcher()
 
-    uploads.add_local(catcher, folder, name="b", labels=table)
+    plain = site.add(folder)
+    labelled = site.add(folder, name="b", labels=table)
 
-    assert catcher.members(tmp_path) == {
+    assert (plain["name"], labelled["name"]) == ("birds", "b")
+    assert set(site.members(plain)) == {"robin/1.jpg", "labels.csv"}
+    # A table that is named is the only one.
+    assert site.members(labelled) == {
         "robin/1.jpg": b"a picture",
         "labels.csv": table.read_bytes(),
     }
 
 
-def test_a_file_without_a_date_is_packed(folder, tmp_path):
-    os.utime(folder / "robin" / "1.jpg", (0, 0))
-    catcher = Catcher()
+def test_a_connection_that_breaks_costs_little(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(resumable, "LARGEST_BYTES", MEBI)
+    archive = tmp_path / "cells.zip"
+    archive.write_bytes(os.urandom(5 * MEBI))
+    site.proxy.lose_answer_to(
+        b"PATCH", then=lambda: site.proxy.lose_answer_to(b"POST /api/v1/datasets")
+    )
 
-    uploads.add_local(catcher, folder, name=None, labels=None)
+    added = site.add(archive)
 
-    assert catcher.members(tmp_path)["robin/1.jpg"] == b"a picture"
+    assert site.proxy.lost == 2
+    (source,) = site.sources(added)
+    assert sha256_file(source["path"]) == source["sha256"] == sha256_file(archive)
+    assert added["created"] is False, "the answer that was lost had made it"
+    with site.rows.database.reading() as session:
+        assert dataset_store.list_datasets(session).total == 1
+
+
+def test_a_command_that_is_given_again_goes_on_and_may_take_more(
+    site, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(resumable, "LARGEST_BYTES", MEBI)
+    archive, other = tmp_path / "cells.zip", tmp_path / "more.zip"
+    archive.write_bytes(os.urandom(3 * MEBI))
+    other.write_bytes(make_archive())
+    table = tmp_path / "labels.csv"
+    table.write_text("filename,label\n1.jpg,new\n")
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr("cli.uploads.transfer_progress", _Interrupting)
+        with pytest.raises(KeyboardInterrupt):
+            uploads.send_one(site.client, archive, None)
+    (begun,) = site.client.get("/uploads")["items"]
+
+    sent = uploads.send_together(site.client, [archive, other, table], None)
+    added = uploads.add(site.client, sent, name="all")
+
+    assert begun["offset"] == MEBI
+    assert added["name"] == "all"
+    sources = list(site.sources(added))
+    assert [source["type"] for source in sources] == ["archive", "archive", "csv"]
+    assert sources[0]["path"].parent.name == begun["id"]
+    assert [source["path"].read_bytes() for source in sources] == [
+        path.read_bytes() for path in (archive, other, table)
+    ]
+
+
+class _Interrupting:
+    """A progress bar at whose first step somebody presses Ctrl-C."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def add_task(self, *_, **__):
+        return 0
+
+    def update(self, *_, **__):
+        raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize(
@@ -75,6 +165,7 @@ def test_a_file_without_a_date_is_packed(folder, tmp_path):
 def test_what_cannot_be_packed_is_said(folder, tmp_path, path, labels, sentence):
     (tmp_path / "empty").mkdir()
     table = tmp_path / labels if labels else None
+    nowhere = ApiClient("http://127.0.0.1:9", "no token")
 
     with pytest.raises(UserError, match=sentence):
-        uploads.add_local(Catcher(), tmp_path / path, name=None, labels=table)
+        uploads.send_one(nowhere, tmp_path / path, table)

@@ -71,7 +71,8 @@ def upload(client, journal, folder):
     def add(name, labels, seed):
         path = folder / f"{name}.zip"
         write_archive(path, labels, IMAGES_PER_LABEL, seed=seed)
-        added[name] = uploads.add_local(client, path, name=name, labels=None)
+        source = uploads.send_one(client, path, None)
+        added[name] = uploads.add(client, [source], name=name)
 
     with journal.step("Uploading two datasets at once"):
         threads = [

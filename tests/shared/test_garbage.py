@@ -8,7 +8,12 @@ from sqlalchemy import update
 
 from shared import attempt_store, feature_cache, job_store, reconcile_store
 from shared.artifacts import Storage
-from shared.garbage import UNUSED_CACHE_SECONDS, YOUNG_SECONDS, collect_garbage
+from shared.garbage import (
+    UNNAMED_SECONDS,
+    UNUSED_CACHE_SECONDS,
+    YOUNG_SECONDS,
+    collect_garbage,
+)
 from shared.tables import Checkpoint, Job
 from tests import factories
 
@@ -243,3 +248,45 @@ def test_features_above_the_limit_go_in_the_order_of_their_last_use(database, st
 
     assert removed == [storage.relative(storage.features("second"))]
     assert storage.features("first").exists()
+
+
+class TestWhatAnIngestLeaves:
+    """Unpacked files and proofs, which no row ever names."""
+
+    def put_all(self, storage, claim, age_seconds=OLD):
+        folder = storage.attempt(claim.job_id, claim.fence, claim.attempt_uuid)
+        return [
+            put(folder / name, age_seconds)
+            for name in ("scratch", ".tmp-final-1", "proofs")
+        ]
+
+    def test_running_attempt_keeps_all(self, database, storage, claim):
+        self.put_all(storage, claim)
+
+        assert collect(database, storage) == []
+
+    def test_job_that_goes_on_keeps_only_its_proofs(self, database, storage, claim):
+        scratch, temporary, _ = self.put_all(storage, claim)
+        end(database, claim, "lost")
+
+        gone = {storage.relative(path) for path in (scratch, temporary)}
+        assert set(collect(database, storage)) == gone
+
+    def test_job_that_is_over_keeps_nothing(self, database, storage, claim):
+        left = self.put_all(storage, claim)
+        end(database, claim, "failed", permanent=True)
+
+        assert set(collect(database, storage)) == {storage.relative(p) for p in left}
+
+    def test_they_wait_for_an_hour(self, database, storage, claim):
+        self.put_all(storage, claim, UNNAMED_SECONDS - 60)
+        end(database, claim, "failed", permanent=True)
+
+        assert collect(database, storage) == []
+
+
+def end(database, claim, outcome, **how):
+    with database.transaction() as s:
+        attempt_store.end(
+            s, claim.job_id, claim.fence, outcome=outcome, charge=False, **how
+        )

@@ -14,7 +14,7 @@ from tests.services import die_with_parent, wait_until
 
 @contextmanager
 def serve(settings, log_path):
-    """Yields (address, process of the one worker)."""
+    """Yields (address, process of the one worker), whose parent is gunicorn itself."""
     port = find_free_port("127.0.0.1")
     environment = child_environment(
         settings,

@@ -116,11 +116,11 @@ def test_the_same_key_is_answered_once_and_serves_no_other_request(ana_api):
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ({"sources": []}, "1 to 100 sources"),
-        ({"sources": [{"address": ADDRESS}] * 101}, "1 to 100 sources"),
-        ({}, "either a `path` or an `address`"),
-        ({"sources": [{}]}, "either a `path` or an `address`"),
-        ({"sources": [{"path": "/x", "address": ADDRESS}]}, "either a `path` or an"),
+        ({"sources": []}, "1 to 200 sources"),
+        ({"sources": [{"address": ADDRESS}] * 201}, "1 to 200 sources"),
+        ({}, "either a `path`, an `address` or an `upload`"),
+        ({"sources": [{}]}, "either a `path`, an `address` or an `upload`"),
+        ({"sources": [{"path": "/x", "address": ADDRESS}]}, "either a `path`, an"),
         ({"sources": [{"address": ADDRESS}], "address": ADDRESS}, "stands alone"),
         ({"address": "https://evil.com/a.zip"}, "TRAINYARD_SOURCE_ADDRESSES"),
         ({"address": f"{ADDRESS}?sig=hidden"}, "shown to others"),

@@ -176,25 +176,6 @@ def test_a_name_that_would_break_addresses_is_refused(ana_api, name):
     assert answer.status_code == 400
 
 
-def test_the_browser_sends_archives_one_by_one(ana):
-    headers = {**RAW, "X-CSRFToken": ana.token("/datasets/add")}
-
-    answer = ana.post(
-        "/datasets/upload?filename=cells.zip&name=",
-        data=make_archive(),
-        headers=headers,
-    )
-
-    assert answer.status_code == 201
-    assert ana.get(answer.json["page"]).status_code == 200
-
-
-def test_an_upload_without_form_token_is_refused(ana):
-    answer = ana.post("/datasets/upload?filename=a.zip", data=b"x", headers=RAW)
-
-    assert answer.status_code == 400
-
-
 def test_the_plain_form_takes_several_archives(ana, rows):
     files = [(io.BytesIO(make_archive(i)), f"set {i}.zip") for i in range(2)]
     data = {"csrf_token": ana.token("/datasets/add"), "files": files}
@@ -227,18 +208,6 @@ def test_strangers_cannot_make_the_server_read_a_long_form(person, app):
     answer = person.post("/datasets/upload-form", data=data)
 
     assert answer.status_code in {400, 413}
-
-
-def test_a_new_version_goes_to_ones_own_dataset_only(ana, bob, rows):
-    dataset_id = rows.dataset(ana.user_id)
-    query = f"/datasets/upload?filename=a.zip&dataset_id={dataset_id}"
-
-    def send(person):
-        headers = {**RAW, "X-CSRFToken": person.token("/datasets/add")}
-        return person.post(query, data=make_archive(), headers=headers)
-
-    assert send(bob).status_code == 403
-    assert send(ana).json["id"] == dataset_id
 
 
 def test_a_folder_on_the_server_can_be_named(ana_api, rows, roots):

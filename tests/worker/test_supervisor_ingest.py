@@ -5,7 +5,7 @@ import json
 import pytest
 
 from shared import attempt_store
-from shared.artifacts import write_manifest
+from shared.artifacts import PROOFS, SCRATCH, write_manifest
 from shared.settings import Settings
 from shared.tables import DatasetVersion
 
@@ -129,3 +129,69 @@ class TestIngest:
         with shop.database.reading() as session:
             row = session.get_one(DatasetVersion, shop.job(job_id).dataset_version_id)
         assert (row.version, row.parent_id) == (2, 1)
+
+
+def leave_workings(folder):
+    """What an ingest that was killed leaves."""
+    for name in (SCRATCH, ".tmp-final-1", PROOFS):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "file").write_bytes(b"x")
+
+
+class TestResume:
+    def lose(self, shop, job_id):
+        """An attempt whose host died; returns its folder."""
+        claim = shop.claim()
+        folder = shop.folder(claim)
+        leave_workings(folder)
+        with shop.database.transaction() as session:
+            attempt_store.end(
+                session, job_id, claim.fence, outcome="lost", charge=False
+            )
+        return folder
+
+    def test_child_is_told_where_earlier_attempts_left_their_proofs(self, shop):
+        job_id = shop.submit_ingest()
+        folders = [self.lose(shop, job_id) for _ in range(2)]
+        with_none = shop.claim()
+        shop.folder(with_none).mkdir(parents=True)
+        with shop.database.transaction() as session:
+            attempt_store.end(
+                session, job_id, with_none.fence, outcome="lost", charge=False
+            )
+        last = shop.run_one()
+
+        spec = json.loads((shop.folder(last) / "spec.json").read_text())
+        assert spec["earlier"] == [str(folder) for folder in reversed(folders)]
+        assert all((folder / PROOFS / "file").exists() for folder in folders)
+
+    def test_other_jobs_are_not_looked_at(self, shop):
+        self.lose(shop, shop.submit_ingest())
+        shop.submit_ingest()
+        claims = [shop.run_one(), shop.run_one()]
+
+        specs = [
+            json.loads((shop.folder(claim) / "spec.json").read_text())
+            for claim in claims
+        ]
+        assert [len(spec["earlier"]) for spec in specs] == [1, 0]
+
+    def test_a_stopped_attempt_keeps_its_proofs_and_gives_back_the_rest(self, shop):
+        shop.submit_ingest(sources=[source("stop")])
+        claim = shop.run_one()
+
+        kept = {path.name for path in shop.folder(claim).iterdir()}
+        assert PROOFS in kept
+        assert not kept & {SCRATCH, ".tmp-final-1"}
+
+    @pytest.mark.parametrize("end", ["refuse", "fine"])
+    def test_a_job_that_is_over_leaves_nothing_behind(self, shop, end):
+        shop.submit_ingest(sources=[source(end)])
+        claim = shop.run_one()
+
+        kept = {path.name for path in shop.folder(claim).iterdir()}
+        assert not kept & {PROOFS, SCRATCH, ".tmp-final-1"}
+
+
+def source(name):
+    return {"type": "archive", "path": "nowhere", "name": name}

@@ -15,6 +15,15 @@ def main():
     spec_path, workdir = map(Path, sys.argv[1:])
     spec = json.loads(spec_path.read_text())
     events.phase("unpack")
+    wishes = {source["name"] for source in spec["sources"]}
+    if wishes & {"stop", "refuse", "fine"}:
+        for name in ("scratch", ".tmp-final-1", "proofs"):
+            (workdir / name).mkdir()
+    if "stop" in wishes:
+        return 75
+    if "refuse" in wishes:
+        events.emit("failed", code="rejected", message="No dataset.", permanent=True)
+        return 64
     final = workdir / "final"
     final.mkdir()
     told = {
@@ -27,7 +36,7 @@ def main():
         "finished", path=str(final), manifest_sha=sha, bytes=7, step=0,
         summary={"images": 1},
     )  # fmt: skip
-    if any(source["name"] == "kill" for source in spec["sources"]):
+    if "kill" in wishes:
         os.kill(os.getpid(), signal.SIGKILL)
     return 0
 

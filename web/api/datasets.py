@@ -19,7 +19,7 @@ from web.api.schemas import (
     DatasetQuery,
     Deleted,
 )
-from web.api.upload_schemas import AddRequest, UploadQuery
+from web.api.upload_schemas import COMPONENTS, AddRequest, UploadQuery
 from web.datasets import delete, view
 from web.datasets.add import Added, Incoming, add_sources, add_upload
 from web.datasets.report import read_report
@@ -36,6 +36,9 @@ ARCHIVE_TYPES = frozenset(
         "application/x-gzip",
     }
 )
+ADD_REQUEST = AddRequest.model_json_schema(ref_template=f"{COMPONENTS}{{model}}")
+# `registration` puts it where the reference leads.
+ADD_REQUEST.pop("$defs")
 TWO_BODIES = {
     "requestBody": {
         "required": True,
@@ -43,7 +46,7 @@ TWO_BODIES = {
             "application/octet-stream": {
                 "schema": {"type": "string", "format": "binary"}
             },
-            "application/json": {"schema": AddRequest.model_json_schema()},
+            "application/json": {"schema": ADD_REQUEST},
         },
     }
 }
@@ -84,15 +87,20 @@ def get_dataset(path: DatasetPath) -> dict[str, Any]:
 
 @blueprint.post(
     "/datasets",
-    responses={"201": DatasetAdded, "200": DatasetAdded, **describe(411, 413, 507)},
+    responses={
+        "201": DatasetAdded,
+        "200": DatasetAdded,
+        **describe(410, 411, 413, 423, 503, 507),
+    },
     openapi_extensions=TWO_BODIES,
 )
 def add_dataset(query: UploadQuery, header: IdempotencyHeader) -> Any:
     """Adds a dataset, or a version of one: an archive as the raw body, or JSON.
 
-    The archive is written to disk as it arrives; `filename` says which kind it is. JSON
-    names a folder, label table or archive under the folders that the server offers, or
-    an address that it reads; `sources` names several that come in together. With
+    The archive is written to disk as it arrives; `filename` says which kind it is. A
+    large one is better sent to `/uploads` first, in pieces. JSON names a finished
+    upload; a folder, label table or archive under the folders that the server offers;
+    or an address that it reads. `sources` names several that come in together. With
     `dataset_id` the pictures are added to that dataset, or replace its own.
     """
     key = header.idempotency_key

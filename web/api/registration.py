@@ -14,11 +14,13 @@ from web.api import (
     models,
     notifications,
     queue,
+    uploads,
     versions,
     workers,
 )
 from web.api.blueprint import blueprint
 from web.api.problems import Problem
+from web.api.upload_schemas import SourceIn
 
 # Imported for their routes.
 FEATURES = (
@@ -31,6 +33,7 @@ FEATURES = (
     models,
     notifications,
     queue,
+    uploads,
     versions,
     workers,
 )
@@ -46,5 +49,6 @@ def register(app: Flask, csrf: CSRFProtect) -> None:
     """Registers every route; cookies play no part, so form tokens do not either."""
     assert isinstance(app, OpenAPI)
     csrf.exempt(blueprint)
-    app.components_schemas["Problem"] = Problem.model_json_schema()
+    for model in (Problem, SourceIn):
+        app.components_schemas[model.__name__] = model.model_json_schema()
     app.register_api(blueprint)

@@ -1,23 +1,26 @@
-"""What the API takes of archives, places and addresses, as pydantic models."""
+"""What the API takes of archives, uploads, places and addresses, as pydantic models."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from shared.errors import UserError
-from web.api.schemas import Strict, Text
+from web.api.schemas import RowNumber, Strict, Text
 from web.datasets.add import ADD, Target
 from web.datasets.server_path import Wanted
-from web.row_numbers import MAX_NUMBER
+
+COMPONENTS = "#/components/schemas/"  # of the API's description
 
 
 class Destination(Strict):
     """Which dataset gets what comes, and how it is dealt into splits."""
 
     name: Text | None = Field(
-        default=None, description="The dataset's name. Defaults to what comes first."
+        default=None,
+        description="The dataset's name. Defaults to that of the first source that is "
+        "no table.",
     )
-    dataset_id: Annotated[int, Field(ge=0, le=MAX_NUMBER)] | None = Field(
+    dataset_id: RowNumber | None = Field(
         default=None, description="A dataset that gets a new version of it."
     )
     mode: Literal["add", "replace"] | None = Field(
@@ -69,7 +72,7 @@ class UploadQuery(Destination):
 
 
 class SourceIn(Strict):
-    """One source of a dataset: a path of the server or an address."""
+    """One source of a dataset: an upload, a path of the server or an address."""
 
     path: Text | None = Field(
         default=None, description="Absolute path of a folder, label table or archive."
@@ -79,10 +82,18 @@ class SourceIn(Strict):
         description="`https://`, `s3://`, `gs://` or `az://`: an archive, a label "
         "table whose lines are addresses or paths beside it, or a storage's folder.",
     )
+    upload: Text | None = Field(
+        default=None,
+        description="Id of a finished upload: an archive, or a table that labels what "
+        "comes with it.",
+    )
+    sha256: Text | None = Field(
+        default=None, description="Of the upload, as the file was sent."
+    )
     labels: Text | None = Field(
         default=None,
         description="Absolute path of its label table; of an address also the name of "
-        "a file in it.",
+        "a file in it, and of an upload nothing else.",
     )
     root: Text | None = Field(
         default=None,
@@ -109,8 +120,34 @@ class AddRequest(Destination, SourceIn):
             return [Wanted(**alone)]
         if any(alone.values()):
             raise UserError(
-                "`sources` stands alone: put `path`, `address`, `labels` and `root` "
-                "into its entries.",
+                "`sources` stands alone: put `path`, `address`, `upload` and what "
+                "goes with them into its entries.",
                 field="sources",
             )
         return [Wanted(**one.model_dump()) for one in self.sources]
+
+
+class UploadPath(BaseModel):
+    """An upload."""
+
+    upload_id: str = Field(description="The upload's id.")
+
+
+class UploadOut(BaseModel):
+    """An upload."""
+
+    id: str
+    filename: str
+    offset: int = Field(description="Bytes that have come.")
+    length: int | None = Field(description="All its bytes, once they are known.")
+    fingerprint: str | None = Field(
+        description="By which the client that made it knows its file again."
+    )
+    sha256: str | None = Field(description="Of the whole, once it was computed.")
+    expires_at: int = Field(description="Milliseconds since 1970; each piece renews.")
+
+
+class UploadList(BaseModel):
+    """Uploads."""
+
+    items: list[UploadOut]

@@ -1,4 +1,4 @@
-"""Adding datasets: an upload, or places and addresses, become a row and an ingest job.
+"""Adding datasets: what somebody brings becomes a row and an ingest job.
 
 Trace: bytes on shared storage -> one transaction with the dataset and its ingest job
 -> a ring. A crash before the transaction leaves a file that garbage collection takes.
@@ -6,8 +6,7 @@ Trace: bytes on shared storage -> one transaction with the dataset and its inges
 
 import secrets
 import shutil
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -28,6 +27,7 @@ from web.datasets.upload import (
 )
 from web.installation import Installation, get_database
 from web.permissions import require_change
+from web.uploads import finish
 
 MAX_NUMBERED = 1000
 ADD, REPLACE = "add", "replace"
@@ -176,28 +176,50 @@ def add_sources(
     wanted: list[server_path.Wanted],
     target: Target,
 ) -> Added:
-    """Queues the ingest of places on the server and addresses, together.
+    """Queues the ingest of uploads, places on the server and addresses, together.
+
+    Uploads are locked and checked until the job that names them is recorded; see
+    `web/uploads/finish.py`.
 
     Raises:
-        UserError: When something may not be read, or the name is no name.
-        ConflictError: When another dataset has the name that was asked for.
+        UserError: When something may not be read or is not what was sent, or the name
+            is no name.
+        ConflictError: When another dataset has the name that was asked for, or an
+            upload is not whole or belongs to another dataset.
         NotAllowedError: When the dataset that is meant is somebody else's.
+        RetryableError: When uploads are still being read; asking again goes on.
     """
     own_dataset(account, target.dataset_id)
-    key = target.key or secrets.token_urlsafe(16)
-    sources = server_path.find_sources(here.settings, wanted)
-    first = sources[0].name
-    wish = target.wish(names.name_from_text(Path(first).stem or first))
-    asked = {"sources": [asdict(one) for one in wanted], **target.asked()}
+    server_path.refuse_senseless(wanted)
+    asked = {"sources": [one.asked() for one in wanted], **target.asked()}
+    uploads = [one for one in wanted if one.upload is not None]
+    key = target.key or finish.key_of(uploads) or secrets.token_urlsafe(16)
     earlier = find_earlier(here, account, key)
     if earlier:
         return repeat(earlier, asked)
-    spec = {
-        "sources": [source.as_spec() for source in sources],
-        "asked": asked,
-        **target.spec(),
+    found = {
+        one: server_path.find(here.settings, one) for one in wanted if not one.upload
     }
-    return record_ingest(here, account, wish, spec, key)
+    with finish.hold(here, account, uploads) as held:
+        # Again, behind the locks: another request with these uploads may have been
+        # faster.
+        earlier = find_earlier(here, account, key)
+        if earlier:
+            return repeat(earlier, asked)
+        found |= finish.check(here, account, held, are_alone=not found)
+        sources = [found[one] for one in wanted]
+        spec = {
+            "sources": [source.as_spec() for source in sources],
+            "asked": asked,
+            **target.spec(),
+        }
+        wish = target.wish(names.name_from_source(_first(sources).name))
+        return record_ingest(here, account, wish, spec, key)
+
+
+def _first(sources: list[server_path.Source]) -> server_path.Source:
+    """The one that the dataset is called after."""
+    return next((one for one in sources if one.type != "csv"), sources[0])
 
 
 def _asked(incoming: Incoming, digest: str) -> dict[str, Any]:

@@ -2,9 +2,15 @@
 
 import re
 import unicodedata
+from pathlib import PurePosixPath
 
 from shared.errors import UserError
-from web.datasets.upload import archive_suffix, shown_name
+from web.datasets.upload import (
+    ARCHIVE_SUFFIXES,
+    archive_suffix,
+    find_suffix,
+    shown_name,
+)
 
 MAX_CHARACTERS = 80
 _FORBIDDEN = re.compile(r"[/\\?#%:\x00-\x1f\x7f]")
@@ -43,6 +49,13 @@ def name_from_file(filename: str) -> str:
     shown = shown_name(filename)
     stem = shown[: -len(archive_suffix(shown))]
     return name_from_text(stem)
+
+
+def name_from_source(name: str) -> str:
+    """Returns the name a dataset gets from a source of any kind."""
+    suffix = find_suffix(name, ARCHIVE_SUFFIXES)
+    stem = name[: -len(suffix)] if suffix else PurePosixPath(name).stem
+    return name_from_text(stem or name)
 
 
 def name_from_text(text: str) -> str:

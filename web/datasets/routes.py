@@ -40,6 +40,7 @@ from web.datasets.delete import delete_dataset, plan_deletion
 from web.datasets.finding_page import make_panel
 from web.datasets.forecast_curve import list_columns
 from web.datasets.server_path import Wanted
+from web.datasets.upload import TABLE_SUFFIXES
 from web.datasets.versions import page_quarantine
 from web.deleting import show_plan
 from web.error_pages import status_of
@@ -79,19 +80,16 @@ def add() -> str:
     return _show_add(asked_number("dataset"))
 
 
-@blueprint.post("/upload")
-def upload() -> tuple[Response, int]:
-    """Takes one archive as the raw body of the request (`upload.js` sends these)."""
-    here = get_installation()
-    added = add_upload(
-        here,
-        current_account(),
-        Incoming(
-            stream=request.stream,
-            filename=request.args.get("filename", ""),
-            length_bytes=request.content_length,
-            target=_asked_target(request.args, request.headers.get("Idempotency-Key")),
-        ),
+@blueprint.post("/add-uploads")
+def add_from_uploads() -> tuple[Response, int]:
+    """Makes one dataset of finished uploads (`upload.js` asks for it)."""
+    body = request.get_json(silent=True)
+    if not isinstance(body, dict) or not isinstance(body.get("uploads"), list):
+        raise UserError("Name the uploads that become the dataset.", field="uploads")
+    wanted = [Wanted(upload=str(one)) for one in body["uploads"]]
+    fields = MultiDict((name, str(value or "")) for name, value in body.items())
+    added = add_sources(
+        get_installation(), current_account(), wanted, _asked_target(fields, None)
     )
     page = url_for("datasets.show", dataset_id=added.dataset_id)
     return jsonify(id=added.dataset_id, job_id=added.job_id, page=page), 201
@@ -361,5 +359,6 @@ def _show_add(dataset_id: int | None, problem: str | None = None) -> str:
         roots=settings.dataset_roots,
         addresses=settings.source_addresses,
         max_upload_bytes=settings.max_upload_bytes,
+        table_suffixes=TABLE_SUFFIXES,
         key=request.form.get("key") or secrets.token_urlsafe(16),
     )

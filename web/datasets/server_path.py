@@ -1,4 +1,4 @@
-"""Datasets on the server or at an address: only where the settings allow it."""
+"""Where a dataset comes from: paths and addresses, only where the settings allow it."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,53 +13,63 @@ from shared.source_addresses import (
     parse_prefix,
     require_allowed,
 )
-from web.datasets.upload import ARCHIVE_SUFFIXES
+from web.datasets.upload import ARCHIVE_SUFFIXES, TABLE_SUFFIXES
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".jsonl", ".ndjson")
-MOST_SOURCES = 100
+PATH_TABLE_SUFFIXES = (*TABLE_SUFFIXES, ".txt")
+MOST_SOURCES = 200  # uploads among them are held open while the dataset is recorded
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One source as somebody asks for it: a path of the server or an address.
+    """One source as somebody asks for it: a path, an address or an upload.
 
     Args:
-        path: Absolute path of a folder, label table or archive; or
-        address: where an archive, a label table or a folder of a storage lies.
-        labels: Path of its label table; of an address also a name within it.
+        path: Absolute path of a folder, label table or archive of the server; or
+        address: where an archive, a label table or a folder of a storage lies; or
+        upload: the id of a finished upload.
+        labels: Path of its label table; of an address also a name within it, and of
+            an upload nothing else.
         root: Of a label table: the folder or address below which its files lie.
+        sha256: Of an upload, as its client computed it.
     """
 
     path: str | None = None
     address: str | None = None
+    upload: str | None = None
     labels: str | None = None
     root: str | None = None
+    sha256: str | None = None
+
+    def asked(self) -> dict[str, str]:
+        """What makes two the same; a digest only checks what came."""
+        facts = {**vars(self), "sha256": None}
+        return {name: fact for name, fact in facts.items() if fact is not None}
 
 
 @dataclass(frozen=True)
 class Source:
-    """A place that ingest reads from, in the words of its spec."""
+    """What ingest reads from, in the words of its spec."""
 
     type: str  # folder | csv | archive | address
     place: str
     name: str
     labels: str | None = None
     root: str | None = None
+    sha256: str | None = None
 
     def as_spec(self) -> dict[str, Any]:
         """Returns the entry of an ingest spec's `sources`."""
         key = "address" if self.type == "address" else "path"
         entry = {"type": self.type, key: self.place, "name": self.name}
-        entry |= {"labels": self.labels} if self.labels else {}
-        return entry | ({"root": self.root} if self.root else {})
+        more = {"labels": self.labels, "root": self.root, "sha256": self.sha256}
+        return entry | {name: fact for name, fact in more.items() if fact}
 
 
-def find_sources(settings: Settings, wanted: list[Wanted]) -> list[Source]:
-    """Returns what was asked for, in the words of ingest.
+def refuse_senseless(wanted: list[Wanted]) -> None:
+    """Returns when `wanted` are sources that may be looked for.
 
     Raises:
-        UserError: When there is none or there are too many; when one lies outside of
-            what the settings offer, does not exist, or is nothing that can be read.
+        UserError: When there is none or there are too many, or one is no source.
     """
     if not 1 <= len(wanted) <= MOST_SOURCES:
         raise UserError(
@@ -67,15 +77,24 @@ def find_sources(settings: Settings, wanted: list[Wanted]) -> list[Source]:
             f"Received: {len(wanted)}.",
             field="sources",
         )
-    return [_find(settings, one) for one in wanted]
+    for one in wanted:
+        if [one.path, one.address, one.upload].count(None) != 2:  # noqa: PLR2004
+            raise UserError(
+                "A source must have either a `path`, an `address` or an `upload`.",
+                field="sources",
+            )
+        if one.sha256 is not None and one.upload is None:
+            raise UserError("`sha256` goes with an `upload`.", field="sources")
 
 
-def _find(settings: Settings, wanted: Wanted) -> Source:
-    if (wanted.path is None) == (wanted.address is None):
-        raise UserError(
-            "A source must have either a `path` or an `address`.", field="sources"
-        )
-    root = _find_root(settings, wanted.root)
+def find(settings: Settings, wanted: Wanted) -> Source:
+    """Returns a path or an address that was asked for, in the words of ingest.
+
+    Raises:
+        UserError: When it lies outside of what the settings offer, does not exist, or
+            is nothing that can be read.
+    """
+    root = find_root(settings, wanted.root)
     if wanted.address is not None:
         address = _check_address(settings, wanted.address)
         labels = _find_labels(settings, wanted.labels)
@@ -92,7 +111,12 @@ def _check_address(settings: Settings, text: str) -> Address:
     return address
 
 
-def _find_root(settings: Settings, root: str | None) -> str | None:
+def find_root(settings: Settings, root: str | None) -> str | None:
+    """Returns the folder or address below which the files of a table lie.
+
+    Raises:
+        UserError: When the settings do not offer it.
+    """
     if not root:
         return None
     if is_address(root):
@@ -120,7 +144,7 @@ def find_source(settings: Settings, path: str) -> Source:
     lower = resolved.name.lower()
     if lower.endswith(ARCHIVE_SUFFIXES):
         return Source("archive", str(resolved), resolved.name)
-    if lower.endswith(TABLE_SUFFIXES):
+    if lower.endswith(PATH_TABLE_SUFFIXES):
         return Source("csv", str(resolved), resolved.name)
     raise UserError(
         f"{resolved.name} is neither a folder, a label table (.csv, .tsv, .parquet, "

@@ -24,6 +24,7 @@ CHUNK_BYTES = 1 << 20
 RESERVE_BYTES = 256 << 20
 LOOK_BYTES = 64 << 20  # how often a running upload looks at what is left
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 MAX_NAME_CHARACTERS = 100
 
 
@@ -66,7 +67,7 @@ def receive(stream: Readable, target: Path, limits: Limits) -> str:
         DiskFullError: When they would not fit.
         UserError: When fewer bytes come than were announced, or none.
     """
-    _require_room(target, limits)
+    require_room(target, limits)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     try:
@@ -99,16 +100,24 @@ def archive_suffix(filename: str) -> str:
     Raises:
         UserError: For names of anything else.
     """
-    lower = filename.lower().strip()
-    for suffix in ARCHIVE_SUFFIXES:
-        if lower.endswith(suffix) and len(lower) > len(suffix):
-            return suffix
+    suffix = find_suffix(filename, ARCHIVE_SUFFIXES)
+    if suffix is not None:
+        return suffix
     raise UserError(
         f"{shown_name(filename)} is not an archive that can be read. Upload a .zip, "
         f".tar or .tar.gz with one folder per class, or with a CSV of "
         f"filename,label.",
         field="filename",
     )
+
+
+def find_suffix(filename: str, suffixes: tuple[str, ...]) -> str | None:
+    """Returns the one of `suffixes` that `filename` ends with, after a stem."""
+    lower = filename.lower().strip()
+    for suffix in suffixes:
+        if lower.endswith(suffix) and len(lower) > len(suffix):
+            return suffix
+    return None
 
 
 def shown_name(filename: str) -> str:
@@ -127,16 +136,26 @@ def shown_name(filename: str) -> str:
 
 def stored_name(filename: str) -> str:
     """Returns the name an upload has on disk: ASCII, no dots in front, its suffix."""
-    suffix = archive_suffix(filename)
+    return clean_file_name(filename, archive_suffix(filename))
+
+
+def clean_file_name(filename: str, suffix: str) -> str:
+    """Returns an ASCII name for the disk; `suffix` is how `filename` ends."""
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", shown_name(filename)[: -len(suffix)])
     return (stem.strip("_")[:60] or "upload") + suffix
 
 
-def _require_room(target: Path, limits: Limits) -> None:
+def require_room(target: Path, limits: Limits) -> None:
+    """Returns when what is announced may come to `target` and fits.
+
+    Raises:
+        UploadTooLargeError: When it is over the limit.
+        DiskFullError: When the disk has too little room.
+    """
     if limits.expected is None:
         return
     if limits.expected > limits.most:
-        raise _too_large(limits.most)
+        raise too_large(limits.most)
     folder = next(p for p in target.parents if p.exists())
     free = shutil.disk_usage(folder).free
     if limits.expected + RESERVE_BYTES > free:
@@ -152,18 +171,23 @@ def _copy(stream: Readable, file: BinaryIO, most: int) -> tuple[int, str]:
     while chunk := stream.read(CHUNK_BYTES):
         written += len(chunk)
         if written > most:
-            raise _too_large(most)
+            raise too_large(most)
         file.write(chunk)
         digest.update(chunk)
         since_look += len(chunk)
         if since_look >= LOOK_BYTES:  # others fill the disk too; some announce no size
             since_look = 0
-            _require_reserve(file)
+            require_reserve(Path(file.name))
     return written, digest.hexdigest()
 
 
-def _require_reserve(file: BinaryIO) -> None:
-    free = shutil.disk_usage(Path(file.name)).free
+def require_reserve(path: Path) -> None:
+    """Returns when the disk that `path` lies on still has room for everybody else.
+
+    Raises:
+        DiskFullError: When it has not.
+    """
+    free = shutil.disk_usage(path).free
     if free < RESERVE_BYTES:
         raise DiskFullError(
             f"The server has {free >> 20} MiB left and must keep {RESERVE_BYTES >> 20} "
@@ -182,7 +206,8 @@ def _require_whole(written: int, expected: int | None) -> None:
         )
 
 
-def _too_large(most: int) -> UploadTooLargeError:
+def too_large(most: int) -> UploadTooLargeError:
+    """Makes the refusal of what is over `most` bytes."""
     return UploadTooLargeError(
         f"The upload is larger than the {most >> 20} MiB that this server accepts."
     )

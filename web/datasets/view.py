@@ -50,6 +50,7 @@ class IngestRow:
     unit: str | None
     eta_seconds: float | None
     reason: str | None
+    uploads: list[dict[str, Any]]  # those in pieces: name and SHA-256
 
     @property
     def live(self) -> bool:
@@ -164,4 +165,5 @@ def _make_ingest(job: Job) -> IngestRow:
         unit=job.progress_unit,
         eta_seconds=job.eta_seconds,
         reason=job.reason,
+        uploads=[one for one in job.spec.get("sources", []) if one.get("sha256")],
     )

@@ -1,16 +1,17 @@
-// Uploads each chosen archive as one raw request, one after the other, with progress.
-// Without this script the form sends all files in one request, and that works too.
+// The page that uploads: archives, folders and tables become datasets, each one or all
+// together. Without this script the form sends its files in one request.
 (() => {
   const form = document.getElementById("upload");
-  const input = document.getElementById("files");
-  const chosen = document.getElementById("chosen");
-  const send = document.getElementById("send");
-  const summary = document.getElementById("summary");
-  const drop = document.getElementById("drop");
+  const find = (id) => document.getElementById(id);
+  const [input, folder, chosen, send, summary, drop] = ["files", "folder", "chosen", "send", "summary", "drop"].map(find);
+  const [unfinished, shape, whole] = ["unfinished", "several", "together-name"].map(find);
   const limit = Number(form.dataset.limit);
-  const suffixes = [".tar.gz", ".tgz", ".tar", ".zip"];
+  const base = form.dataset.uploads;
+  const archives = [".tar.gz", ".tgz", ".tar", ".zip"];
+  const tables = form.dataset.tables.split(",");
   let rows = [];
   let busy = false;
+  let left = []; // uploads of earlier visits
 
   const size = (bytes) => {
     const units = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -18,120 +19,277 @@
     while (bytes >= 1024 && i < 4) { bytes /= 1024; i += 1; }
     return `${bytes.toFixed(i ? 1 : 0)} ${units[i]}`;
   };
+  const time = (seconds) => {
+    if (seconds < 60) return `${Math.ceil(seconds)} s`;
+    const minutes = Math.ceil(seconds / 60);
+    return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  };
   const make = (tag, properties = {}, ...children) => {
     const element = Object.assign(document.createElement(tag), properties);
     element.append(...children);
     return element;
   };
-  const stem = (name) => {
-    const suffix = suffixes.find((s) => name.toLowerCase().endsWith(s));
-    return suffix ? name.slice(0, -suffix.length) : name;
+  const button = (words, label) => {
+    const made = make("button", { type: "button", className: "btn btn-sm btn-outline-secondary", textContent: words });
+    made.setAttribute("aria-label", label);
+    return made;
   };
-  const problemOf = (file) => {
-    if (!suffixes.some((s) => file.name.toLowerCase().endsWith(s))) return "This is no .zip, .tar or .tar.gz.";
-    if (file.size > limit) return `Larger than the ${size(limit)} this server accepts.`;
-    if (file.size === 0) return "This file is empty.";
+  const ending = (name, suffixes) => suffixes.find((s) => name.toLowerCase().endsWith(s));
+  const stem = (name) => { const suffix = ending(name, archives); return suffix ? name.slice(0, -suffix.length) : name; };
+  const say = (text) => { summary.textContent = text; };
+  const several = () => rows.filter((row) => row.state !== "bad").length > 1;
+  const together = () => Boolean(form.dataset.dataset) || (several() && form.elements.shape.value === "together");
+
+  // -- choosing
+  const problemOf = ({ name, blob, table }) => {
+    if (!table && !ending(name, archives)) return "This is no .zip, .tar or .tar.gz, and no table of labels. Pictures come as a folder.";
+    if (blob.size > limit) return `Larger than the ${size(limit)} this server accepts.`;
+    if (blob.size === 0) return "This file is empty.";
     return "";
   };
+  const fromFile = (file) => ({ name: file.name, blob: file, seen: String(file.lastModified), table: Boolean(ending(file.name, tables)) });
+  const fromFolder = (name, files) => ({ ...Tar.pack(name, files), table: false, count: files.length });
 
-  const add = (files) => {
-    for (const file of files) {
-      if (!input.multiple) { rows = []; chosen.replaceChildren(); }
-      const id = `upload-${rows.length}-${Date.now()}`;
-      const name = make("input", { className: "form-control form-control-sm", id, value: stem(file.name), maxLength: 80 });
-      const label = make("label", { className: "form-label small mb-0", htmlFor: id, textContent: `Name for ${file.name} (${size(file.size)})` });
-      const bar = make("progress", { max: file.size || 1, value: 0 });
-      bar.setAttribute("aria-label", `Upload of ${file.name}`);
-      const note = make("div", { className: "upload-note small", textContent: problemOf(file) });
-      note.setAttribute("role", "status");
-      const remove = make("button", { type: "button", className: "btn btn-sm btn-outline-secondary", textContent: "Remove" });
-      remove.setAttribute("aria-label", `Remove ${file.name}`);
-      const box = make("div", { className: "upload-row" });
-      const row = { file, name, bar, note, remove, box, key: key(), done: false, bad: Boolean(note.textContent), link: null };
-      if (row.bad) note.classList.add("tone-error");
-      box.append(make("div", {}, label, ...(input.multiple ? [name] : [])), remove, bar, note);
-      remove.addEventListener("click", () => {
-        if (row.request) row.request.abort();
-        rows = rows.filter((r) => r !== row);
-        box.remove();
-        say();
-      });
-      name.addEventListener("change", () => { row.key = key(); });  // another wish
-      rows.push(row);
-      chosen.append(box);
-    }
+  const add = (source) => {
+    const id = `upload-${rows.length}-${Date.now()}`;
+    const words = source.count ? `${source.name} (${source.count} files, ${size(source.blob.size)})` : `${source.name} (${size(source.blob.size)})`;
+    const name = make("input", { className: "form-control form-control-sm", id, value: stem(source.name), maxLength: 80 });
+    const label = make("label", { className: "form-label small mb-0", htmlFor: id, textContent: `Name for ${words}` });
+    const plain = make("div", { className: "small", textContent: words });
+    const bar = make("progress", { max: source.blob.size || 1, value: 0 });
+    bar.setAttribute("aria-label", `Upload of ${source.name}`);
+    const note = make("div", { className: "upload-note small" });
+    const pause = button("Pause", `Pause ${source.name}`);
+    pause.hidden = true;
+    const drop = button("Remove", `Remove ${source.name}`);
+    const box = make("div", { className: "upload-row" });
+    const row = { ...source, input: name, own: [label, name], plain, bar, note, pause, drop, box, state: "chosen", address: null };
+    box.append(make("div", {}, plain, label, name), make("div", { className: "upload-buttons" }, pause, drop), bar, note);
+    pause.addEventListener("click", () => turn(row));
+    drop.addEventListener("click", () => discard(row));
+    if (problemOf(row)) fail(row, problemOf(row), "bad");
+    rows.push(row);
+    chosen.append(box);
+    recognise(row);
+  };
+  const addAll = (sources) => {
+    sources.forEach(add);
     input.required = rows.length === 0;
-    say();
+    if (rows.some((row) => row.table) && !form.dataset.dataset) form.elements.shape.value = "together";
+    show();
   };
-  const key = () => (crypto.randomUUID ? crypto.randomUUID() : Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join(""));
-  const say = () => {
-    const ready = rows.filter((r) => !r.done && !r.bad);
-    const total = ready.reduce((sum, r) => sum + r.file.size, 0);
-    if (!busy) summary.textContent = ready.length ? `${ready.length} ${ready.length === 1 ? "archive" : "archives"}, ${size(total)}` : "";
-  };
-
-  const upload = (row) => new Promise((resolve) => {
-    const query = new URLSearchParams({ filename: row.file.name });
-    if (form.dataset.dataset) query.set("dataset_id", form.dataset.dataset);
-    else query.set("name", row.name.value);
-    for (const name of ["mode", "split_by", "split_column"]) {
-      const value = new FormData(form).get(name);
-      if (value) query.set(name, value);
+  const show = () => {
+    shape.hidden = Boolean(form.dataset.dataset) || !several();
+    const own = !together();
+    for (const row of rows) {
+      for (const element of row.own) element.hidden = !own || row.table;
+      row.plain.hidden = own && !row.table;
     }
-    const request = new XMLHttpRequest();
-    row.request = request;
-    const started = Date.now();
-    row.note.className = "upload-note small quiet";
-    request.open("POST", `${form.dataset.address}?${query}`);
-    request.setRequestHeader("X-CSRFToken", document.querySelector('meta[name="csrf-token"]').content);
-    request.setRequestHeader("Content-Type", "application/octet-stream");
-    request.setRequestHeader("Idempotency-Key", row.key);
-    request.setRequestHeader("Accept", "application/json");
-    request.upload.addEventListener("progress", (event) => {
-      row.bar.value = event.loaded;
-      const seconds = (Date.now() - started) / 1000;
-      const left = seconds > 1 ? `, ${Math.ceil((event.total - event.loaded) / (event.loaded / seconds))} s left` : "";
-      row.note.textContent = event.loaded < event.total ? `${size(event.loaded)} of ${size(event.total)}${left}` : "Writing to disk …";
-    });
-    const fail = (text) => { row.note.className = "upload-note small tone-error"; row.note.textContent = text; row.remove.hidden = false; resolve(false); };
-    request.addEventListener("error", () => fail("The connection broke. Press Upload to send it again."));
-    request.addEventListener("abort", () => resolve(false));
-    request.addEventListener("load", () => {
-      let answer = {};
-      try { answer = JSON.parse(request.responseText); } catch { /* not ours */ }
-      if (request.status >= 300) { fail(answer.detail || `The server answered ${request.status}.`); return; }
-      row.done = true;
-      row.name.disabled = true;
-      row.bar.value = row.bar.max;
-      row.remove.hidden = true;
-      row.link = answer.page;
-      row.note.replaceChildren(make("a", { href: answer.page, textContent: "Received; see how it is read" }));
-      resolve(true);
-    });
-    request.send(row.file);
-  });
+    whole.parentElement.hidden = !together();
+    if (busy) return;
+    const ready = rows.filter((row) => ["chosen", "paused", "failed"].includes(row.state));
+    const total = ready.reduce((sum, row) => sum + row.blob.size, 0);
+    say(ready.length ? `${ready.length} ${ready.length === 1 ? "file" : "files"}, ${size(total)}` : "");
+  };
 
-  input.addEventListener("change", () => { add(input.files); input.value = ""; });
-  drop.addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("over"); });
-  drop.addEventListener("dragleave", () => drop.classList.remove("over"));
-  drop.addEventListener("drop", (event) => { event.preventDefault(); drop.classList.remove("over"); add(event.dataTransfer.files); });
-  addEventListener("beforeunload", (event) => { if (busy) event.preventDefault(); });
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    delete form.dataset.sent;
+  // -- what earlier visits have left
+  const recognise = async (row) => {
+    try { row.print ||= await Resumable.fingerprint(row.name, row.blob, row.seen); } catch (error) { fail(row, error.message, "bad"); return; }
+    const known = left.find((one) => one.fingerprint === row.print && one.length === row.blob.size);
+    if (!known || row.address) return;
+    row.address = `${base}/${known.id}`;
+    row.bar.value = known.offset;
+    if (row.state === "chosen") row.note.textContent = `Continues at ${size(known.offset)}.`;
+    left = left.filter((one) => one !== known);
+    showLeft();
+  };
+  const showLeft = () => {
+    unfinished.hidden = left.length === 0;
+    unfinished.querySelector("ul").replaceChildren(...left.map((one) => {
+      const away = button("Discard", `Discard ${one.filename}`);
+      const state = one.offset === one.length ? "all of it has come" : `${size(one.offset)}${one.length ? ` of ${size(one.length)}` : ""} have come`;
+      away.addEventListener("click", async () => {
+        try { await Resumable.remove(`${base}/${one.id}`); } catch { /* gone already, or it expires */ }
+        left = left.filter((other) => other !== one);
+        showLeft();
+        say(`${one.filename} is discarded.`);
+      });
+      return make("li", {}, make("span", {}, make("strong", { textContent: one.filename }), `: ${state}. Kept until ${new Date(one.expires_at).toLocaleString()}.`), " ", away);
+    }));
+  };
+  const look = async () => {
+    try { left = await Resumable.list(base); } catch { return; }
+    showLeft();
+    rows.forEach(recognise);
+  };
+
+  // -- sending
+  const fail = (row, text, state = "failed") => {
+    row.state = state;
+    row.note.className = "upload-note small tone-error";
+    row.note.textContent = `${row.name}: ${text}`;
+  };
+  const turn = (row) => {
+    if (row.state === "sending") { row.stop.abort(); return; }
+    row.state = "chosen";
+    run();
+  };
+  const discard = async (row) => {
+    const address = row.address;
+    row.stop?.abort();
+    rows = rows.filter((other) => other !== row);
+    row.box.remove();
+    input.required = rows.length === 0;
+    show();
+    if (address && !row.used) try { await Resumable.remove(address); } catch { /* it expires by itself */ }
+  };
+  const pace = (row) => {
+    const from = { at: null, when: 0 };
+    return (offset) => {
+      const now = Date.now();
+      if (from.at === null || offset < from.at) Object.assign(from, { at: offset, when: now });
+      row.bar.value = offset;
+      const rate = (offset - from.at) / Math.max(1, (now - from.when) / 1000);
+      const ahead = rate > 0 && now - from.when > 1000 ? `, ${size(rate)}/s, ${time((row.blob.size - offset) / rate)} left` : "";
+      row.note.className = "upload-note small quiet";
+      row.note.textContent = `${size(offset)} of ${size(row.blob.size)}${ahead}`;
+    };
+  };
+  const watchOf = (row) => {
+    row.stop = new AbortController();
+    return {
+      signal: row.stop.signal,
+      at: pace(row),
+      broken: (seconds) => {
+        row.note.className = "upload-note small tone-warning";
+        row.note.textContent = `The connection broke at ${size(row.bar.value)}. Trying again in ${seconds} s.`;
+        say(`${row.name}: the connection broke; it continues by itself.`);
+      },
+      continued: () => say(`${row.name} continues.`),
+    };
+  };
+  const open = (row, watch) => Resumable.insist(() => Resumable.create(base, row.name, row.blob, row.print, watch), watch);
+  const transfer = async (row) => {
+    const watch = watchOf(row);
+    row.state = "sending";
+    await looked;
+    if (!row.address) await recognise(row);
+    if (row.state === "bad") return;
+    row.address ||= await open(row, watch);
+    try {
+      await Resumable.send(row.address, row.blob, watch);
+    } catch (error) {
+      if (![404, 410].includes(error.status)) throw error;
+      row.address = await open(row, watch); // it was not continued in time
+      await Resumable.send(row.address, row.blob, watch);
+    }
+    row.state = "sent";
+    row.note.textContent = "Received.";
+  };
+  const attempt = async (row, step) => {
+    try { await step(row); } catch (error) {
+      if (error instanceof Resumable.Stopped) {
+        row.state = "paused";
+        row.note.textContent = `Paused at ${size(row.bar.value)}.`;
+      } else {
+        fail(row, error.message);
+      }
+    }
+    row.pause.textContent = row.state === "sending" ? "Pause" : "Continue";
+    row.pause.setAttribute("aria-label", `${row.pause.textContent} ${row.name}`);
+    row.pause.hidden = !["paused", "failed"].includes(row.state);
+  };
+  const finish = async (parts, name) => {
+    const watch = watchOf(parts[0]);
+    watch.broken = () => { for (const row of parts) row.note.textContent = "The server checks what has come …"; };
+    const content = { uploads: parts.map((row) => row.address.split("/").pop()), name };
+    for (const wish of ["mode", "split_by", "split_column"]) content[wish] = new FormData(form).get(wish) || "";
+    const answer = await Resumable.insist(() => Resumable.post(form.dataset.finish, content, watch.signal), watch);
+    for (const row of parts) {
+      Object.assign(row, { state: "done", used: true, page: answer.page });
+      row.input.disabled = true;
+      row.drop.hidden = true;
+      row.note.replaceChildren(make("a", { href: answer.page, textContent: "Received; see how it is read" }));
+    }
+  };
+
+  const run = async () => {
     if (busy) return;
     busy = true;
     send.disabled = true;
-    summary.textContent = "Uploading …";
-    for (const row of rows) if (!row.done && !row.bad) await upload(row);
+    for (let row; (row = rows.find((one) => one.state === "chosen"));) {
+      say(`Uploading ${row.name} …`);
+      row.pause.hidden = false;
+      row.pause.textContent = "Pause";
+      row.pause.setAttribute("aria-label", `Pause ${row.name}`);
+      await attempt(row, transfer);
+      if (row.state === "sent" && !together()) await attempt(row, () => finish([row], row.input.value));
+    }
+    const sent = rows.filter((row) => row.state === "sent");
+    if (sent.length && together() && rows.every((row) => ["sent", "bad"].includes(row.state))) {
+      await attempt(sent.find((row) => !row.table) || sent[0], () => finish(sent, whole.value));
+    }
     busy = false;
     send.disabled = false;
-    const done = rows.filter((r) => r.done);
+    end();
+  };
+  const end = () => {
+    const done = rows.filter((row) => row.state === "done");
     if (rows.length && done.length === rows.length) {
-      summary.textContent = "All received.";
-      location.href = done.length === 1 ? done[0].link : form.dataset.after || "/datasets";
+      say("All received.");
+      location.href = new Set(done.map((row) => row.page)).size === 1 ? done[0].page : form.dataset.after;
       return;
     }
-    summary.textContent = `${done.length} of ${rows.length} received; see below what is wrong with the others.`;
+    const paused = rows.some((row) => row.state === "paused");
+    say(`${done.length} of ${rows.length} received; ${paused ? "continue what is paused." : "see what is wrong with the others."}`);
+  };
+
+  // -- what the page is told
+  const walk = async (entry, path, found) => {
+    if (entry.isFile) {
+      found.push([path, await new Promise((resolve, reject) => entry.file(resolve, reject))]);
+      return;
+    }
+    const reader = entry.createReader();
+    for (;;) { // a hundred at a time
+      const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+      if (!some.length) return;
+      for (const one of some) await walk(one, path ? `${path}/${one.name}` : one.name, found);
+    }
+  };
+  const takeDropped = async (transfer) => {
+    const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+    const files = [...transfer.files];
+    if (!entries.some((entry) => entry.isDirectory)) { addAll(files.map(fromFile)); return; }
+    for (const entry of entries) {
+      const found = [];
+      try { await walk(entry, entry.isFile ? entry.name : "", found); } catch { say(`${entry.name} cannot be read.`); continue; }
+      if (entry.isFile) addAll([fromFile(found[0][1])]);
+      else if (found.length) addAll([fromFolder(entry.name, found)]);
+    }
+  };
+  input.multiple = true;
+  input.accept = [...archives, ".gz", ...tables].join(",");
+  input.addEventListener("change", () => { addAll([...input.files].map(fromFile)); input.value = ""; });
+  find("choose-folder").hidden = false;
+  find("choose-folder").addEventListener("click", () => folder.click());
+  folder.addEventListener("change", () => {
+    const files = [...folder.files];
+    folder.value = "";
+    if (!files.length) return;
+    const [top] = files[0].webkitRelativePath.split("/");
+    addAll([fromFolder(top, files.map((file) => [file.webkitRelativePath.slice(top.length + 1), file]))]);
   });
+  drop.addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("over"); });
+  drop.addEventListener("dragleave", () => drop.classList.remove("over"));
+  drop.addEventListener("drop", (event) => { event.preventDefault(); drop.classList.remove("over"); takeDropped(event.dataTransfer); });
+  addEventListener("beforeunload", (event) => { if (busy) event.preventDefault(); });
+  shape.addEventListener("change", show);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    delete form.dataset.sent;
+    for (const row of rows) if (["paused", "failed"].includes(row.state)) row.state = "chosen";
+    run();
+  });
+  const looked = look();
 })();

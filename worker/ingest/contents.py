@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from worker.ingest.child_pool import Work, run_in_children
 from worker.ingest.limits import Limits
+from worker.ingest.verify import PROVER
 from worker.ingest.version_source import Parent
 
 
@@ -28,7 +29,7 @@ def know_contents(
     if not unknown:
         return
     work = Work(
-        module="worker.ingest.prove",
+        module=PROVER,
         function="prove",
         seconds=limits.image_seconds,
         memory_bytes=limits.image_memory_bytes,

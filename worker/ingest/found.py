@@ -1,6 +1,8 @@
 """What passes between the steps of ingest: files found, files left out, and why."""
 
 import contextlib
+import os
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
@@ -17,27 +19,40 @@ _JUNK_FOLDERS = frozenset({"__macosx", "$recycle.bin", "system volume informatio
 _JUNK_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
 
 
-@dataclass(slots=True)
 class FoundFile:
     """One file of an upload, not yet looked into.
+
+    An upload may have a million: where one lies is kept as its folder, shared with its
+    neighbours, and its name, which takes a third of what a `Path` does.
 
     Args:
         path: Where its bytes lie now.
         name: The user's name for it, folders separated by `/`.
+        sha256: Digest of its bytes where they are known, as of what was unpacked.
     """
 
-    path: Path
-    name: str
+    __slots__ = ("_file", "_folder", "name", "sha256")
+
+    def __init__(self, path: Path, name: str, sha256: bytes | None = None) -> None:
+        folder, _, self._file = str(path).rpartition("/")
+        self._folder = sys.intern(folder)
+        self.name = name
+        self.sha256 = sha256
+
+    @property
+    def path(self) -> Path:
+        """Where its bytes lie now."""
+        return Path(f"{self._folder}/{self._file}" if self._folder else self._file)
 
     @property
     def folders(self) -> tuple[str, ...]:
         """The folders of the name, outermost first."""
-        return PurePosixPath(self.name).parts[:-1]
+        return tuple(self.name.split("/")[:-1])
 
     @property
     def looks_like_picture(self) -> bool:
         """Whether the name ends like a picture's."""
-        return PurePosixPath(self.name).suffix.lower() in PICTURE_SUFFIXES
+        return os.path.splitext(self.name)[1].lower() in PICTURE_SUFFIXES  # noqa: PTH122 - a name, ten times as fast
 
 
 @dataclass(slots=True)

@@ -87,6 +87,7 @@ class Basket:
     def __init__(self, folder: Path, limits: Limits) -> None:
         self._folder = folder
         self._limits = limits
+        self._place: Path | None = None
         self.files = 0
         self.size_bytes = 0
 
@@ -105,7 +106,9 @@ class Basket:
         """
         self.count_file()
         place = self._folder / f"{self.files // _FILES_PER_FOLDER:05d}"
-        place.mkdir(parents=True, exist_ok=True)
+        if place != self._place:
+            place.mkdir(parents=True, exist_ok=True)
+            self._place = place
         path = place / f"{self.files:08d}"
         try:
             with path.open("wb") as stream:

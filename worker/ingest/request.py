@@ -55,6 +55,7 @@ class Request:
         mode: With a parent: `add` joins the sources to it, `replace` takes them alone.
         edits: What is done to the parent's pictures.
         addresses: What may be fetched.
+        earlier: Folders of earlier attempts, which may hold proofs of pictures.
     """
 
     sources: list[Source]
@@ -64,6 +65,7 @@ class Request:
     mode: str = ADD
     edits: list[Edit] = field(default_factory=list)
     addresses: AddressRules = field(default_factory=AddressRules)
+    earlier: list[Path] = field(default_factory=list)
 
 
 def load_request(path: Path) -> Request:
@@ -89,6 +91,7 @@ def load_request(path: Path) -> Request:
         mode=spec.get("mode") or ADD,
         edits=parse_edits(spec.get("edits") or []),
         addresses=parse_rules(spec.get("addresses") or {}),
+        earlier=[Path(folder) for folder in spec.get("earlier") or []],
     )
     _refuse_contradictions(request, len(parents))
     return request

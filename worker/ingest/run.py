@@ -2,13 +2,16 @@
 
 The child process of an ingest job, and runnable by hand. It knows no database and no
 broker: SPEC.json goes in, events come out (`worker/events.py`), and `WORKDIR/final`
-holds the version. Killed at any moment, it starts from the front: the uploads are
-still there, and reading them again is cheaper than trusting half of what was done.
+holds the version. What it proves of pictures is durable within seconds
+(`worker/ingest/proofs.py`): after a kill at any moment the next attempt is told this
+one's folder in `earlier` and proves only what is left. It unpacks and writes again,
+which is cheaper than trusting half of what was done.
 
 Exit codes: 0 done; 75 stopped as asked; 64 the spec or the data cannot be used; 70 an
 exception; 74 a file failed.
 """
 
+import errno
 import os
 import shutil
 import sys
@@ -16,13 +19,16 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from shared.artifacts import PROOFS, SCRATCH, list_scratch, remove_tree
 from shared.errors import UserError
 from worker import events
 from worker.ingest.assemble import Version, assemble, open_parent
+from worker.ingest.child_pool import start_server
 from worker.ingest.collect import collect
-from worker.ingest.found import SkipList
+from worker.ingest.found import LabelledFile, SkipList
+from worker.ingest.proofs import Journal
 from worker.ingest.request import Request, load_request
-from worker.ingest.verify import verify
+from worker.ingest.verify import PROVER, Picture, verify
 from worker.ingest.write import write_version
 from worker.training import failures
 from worker.training.stop_requests import StopRequests
@@ -31,6 +37,7 @@ _USAGE = "usage: python -m worker.ingest.run SPEC.json WORKDIR"
 _LISTS = ("skipped", "changed", "samples", "conflicts", "notes", "quarantine")
 _EXAMPLES = 3
 _TOLD = 40  # the page shows fifty notes
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(arguments: list[str]) -> int:
@@ -70,12 +77,19 @@ def ingest(request: Request, workdir: Path) -> None:
         OSError: The disk is full or a source cannot be read.
     """
     _clear(workdir)
+    if request.sources:
+        # The server of the proving processes imports TensorFlow beside the unpacking.
+        start_server(PROVER)
     try:
-        version = _make_version(request, workdir / "scratch")
+        version = _make_version(request, workdir)
         events.phase("write")
         final, manifest_sha, report = write_version(
             version, workdir, _reporter("write", "images")
         )
+    except Exception as error:
+        if _ends_the_job(error):
+            remove_tree(workdir / PROOFS)
+        raise
     finally:
         # A failed attempt, of all, must not leave a full disk behind.
         _clear(workdir)
@@ -87,25 +101,21 @@ def ingest(request: Request, workdir: Path) -> None:
         step=0,
         summary={key: fact for key, fact in report.items() if key not in _LISTS},
     )
+    remove_tree(workdir / PROOFS)
 
 
-def _make_version(request: Request, scratch: Path) -> Version:
+def _make_version(request: Request, workdir: Path) -> Version:
     """Unpacks, labels, proves and splits: everything but the writing."""
     skips = SkipList()
     parent = open_parent(request, _reporter("verify", "images"))
     events.phase("unpack")
-    unpacked = scratch / "unpacked"
+    unpacked = workdir / SCRATCH / "unpacked"
     collected = collect(
         request, unpacked, skips, _reporter("unpack", "bytes"), _fetch_reporter()
     )
     events.phase("verify")
-    pictures, remarks = verify(
-        collected.files,
-        scratch / "rewritten",
-        request.limits,
-        skips,
-        _reporter("verify", "images"),
-    )
+    pictures, remarks = _verify(request, collected.files, workdir, skips)
+    collected.files = []  # a picture has what is needed of its file
     events.phase("split")
     collected.notes += remarks
     try:
@@ -120,6 +130,34 @@ def _make_version(request: Request, scratch: Path) -> Version:
     except UserError as error:
         _tell_left_out(skips)
         raise UserError(f"{error}{_left_out(skips)}", field=error.field) from error
+
+
+def _verify(
+    request: Request, files: list[LabelledFile], workdir: Path, skips: SkipList
+) -> tuple[list[Picture], list[str]]:
+    limits = request.limits
+    # One that was killed in this very folder, when somebody runs it by hand.
+    earlier = [*request.earlier, workdir]
+
+    def tell_durable(count: int) -> None:
+        events.emit("durable", what=PROOFS, done=count, total=len(files))
+
+    with Journal(workdir, limits.max_pixels, tell_durable) as journal:
+        found = verify(
+            files,
+            journal,
+            limits,
+            skips,
+            _reporter("verify", "images"),
+            earlier=earlier,
+        )
+    if journal.taken:
+        events.note(
+            "info",
+            f"{journal.taken:,} of {len(files):,} files were examined by an earlier "
+            "attempt.",
+        )
+    return found
 
 
 def _reporter(phase: str, unit: str) -> Callable[[int, int], None]:
@@ -152,8 +190,14 @@ def _prepare_environment() -> None:
 
 def _clear(workdir: Path) -> None:
     """Removes what this attempt, or one that was killed in this folder, has left."""
-    for leftover in (workdir / "scratch", *workdir.glob(".tmp-final-*")):
+    for leftover in list_scratch(workdir):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _ends_the_job(error: Exception) -> bool:
+    """Whether no later attempt will ask for the proofs, or their room is needed."""
+    is_full = isinstance(error, OSError) and error.errno in _FULL
+    return is_full or failures.explain(error).permanent
 
 
 def _tell_left_out(skips: SkipList) -> None:

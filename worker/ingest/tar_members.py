@@ -109,7 +109,7 @@ def _read_entry(
         return member
     try:
         _refuse_special(entry)
-        member.path = basket.save(_pieces(archive, entry), packed_bytes=None)
+        member.keep(_pieces(archive, entry), basket, None)
     except MemberFaultError as fault:
         member.fault = fault
     return member

@@ -161,7 +161,7 @@ def _look_at(path: Path, member: Member, basket: Basket) -> None:
             member.fault = fault
             return
         basket.count_file(facts.st_size)
-        member.path = path
+        member.path = str(path)
 
 
 def _read_members(path: Path, basket: Basket) -> Iterator[Member]:
@@ -222,7 +222,8 @@ def _name_members(
         elif member.is_folder:
             unpacked.folders.append(name)
         elif member.path is not None and name:
-            unpacked.files.append(FoundFile(member.path, name))
+            found = FoundFile(Path(member.path), name, member.sha256)
+            unpacked.files.append(found)
 
 
 _ENCODING_WORDS = {

@@ -1,20 +1,23 @@
-"""Proves every labelled picture, and merges those that are the same.
+"""Proves every labelled picture, less what earlier attempts have proved.
 
 One bad picture never sinks a dataset: it is left out with its reason, whatever it did
 to the process that looked at it.
 """
 
 import os
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worker.ingest.child_pool import Work, run_in_children
-from worker.ingest.found import LabelledFile, SkipList
+from worker.ingest.child_pool import Outcome, Work, run_in_children
+from worker.ingest.found import FoundFile, LabelledFile, SkipList
 from worker.ingest.limits import Limits
+from worker.ingest.proofs import Journal, Known, take_over
 
+PROVER = "worker.ingest.prove"
 # What was done to a picture, in the words of the report.
 REMARKS = {
     "turned": "turned upright as its EXIF block says",
@@ -38,8 +41,8 @@ class Picture:
         label: Its class.
         split: The user's wish, if any.
         name: The user's name for it.
-        path: The original file.
-        rewritten: The upright PNG that training reads instead, if there is one.
+        file: The original file.
+        png: The upright PNG that training reads instead, if there is one.
         suffix: Ending of the original's kind.
         size_bytes: Of the original.
         width_px: Upright width.
@@ -54,84 +57,128 @@ class Picture:
     label: str
     split: str | None
     name: str
-    path: Path
-    rewritten: Path | None
+    file: FoundFile
+    png: FoundFile | None
     suffix: str
     size_bytes: int
     width_px: int
     height_px: int
-    remarks: list[str]
+    remarks: Sequence[str]
     group: str | None = None
     picture_hash: int | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where the original lies."""
+        return self.file.path
+
+    @property
+    def rewritten(self) -> Path | None:
+        """Where the PNG lies that training reads instead, if there is one."""
+        return None if self.png is None else self.png.path
 
 
 def verify(
     files: list[LabelledFile],
-    folder: Path,
+    journal: Journal,
     limits: Limits,
     skips: SkipList,
     report: Callable[[int, int], None],
+    *,
+    earlier: Iterable[Path] = (),
 ) -> tuple[list[Picture], list[str]]:
     """Returns the good pictures, and sentences about what was done to some.
 
     Args:
         files: Everything with a label.
-        folder: Where rewritten pictures go.
+        journal: Keeps what is proved, and says where rewritten pictures go.
         limits: Time, memory and pixels one picture may take.
         skips: Receives the bad ones.
         report: Called with finished and all pictures.
+        earlier: Folders of earlier attempts, whose proofs are taken over.
     """
     if not files:
         return [], []
-    folder.mkdir(parents=True, exist_ok=True)
-    work = Work(
-        module="worker.ingest.prove",
-        function="prove",
-        seconds=limits.image_seconds,
-        memory_bytes=limits.image_memory_bytes,
-        children=max(1, min(len(files), len(os.sched_getaffinity(0)))),
-    )
-    pictures: list[Picture] = []
-    for done, outcome in enumerate(
-        run_in_children(work, _tasks(files, folder, limits)), start=1
-    ):
-        labelled = files[outcome.key]
-        if outcome.fault is not None:
-            skips.add(labelled.file.name, outcome.fault.code, outcome.fault.reason)
-        else:
-            target = _rewritten_path(folder, outcome.key)
-            pictures.append(_picture(labelled, outcome.result, target))
-        report(done, len(files))
+    sorter = _Sorter(files, journal, skips)
+    for number, known in take_over(files, earlier, journal, limits.max_pixels):
+        sorter.put(number, known)
+    if sorter.done:
+        report(sorter.done, len(files))
+    if left := len(files) - sorter.done:
+        for outcome in run_in_children(_work(left, limits), sorter.tasks(limits)):
+            known = _learn(outcome)
+            journal.add(outcome.key, files[outcome.key], known)
+            sorter.put(outcome.key, known)
+            report(sorter.done, len(files))
+    pictures = sorter.pictures
     pictures.sort(key=lambda picture: (picture.sha256, picture.name))
     return pictures, _sentences(files, pictures)
 
 
-def _tasks(
-    files: list[LabelledFile], folder: Path, limits: Limits
-) -> Iterator[tuple[int, tuple[Any, ...]]]:
-    for number, labelled in enumerate(files):
-        target = _rewritten_path(folder, number)
-        yield number, (str(labelled.file.path), str(target), limits.max_pixels)
+class _Sorter:
+    """Sorts files into good pictures and those left out, each once."""
+
+    def __init__(
+        self, files: list[LabelledFile], journal: Journal, skips: SkipList
+    ) -> None:
+        self._files, self._journal, self._skips = files, journal, skips
+        self._is_known = bytearray(len(files))
+        self.pictures: list[Picture] = []
+        self.done = 0
+
+    def put(self, number: int, known: Known) -> None:
+        labelled = self._files[number]
+        if known.proof is not None:
+            png = None
+            if known.proof["rewritten"]:
+                png = FoundFile(self._journal.rewritten_path(number), "")
+            self.pictures.append(_picture(labelled, known.proof, png))
+        elif known.fault is not None:
+            self._skips.add(labelled.file.name, *known.fault)
+        self._is_known[number] = True
+        self.done += 1
+
+    def tasks(self, limits: Limits) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """What is still to be proved."""
+        for number, labelled in enumerate(self._files):
+            if not self._is_known[number]:
+                target = self._journal.rewritten_path(number)
+                yield number, (str(labelled.file.path), str(target), limits.max_pixels)
 
 
-def _rewritten_path(folder: Path, number: int) -> Path:
-    return folder / f"{number:08d}.png"
+def _work(left: int, limits: Limits) -> Work:
+    return Work(
+        module=PROVER,
+        function="prove",
+        seconds=limits.image_seconds,
+        memory_bytes=limits.image_memory_bytes,
+        children=min(left, len(os.sched_getaffinity(0))),
+    )
 
 
-def _picture(labelled: LabelledFile, proof: dict[str, Any], target: Path) -> Picture:
+def _learn(outcome: Outcome) -> Known:
+    if outcome.fault is not None:
+        return Known(fault=(outcome.fault.code, outcome.fault.reason))
+    return Known(proof=outcome.result)
+
+
+def _picture(
+    labelled: LabelledFile, proof: dict[str, Any], png: FoundFile | None
+) -> Picture:
     return Picture(
         sha256=proof["sha256"],
         content=proof["content"],
         label=labelled.label,
         split=labelled.split,
         name=labelled.file.name,
-        path=labelled.file.path,
-        rewritten=target if proof["rewritten"] else None,
-        suffix=proof["suffix"],
+        file=labelled.file,
+        png=png,
+        suffix=sys.intern(proof["suffix"]),
         size_bytes=proof["size_bytes"],
         width_px=proof["width_px"],
         height_px=proof["height_px"],
-        remarks=proof["remarks"],
+        # One of a few for all pictures of a kind, mostly the empty one.
+        remarks=tuple(map(sys.intern, proof["remarks"])),
         group=labelled.group,
     )
 

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from shared.artifacts import (
+    fsync_file,
     link_or_copy,
+    map_in_blocks,
     publish_folder,
     sha256_file,
     write_manifest,
@@ -97,7 +99,9 @@ def _place_all(
     for parent in {Path(path).parent for one in pictures for path in _paths(one)}:
         (folder / parent).mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(_WRITERS) as writers:
-        placed = writers.map(lambda picture: _place(picture, workdir, folder), pictures)
+        placed = map_in_blocks(
+            writers, lambda picture: _place(picture, workdir, folder), pictures
+        )
         for done, _ in enumerate(placed, start=1):
             report(done, len(pictures))
 
@@ -121,7 +125,9 @@ def _move(picture: Picture, workdir: Path, folder: Path) -> None:
     """Puts a new picture where it stays; the original is kept untouched."""
     path, original = _paths(picture)
     if picture.rewritten is not None:
-        picture.rewritten.replace(folder / path)
+        # Not moved: should this attempt be killed, the next takes the proof over.
+        link_or_copy(picture.rewritten, folder / path)
+        fsync_file(folder / path)
     if picture.path.is_relative_to(workdir):
         picture.path.replace(folder / original)
     else:
@@ -131,6 +137,8 @@ def _move(picture: Picture, workdir: Path, folder: Path) -> None:
                 f"“{picture.name}” changed while it was read. Add the dataset again "
                 "when nobody writes to its folder."
             )
+    # Counted when it is durable: the flush at the end, of which nobody hears, is short.
+    fsync_file(folder / original)
 
 
 def _write_tables(version: Version, folder: Path) -> list[str]:

@@ -5,12 +5,13 @@ off) is walked from the front: every member has a header of its own, and what li
 before the cut is as good as ever.
 """
 
+import hashlib
 import lzma
 import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -35,17 +36,34 @@ class Member:
 
     Args:
         name: Its name as bytes, in an encoding still to be found.
-        path: Where its content lies now; None for folders and faults.
+        path: Where its content lies now; None for folders and faults. As text: there
+            may be a million members at once.
         fault: Why its content could not be had.
         is_utf8: Whether the archive vouches for UTF-8.
         is_folder: Whether it is the entry of a folder.
+        sha256: Digest of its content where it was unpacked.
     """
 
     name: bytes
-    path: Path | None = None
+    path: str | None = None
     fault: MemberFaultError | None = None
     is_utf8: bool = False
     is_folder: bool = False
+    sha256: bytes | None = None
+
+    def keep(
+        self, pieces: Iterable[bytes], basket: Basket, packed_bytes: int | None
+    ) -> None:
+        """Puts its content into `basket`; raises what `Basket.save` raises."""
+        digest = hashlib.sha256()
+        path = basket.save(_digested(pieces, digest), packed_bytes=packed_bytes)
+        self.path, self.sha256 = str(path), digest.digest()
+
+
+def _digested(pieces: Iterable[bytes], digest: "hashlib._Hash") -> Iterator[bytes]:
+    for piece in pieces:
+        digest.update(piece)
+        yield piece
 
 
 class CutOffError(Exception):
@@ -68,7 +86,12 @@ def read_zip(path: Path, basket: Basket) -> Iterator[Member]:
         yield from _salvage(path, basket)
         raise CutOffError from None
     with archive:
-        for entry in archive.infolist():
+        # zipfile keeps some 600 bytes for each entry: they go while members come.
+        archive.NameToInfo.clear()
+        entries = archive.infolist()
+        entries.reverse()
+        while entries:
+            entry = entries.pop()
             before = basket.size_bytes
             member = _read_entry(archive, entry, basket)
             yield member
@@ -92,7 +115,7 @@ def _read_entry(
     try:
         _refuse_special(entry.flag_bits, entry.external_attr >> 16)
         pieces = _guarded(lambda: _pieces(archive, entry))
-        member.path = basket.save(pieces, packed_bytes=entry.compress_size)
+        member.keep(pieces, basket, entry.compress_size)
     except MemberFaultError as fault:
         member.fault = fault
     return member
@@ -195,7 +218,7 @@ def _salvage_one(stream: BinaryIO, basket: Basket) -> Member | None:
         _refuse_special(header.flags, 0)
         content = _unpack_here(stream, header, knows_size=knows_size)
         packed = header.packed if knows_size else None
-        member.path = basket.save(_guarded(lambda: content), packed_bytes=packed)
+        member.keep(_guarded(lambda: content), basket, packed)
     except MemberFaultError as fault:
         member.fault = fault
         if not knows_size:  # nothing says where the next one begins

@@ -25,16 +25,19 @@ class Ingest:
         folder: SPEC.json and WORKDIR are in it.
         sources: Entries of `sources`, or paths of archives and folders.
         file_bytes: Largest file that the child may write: a disk that is too small.
+        program: The module that is run.
         spec: Further keys of SPEC.json.
     """
 
-    def __init__(self, folder, *sources, file_bytes=None, **spec):
+    def __init__(
+        self, folder, *sources, file_bytes=None, program="worker.ingest.run", **spec
+    ):
         folder.mkdir(parents=True, exist_ok=True)
         self.workdir = folder / "work"
         path = folder / "spec.json"
         entries = [one if isinstance(one, dict) else source(one) for one in sources]
         path.write_text(json.dumps({"kind": "ingest", "sources": entries, **spec}))
-        command = [sys.executable, "-m", "worker.ingest.run", path, self.workdir]
+        command = [sys.executable, "-m", program, path, self.workdir]
         self.process = subprocess.Popen(
             [str(part) for part in command],
             cwd=ROOT,

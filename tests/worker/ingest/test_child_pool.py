@@ -11,7 +11,7 @@ import pytest
 
 from shared.errors import InternalError
 from tests.worker.processes import ROOT, is_running, wait_until
-from worker.ingest.child_pool import Work, run_in_children
+from worker.ingest.child_pool import Work, run_in_children, start_server
 
 ROUGH = "tests.worker.ingest.rough_work"
 
@@ -133,3 +133,29 @@ def test_no_child_outlives_a_parent_that_was_killed():
     parent.wait()
 
     wait_until(lambda: not any(map(is_running, family)))
+
+
+def test_what_a_dead_child_had_at_hand_is_done_by_others():
+    """Small tasks are handed out in advance; none is lost or blamed."""
+    wishes = [(at, "crash" if at == 150 else "good") for at in range(300)]
+
+    outcomes = run(wishes)
+
+    assert [key for key, one in outcomes.items() if one.fault is not None] == [150]
+    assert len(outcomes) == 300
+
+
+def test_a_slow_task_holds_up_no_other():
+    """The rest is done by the other child while one is at its limit."""
+    wishes = [(at, "hang" if at == 20 else "good") for at in range(200)]
+    job = {"function": "work", "seconds": 3.0}
+    ended = list(run(wishes, **job))
+
+    assert ended.index(20) > 100
+    assert len(ended) == 200
+
+
+def test_a_server_that_was_started_early_is_used():
+    start_server(ROUGH)
+
+    assert run([(0, "good")])[0].result == "good, done"

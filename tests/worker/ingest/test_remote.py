@@ -353,3 +353,7 @@ def test_the_column_of_groups_is_that_of_tables_from_addresses_too(tmp_path, ser
     )
 
     assert sorted(entry.group for entry in collected.files) == ["p1", "p2"]
+    # By its digest a later attempt, which fetches again, knows what was proved.
+    assert {entry.file.sha256 for entry in collected.files} == {
+        hashlib.sha256(png(number)).digest() for number in (1, 2)
+    }

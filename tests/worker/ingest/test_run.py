@@ -345,3 +345,17 @@ def test_under_a_locale_without_unicode_every_name_is_kept(tmp_path, monkeypatch
 
     assert set(ingest.rows()) == set(files)
     assert ingest.report()["classes"] == ["Äpfel", "猫"]
+
+
+def test_a_picture_in_several_sources_and_formats_is_stored_once(tmp_path):
+    same = Image.fromarray(pixels(42))
+    one = write_zip(tmp_path / "a.zip", {**GOOD, "cat/same.tif": encode(same, "TIFF")})
+    other = {"cat/as drawn.bmp": encode(same, "BMP"), "dog/0.png": GOOD["dog/0.png"]}
+
+    ingest = run(tmp_path / "job", one, write_zip(tmp_path / "b.zip", other))
+
+    stored = [path for path in (ingest.final / "images").rglob("*") if path.is_file()]
+    originals = list((ingest.final / "originals").rglob("*.*"))
+    assert len(stored) == ingest.report()["images"] == len(GOOD) + 1
+    assert len(originals) == 1
+    assert ingest.report()["duplicates"] == 2

@@ -17,6 +17,7 @@ from worker.ingest.found import FoundFile, SkipList, junk_reason
 from worker.ingest.label_rows import TABLE_SUFFIXES, LabelRow, LabelTable
 from worker.ingest.remote.answers import FetchError
 from worker.ingest.remote.courier import Courier, explain
+from worker.ingest.remote.download import Fetched
 from worker.ingest.request import ADDRESS, ARCHIVE, TABLE, Source
 from worker.ingest.unpack import Unpacked
 
@@ -75,13 +76,18 @@ def open_folder(source: Source, courier: Courier, skips: SkipList) -> Unpacked:
             if parcel.fetched is None:
                 skips.add(parcel.key, "not_fetched", parcel.fault)
             else:
-                unpacked.files.append(FoundFile(parcel.fetched.path, parcel.key))
+                unpacked.files.append(_found(parcel.fetched, parcel.key))
     except FetchError as error:
         raise explain(folder, error) from error
     if not unpacked.files and not skips.total:
         raise UserError(f"There is nothing below {folder}.", field="address")
     courier.notes.append(f"Fetched {len(unpacked.files):,} files from {folder}.")
     return unpacked
+
+
+def _found(fetched: Fetched, name: str) -> FoundFile:
+    """A file that has come; by its digest the next attempt knows what was proved."""
+    return FoundFile(fetched.path, name, bytes.fromhex(fetched.sha256))
 
 
 def _list(
@@ -132,7 +138,7 @@ def fetch_rows(
         if parcel.fetched is None:
             lost[parcel.key] = parcel.fault
         else:
-            found[parcel.key] = FoundFile(parcel.fetched.path, name)
+            found[parcel.key] = _found(parcel.fetched, name)
     courier.notes.append(f"Fetched {len(found):,} of {len(wanted):,} files.")
     for table in tables:
         _take_out(table, lost, skips)

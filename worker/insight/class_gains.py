@@ -22,6 +22,7 @@ _QUANTILES = (0.025, 0.975)
 _SHARE_MORE = 0.5  # of a class's pictures: what the advice is about
 _WORTH_POINTS = 0.5  # of recall; below it the advice says "nothing"
 _POINTS = 100
+_FEWEST = 10  # pictures of a class that say anything about more of them
 _KEPT_COUNTS = 2.0
 
 
@@ -186,14 +187,24 @@ def _round(images: float) -> int:
 
 
 def _sentence(gain: Gain, label: str) -> str:
-    if gain.points < _WORTH_POINTS or gain.interval[0] <= 0:
+    now = f"{gain.recall:.0%} of its {gain.images:,} are recognised now"
+    low, high = gain.interval
+    if gain.images < _FEWEST:
+        return (
+            f"“{label}” has {gain.images:,} pictures: too few to tell what more would "
+            "buy. Add some first."
+        )
+    if low > 0 and gain.points >= _WORTH_POINTS:
+        return (
+            f"About {gain.more:,} more pictures of “{label}” would buy about "
+            f"{gain.points:.0f} points of it ({low:.0f} to {high:.0f}): {now}."
+        )
+    if high < _WORTH_POINTS * 2:
         return (
             f"More pictures of “{label}” would buy nothing that can be measured: "
-            f"{gain.recall:.0%} of its {gain.images:,} are recognised, and half as "
-            "many teach as much."
+            f"{now}, and half as many teach as much."
         )
     return (
-        f"About {gain.more:,} more pictures of “{label}” would buy about "
-        f"{gain.points:.0f} points ({gain.interval[0]:.0f} to {gain.interval[1]:.0f}): "
-        f"{gain.recall:.0%} of its {gain.images:,} are recognised now."
+        f"What more pictures of “{label}” would buy cannot be told from so few: "
+        f"between {low:.0f} and {high:.0f} points; {now}."
     )

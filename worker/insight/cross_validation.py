@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.utils.extmath import randomized_svd
 from threadpoolctl import threadpool_limits
 
@@ -115,20 +115,26 @@ def deal_folds(
     Shapes:
         labels, groups, result: (n,) integers.
     """
-    groups = np.arange(len(labels)) if groups is None else groups
-    _, numbers = np.unique(groups, return_inverse=True)
+    _, numbers = np.unique(
+        np.arange(len(labels)) if groups is None else groups, return_inverse=True
+    )
     count = int(max(2, min(FOLDS, numbers.max() + 1)))
     if np.bincount(labels).max() < count:
         return numbers % count  # too few of every class to be stratified
-    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    # Dealing groups takes a step of Python each: not for pictures that are alone.
+    is_grouped = numbers.max() + 1 < len(labels)
+    kind = StratifiedGroupKFold if is_grouped else StratifiedKFold
+    splitter = kind(count, shuffle=True, random_state=seed)
     folds = np.zeros(len(labels), np.int64)
     with warnings.catch_warnings():
         # A class with fewer pictures than folds is missing in some: so be it.
         warnings.simplefilter("ignore", UserWarning)
-        parts = splitter.split(np.zeros((len(labels), 1)), labels, groups)
+        parts = splitter.split(np.zeros((len(labels), 1)), labels, numbers)
         for number, (_, held_out) in enumerate(parts):
             folds[held_out] = number
-    return folds
+    # One large group may leave a fold without any.
+    folds = np.unique(folds, return_inverse=True)[1]
+    return folds if folds.max() else numbers % count
 
 
 def cross_validate(

@@ -239,12 +239,17 @@ def describe_curve(
 def _sentence(now: float, twice: dict[str, Any]) -> str:
     gain = 100 * (twice["accuracy"] - now)
     low, high = (100 * (edge - now) for edge in twice["interval"])
-    if gain < _WORTH_POINTS:
+    if high < 2 * _WORTH_POINTS or (gain < _WORTH_POINTS and low > -_WORTH_POINTS):
         return (
             "More pictures like these would hardly help: twice as many would buy about "
             f"{max(0.0, gain):.1f} points (at most about {max(0.0, high):.1f})."
         )
+    if gain >= _WORTH_POINTS and low > -_WORTH_POINTS:
+        return (
+            f"More pictures would help: twice as many would buy about {gain:.1f} "
+            f"points ({low:.1f} to {high:.1f})."
+        )
     return (
-        f"More pictures would help: twice as many would buy about {gain:.1f} points "
-        f"({max(0.0, low):.1f} to {high:.1f})."
+        "Whether more pictures would help cannot be told from these: twice as many "
+        f"would buy between {low:.1f} and {high:.1f} points."
     )

@@ -47,7 +47,12 @@ def build_learning_curve(subject: Subject, view: View) -> dict[str, Any]:
         events.progress(_PHASE, done, total, "probes")
 
     points = learning_curve.measure_points(
-        view.reduced, labels, subject.rows, strength=strength, report=report
+        view.reduced,
+        labels,
+        subject.rows,
+        strength=strength,
+        groups=subject.groups,
+        report=report,
     )
     section = learning_curve.describe_curve(points, subject.sizes.train)
     gains = class_gains.measure_gains(
@@ -56,6 +61,7 @@ def build_learning_curve(subject: Subject, view: View) -> dict[str, Any]:
         subject.rows,
         strength=strength,
         exponent=section["fit"]["c"],
+        groups=subject.groups,
         report=report,
     )
     by_class = class_gains.describe_gains(gains, subject.images.classes)

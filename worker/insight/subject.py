@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from shared.base_models import resolve_image_size_px
 from shared.errors import UserError
@@ -60,6 +61,22 @@ class Subject:
         return np.sort(np.concatenate([splits["train"], splits["val"]]))
 
     @cached_property
+    def groups(self) -> np.ndarray | None:
+        """What a split must hold together: a number of each image; None without any.
+
+        Where splits are dealt by group, a probe must not know a picture's group either.
+        """
+        path = self.request.dataset / "manifest.parquet"
+        if not path.is_file() or "group" not in pq.read_schema(path).names:
+            return None
+        named = pq.read_table(path, columns=["group"])["group"].to_pylist()
+        if not any(named):
+            return None
+        alone = (f"\0{row}" for row in range(len(named)))
+        keys = [group or own for group, own in zip(named, alone, strict=True)]
+        return np.unique(keys, return_inverse=True)[1]
+
+    @cached_property
     def sizes(self) -> Sizes:
         """How many pictures each split has."""
         count = {name: len(rows) for name, rows in self.images.splits.items()}
@@ -106,6 +123,7 @@ class Subject:
                 self.images.labels,
                 self.rows,
                 classes=len(self.images.classes),
+                groups=self.groups,
             )
         return View(made, reduced, probed)
 

@@ -54,6 +54,17 @@ def test_a_group_lies_in_one_fold():
     assert len(np.unique(folds)) == 5
 
 
+def test_a_large_group_leaves_no_fold_empty():
+    groups = np.array([0, 0, 1, 0, 3, 0, 4, 0, 0, 0, 0, 0])
+    labels = np.array([1, 1, 0, 0, 1, 1, 1, 0, 1, 0, 0, 0])
+
+    folds = deal_folds(labels, groups)
+
+    assert sorted(np.unique(folds)) == list(range(int(folds.max()) + 1))
+    assert folds.max() >= 1
+    assert len(np.unique(folds[groups == 0])) == 1
+
+
 def test_of_as_many_classes_as_pictures_folds_are_dealt_too():
     folds = deal_folds(np.arange(4))
 

@@ -157,8 +157,14 @@ def _add_dataset(
 
 
 def _forecast(story: Story, client: ApiClient, dataset_id: int) -> None:
-    """Notes what is promised; a forecast that fails keeps nobody from training."""
-    found = client.ask_forecast(dataset_id)
+    """Notes what is promised, where datasets are forecast by themselves.
+
+    A forecast that fails keeps nobody from training.
+    """
+    try:
+        found = client.get_forecast(dataset_id)
+    except NotFoundError:
+        return
     if found["forecast"] is None and found["job"]:
         watch.follow(client, [found["job"]["id"]])
         found = client.get_forecast(dataset_id)

@@ -25,7 +25,9 @@ QUICK = {
     "TRAINYARD_RECONCILE_SECONDS": "1",
     "TRAINYARD_IDLE_POLL_SECONDS": "2",
     "TRAINYARD_RETRY_BACKOFF_SECONDS": "0",
-    "TRAINYARD_FORECAST_BASE_MODELS": "2",
+    # A forecast of the real engine takes longer than most tests here: one asks for it.
+    "TRAINYARD_FORECAST_ON_ADD": "false",
+    "TRAINYARD_FORECAST_BASE_MODELS": "1",
 }
 # Sixty-four pixels and a few epochs: what is proved here is the path, not the accuracy.
 TINY = {"image_size_px": 64, "frozen_epochs": 3, "batch_size": 8}
@@ -37,9 +39,7 @@ START_SECONDS = 120
 class RunningPlatform:
     """One `up` process and everything below it."""
 
-    def __init__(self, folder, *, forecast_on_add="false"):
-        # Off: a forecast of the real engine takes longer than most tests here.
-        self._forecast_on_add = forecast_on_add
+    def __init__(self, folder):
         self.data_dir = folder / "data"
         self.port = find_free_port("127.0.0.1")
         self.output = folder / "up.out"
@@ -54,7 +54,6 @@ class RunningPlatform:
             **QUICK,
             "PYTHONPATH": str(ROOT),
             "TRAINYARD_DATA_DIR": str(self.data_dir),
-            "TRAINYARD_FORECAST_ON_ADD": self._forecast_on_add,
             "CUDA_VISIBLE_DEVICES": "-1",
         }
 

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.app import app as commands
+from cli.output import out
 from shared.artifacts import Storage
 from shared.database import Database
 from shared.settings import Settings, get_settings
@@ -24,6 +25,7 @@ def house(sqlite_url, tmp_path, monkeypatch):
     rows = Rows(database, Storage(settings.storage))
     owner = rows.user()
     with serve(settings, tmp_path / "web.log") as (address, _):
+        monkeypatch.setattr(out, "width", 200)  # tables are not wrapped
         monkeypatch.setenv("TRAINYARD_URL", address)
         monkeypatch.setenv("TRAINYARD_TOKEN", rows.token(owner))
         monkeypatch.setenv("TRAINYARD_DATA_DIR", str(settings.data_dir))
@@ -34,7 +36,7 @@ def house(sqlite_url, tmp_path, monkeypatch):
 
 
 def run(*arguments):
-    done = CliRunner().invoke(commands, arguments, env={"COLUMNS": "200"})
+    done = CliRunner().invoke(commands, arguments)
     assert done.exit_code == 0, done.output
     return done.output
 

@@ -94,7 +94,11 @@ def write_foreseen(folder):
     return write_forecast(folder, findings=make_findings(counts={"outlier": 1}))
 
 
-WRITERS = {"ingest": write_result, "train": write_model, "forecast": write_foreseen}
+WRITERS = {
+    "ingest": lambda final: write_result(final, {"sources": []}),
+    "train": write_model,
+    "forecast": write_foreseen,
+}
 
 
 def take_over(shop, job_id):

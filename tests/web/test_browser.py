@@ -230,7 +230,7 @@ def test_an_upload_goes_on_after_breaks_and_reloads(breaking, rows, tmp_path):
     proxy.heal()
     proxy.lose_answer_to(b"Upload-Offset: 8388608", then=proxy.partition)
     expect(page.locator("#chosen")).to_contain_text(
-        re.compile(r"broke at 1\d\.0"),  # some of the second piece has come
+        re.compile(r"broke at (9|1\d)\.\d"),  # some of the second piece has come
         **PATIENT,
     )
     proxy.cut()

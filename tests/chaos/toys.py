@@ -31,7 +31,7 @@ GROUP = "ARENA_GROUP"
 RAISERS = ("build_plan", "watch", "publish")
 PROGRAM = "tests.chaos.toys"
 # As many as there are, or some more: a line that is not reached kills nobody.
-PUBLICATION_LINES = 110
+PUBLICATION_LINES = 130
 
 
 def main():
@@ -76,8 +76,8 @@ def _die_between():
 
     publish = results.publish
 
-    def publish_and_die(*arguments):
-        publish(*arguments)
+    def publish_and_die(*arguments, **more):
+        publish(*arguments, **more)
         os.kill(os.getpid(), signal.SIGKILL)
 
     results.publish = publish_and_die
@@ -93,7 +93,7 @@ def _raise_once(error, where):
     }[where]
     real = getattr(owner, name)
 
-    def fail(*_arguments):
+    def fail(*_arguments, **_more):
         setattr(owner, name, real)
         raise getattr(builtins, error)("of the worker's own")
 

@@ -7,7 +7,7 @@ from shared.errors import UserError
 from shared.training_spec import parse_training_spec
 from worker.training import build_model
 from worker.training.head_start import start_at_regression
-from worker.training.regression import _draw
+from worker.training.regression import draw_rows
 
 
 def clouds(classes, rows=240, width=12):
@@ -133,7 +133,7 @@ def test_of_many_rows_every_class_is_drawn():
     labels = np.zeros(2000, int)
     labels[105:107] = 1
 
-    drawn = _draw(rows, labels, 50, np.random.default_rng(0))
+    drawn = draw_rows(rows, labels, 50, np.random.default_rng(0))
 
     assert abs(len(drawn) - 50) <= 1
     assert len(np.unique(drawn)) == len(drawn)

@@ -15,7 +15,6 @@ import errno
 import os
 import shutil
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,15 +52,7 @@ def main(arguments: list[str]) -> int:
         workdir.mkdir(parents=True, exist_ok=True)
         ingest(load_request(spec_path), workdir.absolute())
     except Exception as error:  # noqa: BLE001 - every failure gets its exit code
-        traceback.print_exc()
-        failure = failures.explain(error)
-        events.emit(
-            "failed",
-            code=failure.code,
-            message=failure.message,
-            permanent=failure.permanent,
-        )
-        return failure.exit_code
+        return failures.tell(error)
     return 0
 
 

@@ -125,7 +125,9 @@ def promise(
     return {
         "accuracy": [expected.low, expected.middle, expected.high],
         "seconds": list(seconds),
-        "sentence": _sentence(expected, seconds, ratios),
+        "sentence": _sentence(
+            expected, seconds, ratios, has_steps=facts["step_deviation"] > 0
+        ),
     }
 
 
@@ -159,7 +161,11 @@ def _ratios(jobs: Sequence[dict[str, Any]]) -> list[float]:
 
 
 def _sentence(
-    expected: Expected, seconds: Sequence[float], ratios: Sequence[float]
+    expected: Expected,
+    seconds: Sequence[float],
+    ratios: Sequence[float],
+    *,
+    has_steps: bool,
 ) -> str:
     low, high = seconds[0] / 60, seconds[2] / 60
     experience = (
@@ -171,5 +177,5 @@ def _sentence(
         f"Expect {expected.low:.0%} to {expected.high:.0%} on the test split, most "
         f"likely {expected.middle:.1%} (from a probe and {experience}), after "
         f"{max(1, low):.0f} to {max(1, math.ceil(high))} minutes "
-        f"({describe_doubt(ratios)})."
+        f"({describe_doubt(ratios, has_steps=has_steps)})."
     )

@@ -167,8 +167,14 @@ def _count_epochs(spec: TrainingSpec) -> tuple[int, float, int]:
     return patience, patience + _EPOCHS_BEYOND * (epochs - patience), epochs
 
 
-def describe_doubt(known: Sequence[Any]) -> str:
-    """Returns the words for how many finished trainings corrected the seconds."""
+def describe_doubt(known: Sequence[Any], *, has_steps: bool) -> str:
+    """Returns the words for what the seconds rest on.
+
+    Args:
+        known: Finished trainings that correct them.
+        has_steps: Whether steps of fine-tuning were timed for them.
+    """
+    measured = "steps" if has_steps else "the pass over the pictures"
     if not known:
-        return "from steps measured on this worker; no finished training corrects them"
-    return f"from steps measured on this worker and {len(known)} finished trainings"
+        return f"from {measured} timed on this worker; no finished training corrects it"
+    return f"from {measured} timed on this worker and {len(known)} finished trainings"

@@ -10,7 +10,6 @@ Exit codes: as those of `worker/training/run.py`.
 
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +40,7 @@ def main(arguments: list[str]) -> int:
     except Stopped:
         return STOPPED_EXIT_CODE
     except Exception as error:  # noqa: BLE001 - every failure gets its exit code
-        traceback.print_exc()
-        failure = failures.explain(error)
-        events.emit(
-            "failed",
-            code=failure.code,
-            message=failure.message,
-            permanent=failure.permanent,
-        )
-        return failure.exit_code
+        return failures.tell(error)
     return 0
 
 

@@ -6,9 +6,11 @@ whether the try is charged (`worker/endings.py`).
 
 import errno
 import os
+import traceback
 from dataclasses import dataclass
 
 from shared.errors import RetryableError, UserError
+from worker import events
 from worker.training.diverged import Diverged
 
 _REJECTED, _ERROR, _DEVICE_MEMORY, _DIVERGED, _FILES = 64, 70, 71, 72, 74
@@ -61,6 +63,22 @@ def explain(error: Exception) -> Failure:
         return _explain_interruption(error)
     text = f"{type(error).__name__}: {error}"
     return Failure("exception", text[:_LONGEST_MESSAGE], _ERROR)
+
+
+def tell(error: Exception) -> int:
+    """Says why a child process fails; returns its exit code.
+
+    For the `except` block that is its last: the traceback goes to standard error.
+    """
+    traceback.print_exc()
+    failure = explain(error)
+    events.emit(
+        "failed",
+        code=failure.code,
+        message=failure.message,
+        permanent=failure.permanent,
+    )
+    return failure.exit_code
 
 
 def _explain_interruption(error: Diverged | RetryableError) -> Failure:

@@ -7,8 +7,8 @@ Z_95 = 1.959963984540054
 Z_92 = 1.7506860712521692
 
 
-def wilson_interval(hits: float, images: float, z: float = Z_95) -> tuple[float, float]:
-    """Returns the confidence interval of a share of `hits` in `images`.
+def wilson_interval(hits: float, images: float) -> tuple[float, float]:
+    """Returns the 95 % confidence interval of a share of `hits` in `images`.
 
     Unlike the plain normal interval it stays within 0 and 1 and holds for few images.
     Source: Wilson, "Probable inference", J. Am. Stat. Assoc. 22 (1927).
@@ -16,11 +16,10 @@ def wilson_interval(hits: float, images: float, z: float = Z_95) -> tuple[float,
     Args:
         hits: 0 to `images`.
         images: More than 0.
-        z: Normal quantile. Defaults to that of 95 %.
     """
-    share, z_squared = hits / images, z**2
+    share, z_squared = hits / images, Z_95**2
     scale = 1 + z_squared / images
     centre = (share + z_squared / (2 * images)) / scale
     spread = share * (1 - share) / images + z_squared / (4 * images**2)
-    half = z * math.sqrt(spread) / scale
+    half = Z_95 * math.sqrt(spread) / scale
     return max(0.0, centre - half), min(1.0, centre + half)

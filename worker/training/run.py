@@ -13,7 +13,6 @@ more, and the next attempt learns at half the rate; 74 a file failed.
 import os
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -60,15 +59,7 @@ def main(arguments: list[str]) -> int:
     except Stopped:
         return STOPPED_EXIT_CODE
     except Exception as error:  # noqa: BLE001 - every failure gets its exit code
-        traceback.print_exc()
-        failure = failures.explain(error)
-        events.emit(
-            "failed",
-            code=failure.code,
-            message=failure.message,
-            permanent=failure.permanent,
-        )
-        return failure.exit_code
+        return failures.tell(error)
     return 0
 
 

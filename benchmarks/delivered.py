@@ -87,6 +87,7 @@ def _train(
         "interval": evaluation["interval"],
         "loss": evaluation["loss"],
         "images": evaluation["splits"],
+        "peak_bytes": finished["peak_bytes"],
         "best": finished["summary"]["best"],
         "seconds": {name: round(s, 1) for name, s in evaluation["seconds"].items()},
         "wall_seconds": round(time.monotonic() - began, 1),

@@ -63,7 +63,7 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     from worker.training import determinism  # noqa: PLC0415 - frameworks take seconds
 
     # The engine's events are for a supervisor; standard output is for the figures.
-    os.environ["TRAINYARD_EVENTS_FD"] = str(os.open(os.devnull, os.O_WRONLY))
+    os.environ[events.FD_VARIABLE] = str(os.open(os.devnull, os.O_WRONLY))
     events.take_over_stdout()
     determinism.prepare_environment()
     cores = determinism.count_cores()

@@ -125,7 +125,7 @@ def judge(measured: dict[str, Measured]) -> list[Row]:
             job
             for other, two in measured.items()
             if other != name
-            for job in _list_history(two)
+            for job in _list_history(other, two)
         ]
         for preset, values in one.delivered.items():
             told = promise(
@@ -224,9 +224,10 @@ def _forecast(version: Path, caches: Path, folder: Path) -> dict[str, Any]:
     return json.loads((Path(finished["path"]) / "forecast.json").read_text())
 
 
-def _list_history(one: Measured) -> list[dict[str, Any]]:
+def _list_history(task: str, one: Measured) -> list[dict[str, Any]]:
     return [
         {
+            "dataset_id": task,
             "preset": preset,
             "accuracy": values["accuracy"],
             "images": values["images"],

@@ -57,6 +57,7 @@ from benchmarks.pictures import drop_from_memory, open_pictures
 from shared.assignments import parse_assignments
 from shared.base_models import get_base_model, resolve_image_size_px
 from shared.presets import build_training_spec
+from worker import events
 from worker.ingest.split import Keyed, SplitShares, assign_splits
 from worker.training.labelled_images import LabelledImages, read_dataset
 
@@ -147,7 +148,7 @@ def list_weights(request: dict[str, Any]) -> list[Path]:
 
 def read_events(command: list[str], log: Path) -> list[dict[str, Any]]:
     """Returns what a contender said until its training was over, then ends it."""
-    environment = {k: v for k, v in os.environ.items() if k != "TRAINYARD_EVENTS_FD"}
+    environment = {k: v for k, v in os.environ.items() if k != events.FD_VARIABLE}
     lines = []
     with (
         log.open("wb") as errors,

@@ -26,6 +26,7 @@ PHASES = {
     "evaluate": "Evaluating",
     "export": "Exporting",
     "features": "Computing features",
+    "timing": "Timing trainings",
     "doctor": "Examining pictures",
     "forecast": "Forecasting",
     "fetch": "Fetching",

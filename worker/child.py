@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from worker import events
 from worker.event_reader import EventReader
 from worker.orders import VARIABLE as ORDERS_VARIABLE
 from worker.slots import SlotLock, end_processes
@@ -231,6 +232,6 @@ def _with_code(
     return {
         **environment,
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
-        "TRAINYARD_EVENTS_FD": str(events_fd),
+        events.FD_VARIABLE: str(events_fd),
         **orders,
     }

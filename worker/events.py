@@ -15,6 +15,7 @@ import threading
 import time
 from typing import Any, Literal
 
+FD_VARIABLE = "TRAINYARD_EVENTS_FD"
 _PROGRESS_SECONDS = 0.25  # at most four progress lines a second: a page polls slower
 
 _lock = threading.Lock()
@@ -30,7 +31,7 @@ def take_over_stdout() -> None:
     that. Call it once, first thing in a child's main.
     """
     global _output_fd  # noqa: PLW0603 - a process has one event stream
-    named = os.environ.get("TRAINYARD_EVENTS_FD")
+    named = os.environ.get(FD_VARIABLE)
     if named is not None:
         _output_fd = int(named)
         # A grandchild (the reload check) must neither inherit nor speak on it.
@@ -49,7 +50,7 @@ def hand_down() -> dict[str, str]:
     """
     fd = 1 if _output_fd is None else _output_fd
     os.set_inheritable(fd, True)
-    return {"TRAINYARD_EVENTS_FD": str(fd)}
+    return {FD_VARIABLE: str(fd)}
 
 
 def emit(event: str, **fields: Any) -> None:

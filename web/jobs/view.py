@@ -13,7 +13,7 @@ from shared.tables import Attempt, Job
 from web.display import shown_state
 
 PAGE_SIZE = 50
-FORECAST_PHASES = ["prepare", "features", "doctor", "forecast", "write"]
+FORECAST_PHASES = ["prepare", "timing", "features", "doctor", "forecast", "write"]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from worker.insight.cross_validation import Probed
-from worker.insight.doctor.neighbours import Neighbours
+from worker.insight.doctor.examination import Likeness
 from worker.training.intervals import wilson_interval
 
 _MOST_CONFUSIONS = 10
@@ -22,6 +22,7 @@ _EXAMPLES = 4
 _GRADES = ((0.9, "easy"), (0.7, "moderate"), (0.4, "hard"))
 _HARDEST = "very hard"
 _TWO = 2
+_BLOCK_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -52,24 +53,57 @@ def measure_majority(labels: np.ndarray) -> tuple[float, int]:
 
 
 def measure_nearest_neighbour(
-    neighbours: Neighbours, labels: np.ndarray, rows: np.ndarray
+    likeness: Likeness,
+    labels: np.ndarray,
+    rows: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
 ) -> tuple[float, tuple[float, float]]:
     """Returns how often a picture's nearest neighbour has its class, and the interval.
 
     Args:
-        neighbours: The nearest of every image.
+        likeness: The nearest of every image, and how near any two are.
         labels: Class numbers of all images.
         rows: Positions that are asked about, and may answer.
+        groups: Of every image; nobody answers for its own group, and so no copy for its
+            original.
+
+    Shapes:
+        labels, groups: (images,) integers.
+        rows: (n,) integers.
     """
+    groups = np.arange(len(labels)) if groups is None else groups
     may_answer = np.zeros(len(labels), bool)
     may_answer[rows] = True
-    near = neighbours.rows[rows]
-    answering = may_answer[near]
-    # Of each row the first that may answer; where none of the nearest may, it is wrong.
-    first = near[np.arange(len(rows)), answering.argmax(axis=1)]
-    right = answering.any(axis=1) & (labels[first] == labels[rows])
-    hits = int(right.sum())
+    near = likeness.neighbours.rows[rows]
+    answering = may_answer[near] & (groups[near] != groups[rows][:, None])
+    # Of each row the first that may answer.
+    said = labels[near[np.arange(len(rows)), answering.argmax(axis=1)]]
+    unanswered = np.flatnonzero(~answering.any(axis=1))
+    said[unanswered] = _ask_all(
+        likeness.directions, labels, rows, groups, rows[unanswered]
+    )
+    hits = int((said == labels[rows]).sum())
     return hits / len(rows), wilson_interval(hits, len(rows))
+
+
+def _ask_all(
+    directions: np.ndarray,
+    labels: np.ndarray,
+    rows: np.ndarray,
+    groups: np.ndarray,
+    asked: np.ndarray,
+) -> np.ndarray:
+    """Returns the class of the nearest of `rows`; -1 where all are of one group."""
+    said = np.full(len(asked), -1)
+    for at in range(0, len(asked), _BLOCK_ROWS):
+        block = asked[at : at + _BLOCK_ROWS]
+        near = directions[block] @ directions[rows].T
+        near[groups[rows][None, :] == groups[block][:, None]] = -np.inf
+        best = near.argmax(axis=1)
+        found = np.isfinite(near[np.arange(len(block)), best])
+        said[at : at + len(block)][found] = labels[rows[best[found]]]
+    return said
 
 
 def list_confusions(probed: Probed, labels: np.ndarray) -> list[Confusion]:

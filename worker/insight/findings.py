@@ -9,16 +9,19 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from worker.insight.doctor.examination import Likeness, examine, find_likeness
+from worker import events
+from worker.insight.doctor import examination
+from worker.insight.doctor.examination import Likeness
 from worker.insight.doctor.finding import KINDS, Finding
 from worker.insight.doctor.pictures import Pictures
-from worker.insight.subject import Subject, View
+from worker.insight.passes import Pass
+from worker.insight.subject import Subject
 
 MANIFEST, REPORT, QUARANTINE = "manifest.parquet", "report.json", "quarantine.parquet"
 _BLOCK_ROWS = 4096
 
 
-def gather_pictures(subject: Subject, view: View) -> Pictures:
+def gather_pictures(subject: Subject, made: Pass) -> Pictures:
     """Returns what the doctor looks at, in the order of the pack."""
     images = subject.images
     hashes: list[str] = []
@@ -28,13 +31,13 @@ def gather_pictures(subject: Subject, view: View) -> Pictures:
         for text in images.describe(rows):
             hashes.append(text.sha256)
             names.append(text.name)
-    widths, heights, groups = _read_manifest(subject.request.dataset, view)
+    widths, heights, groups = _read_manifest(subject.request.dataset, made)
     return Pictures(
-        features=view.made.features,
+        features=made.features,
         labels=images.labels,
         classes=images.classes,
         splits=images.splits,
-        pixels=view.made.pack.pixels,
+        pixels=made.pack.pixels,
         sha256s=hashes,
         names=names,
         widths_px=widths,
@@ -43,28 +46,36 @@ def gather_pictures(subject: Subject, view: View) -> Pictures:
     )
 
 
-def find_all(subject: Subject, pictures: Pictures) -> tuple[list[Finding], Likeness]:
-    """Returns every finding, and who resembles whom."""
+def find_likeness(subject: Subject, pictures: Pictures) -> Likeness:
+    """Returns who resembles whom."""
+    with subject.booked("doctor"):
+        return examination.find_likeness(pictures, threads=subject.threads, tell=_tell)
+
+
+def find_all(subject: Subject, pictures: Pictures, likeness: Likeness) -> list[Finding]:
+    """Returns every finding."""
     folder = subject.request.dataset
     with subject.booked("doctor"):
-        likeness = find_likeness(pictures, threads=subject.threads)
-        findings = examine(
+        return examination.examine(
             pictures,
             report=_read_report(folder),
             quarantine=_read_quarantine(folder),
             accepted=subject.request.accepted,
             likeness=likeness,
         )
-    return findings, likeness
 
 
 def count_findings(
     findings: Sequence[Finding], accepted: frozenset[str]
 ) -> dict[str, Any]:
-    """Returns the section `findings` of forecast.json; accepted ones count apart."""
+    """Returns the section `findings` of forecast.json.
+
+    All count, also those that are too many to be listed; accepted ones count apart.
+    """
     fresh = Counter(f.kind for f in findings if f.key not in accepted)
     return {
         "counts": {kind: fresh[kind] for kind in KINDS if fresh[kind]},
+        "most_listed": examination.MOST_FINDINGS,
         "total": fresh.total(),
         "accepted": len(findings) - fresh.total(),
     }
@@ -73,24 +84,34 @@ def count_findings(
 def list_shown(
     pictures: Pictures, findings: Sequence[Finding], difficulty: dict[str, Any]
 ) -> list[int]:
-    """Returns the rows that pages show: of findings, and examples of confusions."""
+    """Returns the rows that pages show, the most important first.
+
+    Examples of confusions, then the worst finding of each kind, the second ones, and so
+    on: there may be more than there are thumbnails.
+    """
     place = {sha256: row for row, sha256 in enumerate(pictures.sha256s)}
     examples = [
         example["sha256"]
         for confusion in difficulty["confusions"]
         for example in confusion["examples"]
     ]
-    found = [sha256 for finding in findings for sha256 in finding.images]
+    rank: Counter[str] = Counter()
+    ranked = []
+    for finding in findings:
+        ranked.append((rank[finding.kind], finding))
+        rank[finding.kind] += 1
+    ranked.sort(key=lambda one: one[0])
+    found = [sha256 for _, finding in ranked for sha256 in finding.images]
     return [place[sha256] for sha256 in [*examples, *found] if sha256 in place]
 
 
 def _read_manifest(
-    dataset: Path, view: View
+    dataset: Path, made: Pass
 ) -> tuple[np.ndarray, np.ndarray, list[str | None] | None]:
     """Sizes and groups; without a manifest the pack's size stands for all."""
     path = dataset / MANIFEST
     if not path.is_file():
-        sides = np.full(len(view.made.pack.pixels), view.made.pack.image_size_px)
+        sides = np.full(len(made.pack.pixels), made.pack.image_size_px)
         return sides, sides, None
     table = pq.read_table(path)
     widths, heights = (
@@ -108,3 +129,7 @@ def _read_report(dataset: Path) -> dict[str, Any]:
 def _read_quarantine(dataset: Path) -> list[dict[str, Any]]:
     path = dataset / QUARANTINE
     return pq.read_table(path).to_pylist() if path.is_file() else []
+
+
+def _tell(unit: str, done: int, total: int) -> None:
+    events.progress("doctor", done, total, unit)

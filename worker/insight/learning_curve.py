@@ -7,13 +7,21 @@ arXiv:1712.00409). It is fitted to probes on 10, 25, 50 and 100 % of the trainin
 pictures, judged out of fold, and followed a little beyond.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from worker.insight.cross_validation import MOST_FITTED, deal_folds, fit_probe
+from worker.insight.folds import deal_folds
+from worker.insight.probe import (
+    MOST_FITTED,
+    Recipe,
+    Report,
+    fit_probe,
+    report_nothing,
+    run_fits,
+)
 from worker.training.intervals import wilson_interval
 from worker.training.regression import draw_rows
 
@@ -29,6 +37,12 @@ _FLOORS = 21
 _QUANTILES = (0.025, 0.975)
 _CHARGE = 1e-7
 _WORTH_POINTS = 1.0  # a gain below it is told as none
+_FEWEST_POINTS = 3  # as many as a curve has numbers
+_FEWEST_IMAGES = 20  # of fewer, each single picture moves the curve by points
+_TOO_FEW = (
+    "These are too few pictures to tell whether more would help: they surely would. "
+    "Add some first."
+)
 
 
 @dataclass(frozen=True)
@@ -81,23 +95,25 @@ def measure_points(
     labels: np.ndarray,
     rows: np.ndarray,
     *,
-    strength: float,
+    recipe: Recipe,
     groups: np.ndarray | None = None,
     seed: int = 0,
     shares: Sequence[float] = SHARES,
-    report: Callable[[int, int], None] = lambda _done, _total: None,
+    threads: int | None = None,
+    report: Report = report_nothing,
 ) -> list[Point]:
     """Fits probes on shares of the data and judges them out of fold.
 
     Args:
-        features: Of every image, as `reduce_features` gives them.
+        features: Of every image, as `components.reduce_features` gives them.
         labels: Class number of every image.
         rows: Positions to fit and to judge on.
-        strength: Of the probe's penalty.
+        recipe: How the probes are fitted.
         groups: Of every image; kept together in a fold.
         seed: Of folds and draws.
-        shares: Ascending; of a share above `MOST_FITTED` pictures so many are drawn,
-            and larger ones are left out.
+        shares: Ascending, of what is fitted: of more than `MOST_FITTED` pictures those
+            are shares of so many. One that adds no picture is left out.
+        threads: As for `run_fits`.
         report: Called with finished and all fits.
     """
     rows = np.sort(np.asarray(rows, np.int64))
@@ -105,37 +121,56 @@ def measure_points(
     x = np.asarray(features[rows], np.float32)
     folds = deal_folds(own, None if groups is None else groups[rows], seed=seed)
     classes = int(labels.max()) + 1
-    count = int(folds.max()) + 1
-    fitted = len(rows) * (count - 1) / count
-    shares = _cut(shares, MOST_FITTED / fitted)
-    draws = [_DRAWS[min(at, len(_DRAWS) - 1)] for at in range(len(shares))]
-    total, done = count * sum(draws), 0
+    fits = _plan_fits(folds, classes, shares)
+
+    def judge(fit: _Fit) -> np.ndarray:
+        others, judged = np.flatnonzero(folds != fit.fold), folds == fit.fold
+        random = np.random.default_rng((seed, fit.draw))
+        chosen = draw_rows(others, own, fit.images, random)
+        told = fit_probe(x[chosen], own[chosen], recipe).ask(x[judged], classes)
+        return told.argmax(axis=1) == own[judged]
+
+    right = run_fits(judge, fits, threads=threads, report=report)
     points = []
-    for share, repeats in zip(shares, draws, strict=True):
-        hits = np.zeros((repeats, len(rows)))
-        used = []
-        for fold in range(count):
-            others, judged = np.flatnonzero(folds != fold), folds == fold
-            for draw in range(repeats):
-                most = max(classes, round(share * len(others)))
-                random = np.random.default_rng((seed, draw))
-                chosen = draw_rows(others, own, most, random)
-                told = fit_probe(x[chosen], own[chosen], strength)
-                hits[draw, judged] = (
-                    told.ask(x[judged], classes).argmax(axis=1) == own[judged]
-                )
-                used.append(len(chosen))
-                done += 1
-                report(done, total)
-        points.append(Point(share, round(float(np.mean(used))), hits, own))
+    cut = min(1.0, MOST_FITTED / (len(rows) - np.bincount(folds)).mean())
+    for share in sorted({fit.share for fit in fits}):
+        own_fits = [at for at, fit in enumerate(fits) if fit.share == share]
+        hits = np.zeros((1 + max(fits[at].draw for at in own_fits), len(rows)))
+        for at in own_fits:
+            hits[fits[at].draw, folds == fits[at].fold] = right[at]
+        images = round(float(np.mean([fits[at].images for at in own_fits])))
+        points.append(Point(share * cut, images, hits, own))
     return points
 
 
-def _cut(shares: Sequence[float], most: float) -> list[float]:
-    """Returns the shares up to `most`, and `most` in place of those above."""
-    below = [share for share in shares if share <= most]
-    is_cut = len(below) < len(shares) and (not below or below[-1] < most)
-    return [*below, most] if is_cut else below
+@dataclass(frozen=True)
+class _Fit:
+    """One probe: on so many pictures of all folds but one."""
+
+    share: float
+    fold: int
+    draw: int
+    images: int
+
+
+def _plan_fits(folds: np.ndarray, classes: int, shares: Sequence[float]) -> list[_Fit]:
+    """Returns all probes of all points."""
+    counts = np.bincount(folds)
+    others = len(folds) - counts
+    fits: list[_Fit] = []
+    before = 0
+    for at, share in enumerate(shares):
+        used = np.minimum(others, MOST_FITTED) * share
+        images = np.minimum(others, np.maximum(classes, np.round(used))).astype(int)
+        if images.sum() <= before:
+            continue
+        before = int(images.sum())
+        fits += [
+            _Fit(share, fold, draw, int(images[fold]))
+            for fold in range(len(counts))
+            for draw in range(_DRAWS[min(at, len(_DRAWS) - 1)])
+        ]
+    return fits
 
 
 def fit_curve(images: Sequence[float], errors: Sequence[float]) -> Curve:
@@ -202,10 +237,13 @@ def describe_curve(
     """Returns points, fit and outlook of the section `learning_curve`.
 
     Args:
-        points: As `measure_points` returns them.
+        points: As `measure_points` returns them; of too few no curve is told.
         images: How many pictures there are to train on.
         seed: Draws the pictures anew.
     """
+    told = {"points": [_describe_point(point) for point in points]}
+    if len(points) < _FEWEST_POINTS or points[-1].images < _FEWEST_IMAGES:
+        return told | {"fit": None, "ahead": [], "sentence": _TOO_FEW}
     curve = fit_curve(
         [point.images for point in points], [1 - point.accuracy for point in points]
     )
@@ -215,24 +253,20 @@ def describe_curve(
         more = round(images * times)
         accuracy, interval = look_ahead(curve, resampled, more)
         ahead.append({"images": more, "accuracy": accuracy, "interval": list(interval)})
-    now = 1 - curve.error(images)
-    return {
-        "points": [
-            {
-                "share": point.share,
-                "images": point.images,
-                "accuracy": point.accuracy,
-                "interval": list(
-                    wilson_interval(
-                        point.accuracy * len(point.labels), len(point.labels)
-                    )
-                ),
-            }
-            for point in points
-        ],
+    return told | {
         "fit": {"formula": FORMULA, "a": curve.a, "b": curve.b, "c": curve.c},
         "ahead": ahead,
-        "sentence": _sentence(now, ahead[1]),
+        "sentence": _sentence(1 - curve.error(images), ahead[1]),
+    }
+
+
+def _describe_point(point: Point) -> dict[str, Any]:
+    hits = round(point.accuracy * len(point.labels))
+    return {
+        "share": point.share,
+        "images": point.images,
+        "accuracy": point.accuracy,
+        "interval": list(wilson_interval(hits, len(point.labels))),
     }
 
 

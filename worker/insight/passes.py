@@ -64,6 +64,16 @@ class Passer:
     download_weights: bool
     engines: Path
 
+    def open_pack(self, spec: TrainingSpec) -> Pack:
+        """Returns the pixels that `spec` trains on, decoded now unless they were."""
+        return open_or_build_pack(
+            self.images,
+            image_size_px=resolve_image_size_px(spec.base_model, spec.image_size_px),
+            fit=spec.fit,
+            caches=self.caches,
+            report=lambda done, total: events.durable("pack", done, total, "images"),
+        )
+
     def make(self, spec: TrainingSpec) -> Pass:
         """Returns the pass of `spec`, made now unless it was made before.
 
@@ -72,13 +82,7 @@ class Passer:
         """
         plain = spec.model_copy(update={"feature_views": 1})
         began = time.monotonic()
-        pack = open_or_build_pack(
-            self.images,
-            image_size_px=resolve_image_size_px(spec.base_model, spec.image_size_px),
-            fit=spec.fit,
-            caches=self.caches,
-            report=lambda done, total: events.durable("pack", done, total, "images"),
-        )
+        pack = self.open_pack(spec)
         base = FrozenBase(
             plain, self.weights_dirs, download_weights=self.download_weights
         )

@@ -6,12 +6,14 @@ reckoned in log-odds, in which gains of easy and of hard datasets are alike:
 
     log-odds(delivered) = log-odds(probe) + gain of the preset + chance
 
-The gain is the mean over finished trainings of the preset, drawn to a first guess that
-counts as two of them. The range has three sources: the probe saw so many pictures and
-no more, gains differ between datasets, and the test split is a draw too.
+The gain is the mean over datasets of what trainings of the preset gained on them, drawn
+to a first guess that counts as two datasets. The range has three sources: the probe saw
+so many pictures and no more, gains differ between datasets, and the test split is a
+draw too.
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,7 +30,7 @@ _GUESS_COUNTS = 2.0
 # However well experience agrees, trainings differ in their seeds by so much (log-odds;
 # half a point at 90 %).
 _LEAST_SPREAD = 0.05
-# Own trainings on the dataset itself say more than those on others.
+# What the dataset itself has shown says more than what others have.
 _SAME_DATASET_COUNTS = 3.0
 _EDGE = 0.5  # pictures that are counted for and against, so that no share is 0 or 1
 # As many more as keep the variance of a share near 0 or 1 what its interval is (Agresti
@@ -46,6 +48,8 @@ class Experience:
         probe_images: Pictures that the probe was judged on.
         delivered: Accuracy on the test split, 0 to 1.
         test_images: Pictures of the test split.
+        dataset: Tells datasets apart: ten trainings on one say little more than one,
+            since they share its probe and its test split. None counts as one by itself.
         same_dataset: Whether it was trained on the dataset that is forecast.
     """
 
@@ -53,6 +57,7 @@ class Experience:
     probe_images: int
     delivered: float
     test_images: int
+    dataset: int | str | None = None
     same_dataset: bool = False
 
 
@@ -65,12 +70,14 @@ class Expected:
         middle: The most likely accuracy.
         high: Upper end.
         trainings: How many finished trainings it rests on.
+        datasets: On how many datasets they were.
     """
 
     low: float
     middle: float
     high: float
     trainings: int
+    datasets: int
 
 
 def foresee(
@@ -96,7 +103,11 @@ def foresee(
     noise = _variance(probe, probe_images) + spread**2 + _variance(share, test_images)
     reach = Z_92 * math.sqrt(noise)
     return Expected(
-        _share(middle - reach), share, _share(middle + reach), len(finished)
+        _share(middle - reach),
+        share,
+        _share(middle + reach),
+        len(finished),
+        len(set(_name_datasets(finished))),
     )
 
 
@@ -117,11 +128,16 @@ def _learn(preset: str, finished: Sequence[Experience]) -> tuple[float, float]:
             for one in finished
         ]
     )
-    counts = np.array(
-        [_SAME_DATASET_COUNTS if one.same_dataset else 1.0 for one in finished]
-    )
     if not len(gains):
         return guess, doubt
+    names = _name_datasets(finished)
+    trainings = Counter(names)
+    counts = np.array(
+        [
+            (_SAME_DATASET_COUNTS if one.same_dataset else 1.0) / trainings[name]
+            for one, name in zip(finished, names, strict=True)
+        ]
+    )
     total = _GUESS_COUNTS + counts.sum()
     gain = float((_GUESS_COUNTS * guess + counts @ gains) / total)
     # What single trainings were off by holds the chance of their splits, which is
@@ -130,6 +146,12 @@ def _learn(preset: str, finished: Sequence[Experience]) -> tuple[float, float]:
     around = _GUESS_COUNTS * (doubt**2 + (guess - gain) ** 2) + counts @ squares
     spread = math.sqrt(max(_LEAST_SPREAD**2, float(around / total)))
     return gain, spread * math.sqrt(1 + 1 / total)
+
+
+def _name_datasets(finished: Sequence[Experience]) -> list[object]:
+    return [
+        (at,) if one.dataset is None else one.dataset for at, one in enumerate(finished)
+    ]
 
 
 def _log_odds(share: float, images: int) -> float:

@@ -18,6 +18,7 @@ from worker.insight.resources import (
     reckon_disk,
     reckon_seconds,
 )
+from worker.insight.step_timing import CannotTime
 
 # The validation split may be labelled with more care than the training split, or the
 # other way round: beyond so many standard deviations it is no chance.
@@ -65,6 +66,17 @@ def judge_probe(probed: Probed, labels: np.ndarray, val: np.ndarray) -> Judged:
     return Judged(hits / images, images, False)
 
 
+def describe_doubt_of_labels(judged: Judged) -> str | None:
+    """Returns a sentence where the training split's labels are not relied upon."""
+    if not judged.doubts_training:
+        return None
+    return (
+        "The labels of the training pictures agree far less with what the pictures "
+        "show than those of the validation pictures do: many of them may be wrong. "
+        f"What is promised rests on the {judged.images:,} validation pictures alone."
+    )
+
+
 def describe_preset(
     name: str,
     spec: TrainingSpec,
@@ -74,6 +86,7 @@ def describe_preset(
     costs: Costs,
     history: Sequence[dict[str, Any]],
     memory_bytes: int,
+    obstacle: CannotTime | None = None,
 ) -> dict[str, Any]:
     """Returns one entry of the section `presets` of forecast.json.
 
@@ -85,9 +98,11 @@ def describe_preset(
         costs: What was measured.
         history: Finished trainings, as in SPEC.json.
         memory_bytes: What a training is expected to hold.
+        obstacle: Why no step of it could be made here.
     """
     facts = {
-        "memory_bytes": memory_bytes,
+        "memory_bytes": None if obstacle else memory_bytes,
+        "obstacle": str(obstacle) if obstacle else None,
         "disk_bytes": reckon_disk(spec, sizes, costs.feature_size),
         "probe": {"accuracy": judged.accuracy, "images": judged.images},
         "reckoned_seconds": list(reckon_seconds(spec, sizes, costs)),
@@ -105,9 +120,11 @@ def promise(
 ) -> dict[str, Any]:
     """Returns what is promised of a preset: `accuracy`, `seconds` and a `sentence`.
 
+    No seconds are promised of one that cannot be trained here.
+
     Args:
         name: Of the preset.
-        facts: `probe`, `reckoned_seconds` and `step_deviation`, as measured.
+        facts: `probe`, `reckoned_seconds`, `step_deviation` and `obstacle`.
         test_images: Pictures of the test split.
         history: Finished trainings, as in SPEC.json.
     """
@@ -119,16 +136,16 @@ def promise(
         test_images=test_images,
         finished=_experiences(same),
     )
+    told = {"accuracy": [expected.low, expected.middle, expected.high]}
+    if facts.get("obstacle"):
+        sentence = _say_accuracy(expected) + f", but not here: {facts['obstacle']}."
+        return told | {"seconds": None, "sentence": sentence}
     ratios = _ratios(same)
     short, likely, long = facts["reckoned_seconds"]
     seconds = correct_seconds((short, likely, long), ratios, facts["step_deviation"])
-    return {
-        "accuracy": [expected.low, expected.middle, expected.high],
-        "seconds": list(seconds),
-        "sentence": _sentence(
-            expected, seconds, ratios, has_steps=facts["step_deviation"] > 0
-        ),
-    }
+    times = _say_times(seconds, ratios, has_steps=facts["step_deviation"] > 0)
+    sentence = f"{_say_accuracy(expected)}, {times}."
+    return told | {"seconds": list(seconds), "sentence": sentence}
 
 
 def _experiences(jobs: Sequence[dict[str, Any]]) -> list[Experience]:
@@ -143,6 +160,7 @@ def _experiences(jobs: Sequence[dict[str, Any]]) -> list[Experience]:
                     probe_images=int(probe["images"]),
                     delivered=float(job["accuracy"]),
                     test_images=int(test),
+                    dataset=job.get("dataset_id"),
                     same_dataset=bool(job.get("same_dataset")),
                 )
             )
@@ -160,22 +178,23 @@ def _ratios(jobs: Sequence[dict[str, Any]]) -> list[float]:
     return found
 
 
-def _sentence(
-    expected: Expected,
-    seconds: Sequence[float],
-    ratios: Sequence[float],
-    *,
-    has_steps: bool,
-) -> str:
-    low, high = seconds[0] / 60, seconds[2] / 60
-    experience = (
-        f"{expected.trainings} finished trainings"
-        if expected.trainings
-        else "a first guess, since no training has finished yet"
-    )
+def _say_accuracy(expected: Expected) -> str:
+    trainings, datasets = expected.trainings, expected.datasets
+    experience = "a first guess, since no training has finished yet"
+    if trainings:
+        experience = (
+            f"{trainings} finished training{'s' if trainings > 1 else ''} on "
+            f"{datasets} dataset{'s' if datasets > 1 else ''}"
+        )
     return (
         f"Expect {expected.low:.0%} to {expected.high:.0%} on the test split, most "
-        f"likely {expected.middle:.1%} (from a probe and {experience}), after "
-        f"{max(1, low):.0f} to {max(1, math.ceil(high))} minutes "
-        f"({describe_doubt(ratios, has_steps=has_steps)})."
+        f"likely {expected.middle:.1%} (from a probe and {experience})"
     )
+
+
+def _say_times(
+    seconds: Sequence[float], ratios: Sequence[float], *, has_steps: bool
+) -> str:
+    low, high = max(1, round(seconds[0] / 60)), max(1, math.ceil(seconds[2] / 60))
+    span = f"{low} to {high} minutes" if high > low else f"about {high} min"
+    return f"after {span} ({describe_doubt(ratios, has_steps=has_steps)})"

@@ -13,7 +13,7 @@ from typing import Any
 
 from shared.base_models import get_base_model, resolve_image_size_px
 from shared.training_spec import TrainingSpec
-from worker.insight.timing import StepTiming, count_steps
+from worker.insight.step_timing import StepTiming, count_steps
 
 _FLOAT_BYTES = 4
 _CHANNELS = 3

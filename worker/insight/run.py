@@ -57,37 +57,49 @@ def forecast(request: Request, workdir: Path, started: float) -> None:
         OSError: The disk is full.
     """
     # Importing the frameworks takes seconds: signals are obeyed before that.
-    from worker.insight import findings, sections, write  # noqa: PLC0415
+    from worker.insight import findings, preset_steps, sections, write  # noqa: PLC0415
+    from worker.insight.doctor.examination import list_readable  # noqa: PLC0415
     from worker.insight.doctor.finding import write_findings  # noqa: PLC0415
     from worker.insight.subject import open_subject  # noqa: PLC0415
+    from worker.insight.timing import find_peak_memory  # noqa: PLC0415
 
     events.phase("prepare")
     imported = time.monotonic() - started
     subject = open_subject(request)
     subject.seconds["imports"] = imported
+    # Before any pass: what a training needs of a GPU's memory must still be free.
+    timed = preset_steps.time_presets(subject, workdir / "timing")
     events.phase("features")
-    plain = subject.view(request.presets()[DEFAULT_PRESET])
+    default = request.presets()[DEFAULT_PRESET]
+    made = subject.make_pass(default)
+    # Before anything else is held: so much does a training hold that only makes passes.
+    pass_memory = find_peak_memory()
     events.phase("doctor")
-    pictures = findings.gather_pictures(subject, plain)
-    found, likeness = findings.find_all(subject, pictures)
+    pictures = findings.gather_pictures(subject, made)
+    likeness = findings.find_likeness(subject, pictures)
+    subject.hold_together(likeness.duplicates.groups)
+    found = findings.find_all(subject, pictures, likeness)
+    listed = list_readable(found, request.accepted)
     events.phase("forecast")
+    plain = subject.view(default)
     report: dict[str, Any] = {
         "version": VERSION,
         "fingerprint": subject.images.fingerprint,
-        "base_model": plain.made.spec.base_model,
+        "base_model": made.spec.base_model,
         "images": {name: len(rows) for name, rows in subject.images.splits.items()},
         "classes": subject.images.classes,
         "difficulty": sections.build_difficulty(subject, plain, likeness),
+        "doubts": sections.describe_doubts(subject, plain),
         "learning_curve": sections.build_learning_curve(subject, plain),
         **sections.build_base_models(subject),
-        "presets": sections.build_presets(subject),
+        "presets": sections.build_presets(subject, timed, pass_memory),
         "findings": findings.count_findings(found, request.accepted),
     }
     events.phase("write")
     folder = write.start_folder(workdir)
-    shown = findings.list_shown(pictures, found, report["difficulty"])
-    write.write_thumbnails(folder, plain.made.pack, shown)
-    write_findings(found, folder / write.FINDINGS)
+    shown = findings.list_shown(pictures, listed, report["difficulty"])
+    write.write_thumbnails(folder, made.pack, shown)
+    write_findings(listed, folder / write.FINDINGS)
     report["seconds"] = subject.seconds | {"total": time.monotonic() - started}
     final, manifest_sha = write.write_forecast(folder, workdir, report)
     events.emit(

@@ -3,8 +3,8 @@
 from typing import Any
 
 from shared.base_models import resolve_image_size_px
+from shared.errors import UserError
 from shared.presets import build_training_spec
-from shared.training_spec import TrainingSpec
 from worker import events
 from worker.insight import (
     class_gains,
@@ -14,16 +14,21 @@ from worker.insight import (
     timing,
 )
 from worker.insight.doctor.examination import Likeness
-from worker.insight.presets import describe_preset, judge_probe
+from worker.insight.preset_steps import Timed
+from worker.insight.presets import (
+    Judged,
+    describe_doubt_of_labels,
+    describe_preset,
+    judge_probe,
+)
 from worker.insight.resources import Costs
+from worker.insight.step_timing import CannotTime
 from worker.insight.subject import Subject, View
-from worker.insight.timing import StepTiming
-from worker.training.phase_setup import Material
+from worker.training import failures
 
 _PHASE = "forecast"
 # What begins a training on a worker with a trainer that stands by, seconds.
 _START_SECONDS = 1.0
-_MOST_MAKERS = 8
 
 
 def build_difficulty(
@@ -32,7 +37,7 @@ def build_difficulty(
     """Returns the section `difficulty`."""
     labels = subject.images.labels
     neighbour = difficulty.measure_nearest_neighbour(
-        likeness.neighbours, labels, subject.rows
+        likeness, labels, subject.rows, groups=subject.groups
     )
     return difficulty.describe_difficulty(
         view.probed, labels, subject.images.classes, neighbour, subject.name_image
@@ -41,7 +46,7 @@ def build_difficulty(
 
 def build_learning_curve(subject: Subject, view: View) -> dict[str, Any]:
     """Returns the section `learning_curve`."""
-    labels, strength = subject.images.labels, view.probed.strength
+    labels, recipe = subject.images.labels, view.probed.recipe
 
     def report(done: int, total: int) -> None:
         events.progress(_PHASE, done, total, "probes")
@@ -50,18 +55,21 @@ def build_learning_curve(subject: Subject, view: View) -> dict[str, Any]:
         view.reduced,
         labels,
         subject.rows,
-        strength=strength,
+        recipe=recipe,
         groups=subject.groups,
+        threads=subject.threads,
         report=report,
     )
     section = learning_curve.describe_curve(points, subject.sizes.train)
+    fit = section["fit"]
     gains = class_gains.measure_gains(
         view.reduced,
         labels,
         subject.rows,
-        strength=strength,
-        exponent=section["fit"]["c"],
+        recipe=recipe,
+        exponent=fit["c"] if fit else class_gains.USUAL_EXPONENT,
         groups=subject.groups,
+        threads=subject.threads,
         report=report,
     )
     by_class = class_gains.describe_gains(gains, subject.images.classes)
@@ -69,54 +77,78 @@ def build_learning_curve(subject: Subject, view: View) -> dict[str, Any]:
 
 
 def build_base_models(subject: Subject) -> dict[str, Any]:
-    """Returns the list `base_models` and the `winner`."""
-    entries = []
+    """Returns the list `base_models`, the `winner` and those that could not be asked.
+
+    Raises:
+        UserError: Not even the first one could, which everything else rests on.
+    """
+    entries: list[leaderboard.Entry] = []
+    left_out = []
     for name in subject.request.base_models:
         spec = build_training_spec("fast", {"base_model": name})
-        view = subject.view(spec)
-        with subject.booked("timing"):
-            seconds = _time_pass(subject, view)
+        try:
+            view = subject.view(spec)
+            with subject.booked("timing"):
+                seconds = _time_pass(subject, view)
+        except Exception as error:
+            if not entries or not _concerns_one(error):
+                raise
+            left_out.append({"name": name, "reason": failures.explain(error).message})
+            continue
         size = resolve_image_size_px(name, spec.image_size_px)
         entries.append(leaderboard.Entry(name, size, view.probed, 1000 * seconds))
     labels = subject.images.labels
     return {
         "base_models": leaderboard.describe_base_models(entries, labels),
+        "base_models_left_out": left_out,
         "winner": leaderboard.choose_winner(entries, labels),
     }
 
 
-def build_presets(subject: Subject) -> dict[str, Any]:
-    """Returns the section `presets`: what is promised of each."""
-    timed: dict[str, StepTiming | None] = {}
+def build_presets(
+    subject: Subject, timed: dict[str, Timed], pass_memory: int
+) -> dict[str, Any]:
+    """Returns the section `presets`: what is promised of each.
+
+    Args:
+        subject: The dataset version.
+        timed: From `preset_steps.time_presets`.
+        pass_memory: Bytes that a training holds which only makes passes.
+    """
     section = {}
     for name, spec in subject.request.presets().items():
-        view = subject.view(spec)
-        steps = None
-        if spec.fine_tune_epochs and subject.request.times_steps:
-            key = _step_key(spec)
-            if key not in timed:
-                events.progress(_PHASE, len(timed), len(timed) + 1, "timed trainings")
-                with subject.booked("timing"):
-                    timed[key] = timing.time_steps(_material(subject, view, spec))
-            steps = timed[key]
+        view, steps = subject.view(spec), timed[name]
+        obstacle = steps if isinstance(steps, CannotTime) else None
+        steps = None if isinstance(steps, CannotTime) else steps
         with subject.booked("timing"):
             pass_seconds = _time_pass(subject, view)
         size = view.made.features.shape[1]
-        costs = Costs(pass_seconds, size, steps, _find_start_seconds(subject))
-        judged = judge_probe(
-            view.probed, subject.images.labels, subject.images.splits["val"]
-        )
-        memory = steps.memory_bytes if steps else timing.find_peak_memory()
         section[name] = describe_preset(
             name,
             spec,
-            judged=judged,
+            judged=_judge(subject, view),
             sizes=subject.sizes,
-            costs=costs,
+            costs=Costs(pass_seconds, size, steps, _find_start_seconds(subject)),
             history=subject.request.history,
-            memory_bytes=memory,
+            memory_bytes=steps.memory_bytes if steps else pass_memory,
+            obstacle=obstacle,
         )
     return section
+
+
+def describe_doubts(subject: Subject, view: View) -> str | None:
+    """Returns a sentence where the training split's labels are doubted as a whole."""
+    return describe_doubt_of_labels(_judge(subject, view))
+
+
+def _judge(subject: Subject, view: View) -> Judged:
+    splits, labels = subject.images.splits, subject.images.labels
+    return judge_probe(view.probed, labels, splits["val"])
+
+
+def _concerns_one(error: Exception) -> bool:
+    """Whether it is the fault of one base model: its weights, or its size."""
+    return isinstance(error, UserError) or failures.is_memory(error)
 
 
 def _time_pass(subject: Subject, view: View) -> float:
@@ -129,19 +161,3 @@ def _time_pass(subject: Subject, view: View) -> float:
 def _find_start_seconds(subject: Subject) -> float:
     """Run alone, a training imports the frameworks first, as this process did."""
     return _START_SECONDS if subject.request.job else subject.seconds["imports"]
-
-
-def _material(subject: Subject, view: View, spec: TrainingSpec) -> Material:
-    return Material(
-        spec,
-        view.made.pack,
-        subject.request.weights_dirs,
-        max(1, min(_MOST_MAKERS, subject.threads // 2)),
-        download_weights=subject.request.download_weights,
-    )
-
-
-def _step_key(spec: TrainingSpec) -> str:
-    """Presets that differ in the number of epochs alone have steps alike."""
-    changed = {"frozen_epochs": 1, "fine_tune_epochs": 1}
-    return spec.model_copy(update=changed).model_dump_json()

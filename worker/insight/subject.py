@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from shared.base_models import resolve_image_size_px
 from shared.errors import UserError
 from shared.training_spec import TrainingSpec
-from worker.insight.cross_validation import Probed, cross_validate, reduce_features
+from worker import events
+from worker.insight.components import reduce_features
+from worker.insight.cross_validation import Probed, cross_validate
+from worker.insight.groups import join_groups, read_groups
 from worker.insight.passes import Pass, Passer
 from worker.insight.request import Request
 from worker.insight.resources import Sizes
@@ -45,13 +47,16 @@ class Subject:
         request: What was asked for.
         images: The dataset version.
         threads: Compute threads.
+        groups: What folds hold together, a number of each image; None for nothing.
         seconds: What each part took so far.
     """
 
     request: Request
     images: LabelledImages
     threads: int
+    groups: np.ndarray | None
     seconds: dict[str, float] = field(default_factory=dict)
+    _passes: dict[tuple[object, ...], Pass] = field(default_factory=dict)
     _views: dict[tuple[object, ...], View] = field(default_factory=dict)
 
     @cached_property
@@ -61,37 +66,56 @@ class Subject:
         return np.sort(np.concatenate([splits["train"], splits["val"]]))
 
     @cached_property
-    def groups(self) -> np.ndarray | None:
-        """What a split must hold together: a number of each image; None without any.
-
-        Where splits are dealt by group, a probe must not know a picture's group either.
-        """
-        path = self.request.dataset / "manifest.parquet"
-        if not path.is_file() or "group" not in pq.read_schema(path).names:
-            return None
-        named = pq.read_table(path, columns=["group"])["group"].to_pylist()
-        if not any(named):
-            return None
-        alone = (f"\0{row}" for row in range(len(named)))
-        keys = [group or own for group, own in zip(named, alone, strict=True)]
-        return np.unique(keys, return_inverse=True)[1]
-
-    @cached_property
     def sizes(self) -> Sizes:
         """How many pictures each split has."""
         count = {name: len(rows) for name, rows in self.images.splits.items()}
         return Sizes(count["train"], count["val"], count["test"])
 
-    def view(self, spec: TrainingSpec) -> View:
+    @cached_property
+    def passer(self) -> Passer:
+        """Makes the passes."""
+        request = self.request
+        return Passer(
+            self.images,
+            request.caches,
+            request.weights_dirs,
+            download_weights=request.download_weights,
+            engines=request.engines,
+        )
+
+    def hold_together(self, groups: np.ndarray) -> None:
+        """Has folds keep these together too; before the first view is asked for.
+
+        Shapes:
+            groups: (images,) integers.
+        """
+        assert not self._views, "a probe has met its pictures' copies already"
+        known = [] if self.groups is None else [self.groups]
+        self.groups = join_groups([*known, groups])
+
+    def make_pass(self, spec: TrainingSpec) -> Pass:
         """Returns what the frozen base of `spec` shows; each pass is made once.
 
         Raises:
             UserError: The base model's weights cannot be had.
         """
-        size = resolve_image_size_px(spec.base_model, spec.image_size_px)
-        key = (spec.base_model, size, spec.fit, spec.feature_maps)
+        key = _key_of(spec)
+        if key not in self._passes:
+            with self.booked("features"):
+                self._passes[key] = self.passer.make(spec)
+        return self._passes[key]
+
+    def view(self, spec: TrainingSpec) -> View:
+        """Returns the pass of `spec` and what a probe makes of it, once.
+
+        Raises:
+            UserError: The base model's weights cannot be had.
+        """
+        key = _key_of(spec)
         if key not in self._views:
-            self._views[key] = self._make(spec)
+            made = self.make_pass(spec)
+            with self.booked("probe"):
+                self._views[key] = self._probe(made)
         return self._views[key]
 
     @contextmanager
@@ -106,25 +130,17 @@ class Subject:
         text = self.images.describe([row])[0]
         return text.sha256, text.name
 
-    def _make(self, spec: TrainingSpec) -> View:
-        request = self.request
-        with self.booked("features"):
-            made = Passer(
-                self.images,
-                request.caches,
-                request.weights_dirs,
-                download_weights=request.download_weights,
-                engines=request.engines,
-            ).make(spec)
-        with self.booked("probe"):
-            reduced = reduce_features(made.features)
-            probed = cross_validate(
-                reduced,
-                self.images.labels,
-                self.rows,
-                classes=len(self.images.classes),
-                groups=self.groups,
-            )
+    def _probe(self, made: Pass) -> View:
+        reduced = reduce_features(made.features, self.rows)
+        probed = cross_validate(
+            reduced,
+            self.images.labels,
+            self.rows,
+            classes=len(self.images.classes),
+            groups=self.groups,
+            threads=self.threads,
+            report=lambda *done: events.progress("forecast", *done, "probes"),
+        )
         return View(made, reduced, probed)
 
 
@@ -137,7 +153,7 @@ def open_subject(request: Request) -> Subject:
     threads = determinism.count_cores()
     determinism.fix_randomness(threads=threads, deterministic=None)
     images = read_dataset(request.dataset, request.caches)
-    subject = Subject(request, images, threads)
+    subject = Subject(request, images, threads, read_groups(request.dataset))
     if len(images.classes) < 2:  # noqa: PLR2004 - nothing to tell apart
         raise UserError(
             "The dataset has a single class, so there is nothing to foresee.",
@@ -150,3 +166,8 @@ def open_subject(request: Request) -> Subject:
             field="dataset",
         )
     return subject
+
+
+def _key_of(spec: TrainingSpec) -> tuple[object, ...]:
+    size = resolve_image_size_px(spec.base_model, spec.image_size_px)
+    return spec.base_model, size, spec.fit, spec.feature_maps

@@ -6,13 +6,12 @@ themselves: a fine-tune step of the preset, a prediction, a block of the frozen 
 
 import statistics
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import psutil
 
-from shared.training_spec import TrainingSpec
+from worker.insight.step_timing import StepTiming
 from worker.training import features, phase_setup
 from worker.training.best_weights import BestWeights
 from worker.training.feature_engines import Origin
@@ -24,25 +23,6 @@ from worker.training.training_state import FINE_TUNE, TrainingState
 _WARM_UP = 2  # steps that compile and fill caches
 _MOST_STEPS, _MOST_SECONDS = 8, 8.0
 _PASS_IMAGES = 96
-
-
-@dataclass(frozen=True)
-class StepTiming:
-    """What fine-tuning costs.
-
-    Args:
-        build_seconds: From nothing to a model that has made its first steps.
-        step_seconds: Of one update of the weights, the median.
-        deviation: Of single steps, as a share of the median.
-        predict_seconds: Of predicting one batch.
-        memory_bytes: The most that this process has held resident.
-    """
-
-    build_seconds: float
-    step_seconds: float
-    deviation: float
-    predict_seconds: float
-    memory_bytes: int
 
 
 def time_steps(material: Material) -> StepTiming:
@@ -107,8 +87,3 @@ def find_peak_memory() -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return int(psutil.Process().memory_info().rss)
-
-
-def count_steps(images: int, spec: TrainingSpec) -> int:
-    """Returns the updates of the weights in one epoch over `images`."""
-    return -(-images // (spec.batch_size * spec.gradient_accumulation_steps))

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 
 from tests.worker.insight.clouds import make_clouds
-from worker.insight.cross_validation import (
-    cross_validate,
-    deal_folds,
-    fit_probe,
-    reduce_features,
-)
+from worker.insight import probe as probes
+from worker.insight.components import reduce_features
+from worker.insight.cross_validation import cross_validate
+from worker.insight.folds import deal_folds
+from worker.insight.groups import join_groups
+from worker.insight.probe import Recipe, choose_recipe, fit_probe
 
 
 def test_every_row_is_asked_about_by_a_probe_that_has_not_seen_it():
@@ -95,7 +95,7 @@ def test_a_class_with_one_picture_is_no_reason_to_fail():
 
 
 def test_a_probe_that_has_seen_one_class_says_that_one():
-    probe = fit_probe(np.zeros((3, 2)), np.array([1, 1, 1]), 1.0)
+    probe = fit_probe(np.zeros((3, 2)), np.array([1, 1, 1]), Recipe(1.0))
 
     assert probe.ask(np.ones((2, 2)), 3).tolist() == [[0, 1, 0], [0, 1, 0]]
 
@@ -120,3 +120,59 @@ def test_features_that_are_no_numbers_or_never_change_do_no_harm(broken):
     reduced = reduce_features(features)
 
     assert np.isfinite(reduced).all()
+
+
+def test_pictures_that_nobody_may_look_at_decide_no_component():
+    features, _ = make_clouds()
+    rows = np.arange(0, len(features), 2)
+    other = features.copy()
+    other[1::2] *= 100
+
+    one, two = (reduce_features(made, rows)[rows] for made in (features, other))
+
+    assert np.array_equal(one, two)
+
+
+def test_groups_that_share_a_picture_are_one():
+    patients = np.array([0, 0, 1, 2, 3])
+    scenes = np.array([0, 1, 1, 2, 3])
+
+    joined = join_groups([patients, scenes])
+
+    assert joined.tolist() == [0, 0, 0, 1, 2]
+
+
+def test_probes_fitted_by_several_threads_are_those_of_one():
+    features, labels = make_clouds(apart=2.0)
+    rows = np.arange(len(labels))
+
+    one, four = (
+        cross_validate(features, labels, rows, classes=3, threads=threads)
+        for threads in (1, 4)
+    )
+
+    assert np.array_equal(one.probabilities, four.probabilities)
+
+
+def test_of_many_classes_a_discriminant_analysis_tells_as_much(monkeypatch):
+    features, labels = make_clouds(20, classes=40, apart=4.0, size=60)
+    rows = np.arange(len(labels))
+    slow = cross_validate(features, labels, rows, classes=40)
+    monkeypatch.setattr(probes, "_MOST_PRODUCTS", 1000)
+
+    fast = cross_validate(features, labels, rows, classes=40)
+
+    assert fast.recipe == Recipe(None)
+    assert slow.recipe.strength
+    right = [(one.predicted == labels).mean() for one in (slow, fast)]
+    assert right[1] > right[0] - 0.03
+    assert fast.probabilities.sum(axis=1) == pytest.approx(1, abs=1e-4)
+
+
+def test_two_classes_have_one_boundary_however_many_rows():
+    features, labels = make_clouds(60, classes=2)
+    rows = np.arange(len(labels))
+
+    recipe = choose_recipe(features, labels, rows[::2], rows[1::2])
+
+    assert recipe.strength

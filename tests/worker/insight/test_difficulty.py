@@ -10,32 +10,47 @@ from worker.insight.difficulty import (
     measure_majority,
     measure_nearest_neighbour,
 )
+from worker.insight.doctor.appearance import Appearance
+from worker.insight.doctor.duplicates import Duplicates
+from worker.insight.doctor.examination import Likeness
 from worker.insight.doctor.neighbours import (
     Neighbours,
     find_neighbours,
     reduce_features,
 )
+from worker.insight.probe import Recipe
 
 
 def _say(labels: np.ndarray, predicted: np.ndarray, sure: np.ndarray) -> Probed:
     told = np.full((len(labels), 3), 0.0, np.float32)
     told[np.arange(len(labels)), predicted] = sure
-    return Probed(np.arange(len(labels)), told, 1.0)
+    return Probed(np.arange(len(labels)), told, Recipe(1.0))
 
 
 def test_the_majority_baseline_is_the_share_of_the_largest_class():
     assert measure_majority(np.array([0, 1, 1, 1, 2])) == (0.6, 1)
 
 
-def _neighbours_of(features: np.ndarray) -> Neighbours:
-    return find_neighbours(reduce_features(features), 5)
+def _likeness(directions: np.ndarray, neighbours: Neighbours) -> Likeness:
+    nothing = np.zeros(0)
+    return Likeness(
+        directions,
+        neighbours,
+        Appearance(nothing, nothing, nothing, nothing, nothing),
+        Duplicates(np.zeros((0, 2), int), nothing, np.full(len(directions), -1)),
+    )
+
+
+def _likeness_of(features: np.ndarray) -> Likeness:
+    directions = reduce_features(features)
+    return _likeness(directions, find_neighbours(directions, 5))
 
 
 def test_the_nearest_neighbour_of_a_cloud_has_its_class():
     features, labels = make_clouds(apart=8.0)
 
     accuracy, interval = measure_nearest_neighbour(
-        _neighbours_of(features), labels, np.arange(len(labels))
+        _likeness_of(features), labels, np.arange(len(labels))
     )
 
     assert accuracy > 0.9
@@ -48,10 +63,42 @@ def test_pictures_that_are_not_asked_about_do_not_answer_either():
         np.array([[1, 2], [0, 2], [1, 0], [1, 1]], np.int32), np.ones((4, 2))
     )
 
-    accuracy, _ = measure_nearest_neighbour(near, labels, np.array([0, 2, 3]))
+    directions = np.array([[1, 0], [1, 0], [0.9, 0.1], [0.8, 0.2]], np.float32)
 
-    # The one that nobody may ask comes first for all; the last has no other.
-    assert accuracy == pytest.approx(2 / 3)
+    accuracy, _ = measure_nearest_neighbour(
+        _likeness(directions, near), labels, np.array([0, 2, 3])
+    )
+
+    # The one that nobody may ask comes first for all; for the last, who has no other
+    # among the nearest, all are asked.
+    assert accuracy == 1
+
+
+def test_nobody_answers_for_its_own_copy():
+    features, labels = make_clouds(30, apart=8.0)
+    copies = np.concatenate([features, features])
+    told = np.concatenate([labels, (labels + 1) % 3])  # each copy has a wrong label
+    own = np.tile(np.arange(len(labels)), 2)
+    rows = np.arange(len(told))
+
+    known, _ = measure_nearest_neighbour(_likeness_of(copies), told, rows)
+    kept, _ = measure_nearest_neighbour(_likeness_of(copies), told, rows, groups=own)
+
+    assert known < 0.1
+    assert kept > 0.3
+
+
+def test_where_all_are_of_one_group_nobody_can_answer():
+    features, labels = make_clouds(4)
+
+    accuracy, _ = measure_nearest_neighbour(
+        _likeness_of(features),
+        labels,
+        np.arange(len(labels)),
+        groups=np.zeros(len(labels), int),
+    )
+
+    assert accuracy == 0
 
 
 def test_confusions_come_by_number_and_their_surest_mistakes_first():
@@ -90,7 +137,7 @@ def test_the_sentence_names_grade_baseline_confusion_and_weakest_class():
     features, labels = make_clouds([90, 60, 30], apart=2.0)
     probed = cross_validate(features, labels, np.arange(len(labels)), classes=3)
     neighbour = measure_nearest_neighbour(
-        _neighbours_of(features), labels, np.arange(len(labels))
+        _likeness_of(features), labels, np.arange(len(labels))
     )
 
     told = describe_difficulty(

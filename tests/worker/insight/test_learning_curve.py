@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from tests.worker.insight.clouds import make_clouds
+from worker.insight import learning_curve
 from worker.insight.class_gains import describe_gains, measure_gains
 from worker.insight.learning_curve import (
     Curve,
@@ -12,6 +13,7 @@ from worker.insight.learning_curve import (
     measure_points,
     resample_curves,
 )
+from worker.insight.probe import Recipe
 
 
 @pytest.mark.parametrize(
@@ -41,8 +43,8 @@ def test_half_of_the_data_foretells_what_all_of_it_reaches():
     features, labels = make_clouds(700, apart=2.2, size=100)
     rows = np.arange(len(labels))
 
-    half = measure_points(features, labels, rows[: len(rows) // 2], strength=1.0)
-    whole = measure_points(features, labels, rows, strength=1.0, shares=(1.0,))
+    half = measure_points(features, labels, rows[: len(rows) // 2], recipe=Recipe(1.0))
+    whole = measure_points(features, labels, rows, recipe=Recipe(1.0), shares=(1.0,))
     curve = fit_curve([p.images for p in half], [1 - p.accuracy for p in half])
     foretold, interval = look_ahead(curve, resample_curves(half), whole[0].images)
 
@@ -70,7 +72,7 @@ def test_a_rare_class_gains_most_from_more_of_its_own_and_a_full_one_nothing():
     features, labels = make_clouds([400, 400, 16], apart=3.0, size=40)
 
     gains = measure_gains(
-        features, labels, np.arange(len(labels)), strength=1.0, exponent=0.5
+        features, labels, np.arange(len(labels)), recipe=Recipe(1.0), exponent=0.5
     )
     told = describe_gains(gains, ["ash", "bog", "cob"])
 
@@ -85,17 +87,53 @@ def test_no_class_is_promised_more_than_all_of_it():
     features, labels = make_clouds([60, 60, 4], apart=1.0)
 
     gains = measure_gains(
-        features, labels, np.arange(len(labels)), strength=1.0, exponent=1.0
+        features, labels, np.arange(len(labels)), recipe=Recipe(1.0), exponent=1.0
     )
 
     assert all(100 * gain.recall + gain.points <= 100 + 1e-9 for gain in gains)
 
 
-def test_of_many_pictures_some_are_fitted_and_the_curve_says_the_rest(monkeypatch):
-    monkeypatch.setattr("worker.insight.learning_curve.MOST_FITTED", 120)
-    features, labels = make_clouds(100, apart=2.0)
+def test_of_too_few_pictures_no_curve_is_told():
+    features, labels = make_clouds(3, classes=3)
 
-    points = measure_points(features, labels, np.arange(300), strength=1.0)
+    points = measure_points(
+        features, labels, np.arange(len(labels)), recipe=Recipe(1.0)
+    )
+    told = describe_curve(points, len(labels))
 
-    # 240 pictures are left by each fold: the whole of them is half of what there is.
-    assert [point.images for point in points] == [24, 60, 120]
+    assert [p["images"] for p in told["points"]] == sorted(
+        {p["images"] for p in told["points"]}
+    )
+    assert told["fit"] is None
+    assert told["ahead"] == []
+    assert "too few pictures" in told["sentence"]
+
+
+def test_of_more_pictures_than_are_fitted_shares_are_of_those(monkeypatch):
+    features, labels = make_clouds(200)
+    monkeypatch.setattr(learning_curve, "MOST_FITTED", 100)
+
+    points = measure_points(
+        features, labels, np.arange(len(labels)), recipe=Recipe(1.0)
+    )
+
+    assert [point.images for point in points] == [10, 25, 50, 100]
+    # Four of five folds are 480 pictures, and the largest share is 100 of them.
+    assert points[-1].share == pytest.approx(100 / 480)
+
+
+def test_what_a_class_gains_is_told_of_itself_and_of_all():
+    features, labels = make_clouds([400, 400, 16], apart=3.0, size=40)
+
+    gains = measure_gains(
+        features,
+        labels,
+        np.arange(len(labels)),
+        recipe=Recipe(1.0),
+        exponent=0.5,
+    )
+
+    rare = next(gain for gain in gains if gain.label == 2)
+    # Of 816 pictures 16 are its own: all of them right would be two points.
+    assert 0 < rare.overall_points < 2
+    assert rare.points > 5 * rare.overall_points

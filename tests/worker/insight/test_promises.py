@@ -6,6 +6,7 @@ from worker.insight.cross_validation import Probed
 from worker.insight.leaderboard import Entry, choose_winner, describe_base_models
 from worker.insight.preset_accuracy import Experience, foresee
 from worker.insight.presets import Judged, describe_preset, judge_probe
+from worker.insight.probe import Recipe
 from worker.insight.resources import (
     Costs,
     Sizes,
@@ -13,7 +14,7 @@ from worker.insight.resources import (
     reckon_disk,
     reckon_seconds,
 )
-from worker.insight.timing import StepTiming
+from worker.insight.step_timing import CannotTime, StepTiming
 
 SIZES = Sizes(train=1700, val=260, test=650)
 STEPS = StepTiming(20.0, 2.0, 0.05, 0.3, 3 << 30)
@@ -45,6 +46,17 @@ def test_the_more_trainings_agree_the_narrower_the_range():
 
     assert many.high - many.low < few.high - few.low
     assert many.high - many.low < 0.1
+
+
+def test_many_trainings_on_one_dataset_say_little_more_than_one():
+    one = _foresee(finished=[_experience(0.8, 0.85, dataset=1)])
+    many = _foresee(finished=[_experience(0.8, 0.85, dataset=1)] * 100)
+    apart = _foresee(finished=[_experience(0.8, 0.85, dataset=n) for n in range(100)])
+
+    assert many.high - many.low == pytest.approx(one.high - one.low)
+    assert many.middle == pytest.approx(one.middle)
+    assert (many.trainings, many.datasets, apart.datasets) == (100, 1, 100)
+    assert apart.high - apart.low < many.high - many.low
 
 
 def test_a_small_test_split_widens_the_range():
@@ -82,7 +94,7 @@ def test_ranges_hold_what_drawn_trainings_deliver():
 def _probe_of(right: np.ndarray) -> Probed:
     told = np.zeros((len(right), 2), np.float32)
     told[np.arange(len(right)), np.where(right, 0, 1)] = 1
-    return Probed(np.arange(len(right)), told, 1.0)
+    return Probed(np.arange(len(right)), told, Recipe(1.0))
 
 
 def test_wrong_labels_in_the_training_split_are_not_held_against_the_probe():
@@ -164,6 +176,24 @@ def test_every_preset_gets_ranges_that_hold_their_middle(name):
     for low, middle, high in (told["accuracy"], told["seconds"]):
         assert low < middle < high
     assert "no training has finished yet" in told["sentence"]
+
+
+def test_what_cannot_be_trained_here_gets_no_minutes():
+    told = describe_preset(
+        "best",
+        build_training_spec("best"),
+        judged=Judged(0.85, 2000, False),
+        sizes=SIZES,
+        costs=Costs(0.01, 1280, None, 2.0),
+        history=[],
+        memory_bytes=1,
+        obstacle=CannotTime("it does not fit", is_memory=True),
+    )
+
+    assert told["seconds"] is None
+    assert told["memory_bytes"] is None
+    assert told["accuracy"][0] < told["accuracy"][2]
+    assert told["sentence"].endswith("but not here: it does not fit.")
 
 
 def _entry(name: str, right: np.ndarray, seconds: float) -> Entry:

@@ -1,8 +1,10 @@
+import psutil
 import pytest
 
 from shared.presets import build_training_spec
-from tests.worker.training.pictures import build_pack
-from worker.insight import timing
+from tests.worker.training.pictures import build_pack, write_pictures
+from worker.insight import timed_steps, timing
+from worker.insight.step_timing import CannotTime, count_steps
 from worker.training.features import open_or_compute_features
 from worker.training.frozen_base import FrozenBase
 from worker.training.phase_setup import Material
@@ -44,5 +46,52 @@ def test_an_image_of_the_frozen_pass_is_timed(tmp_path):
 
 
 def test_an_epoch_has_a_step_for_every_batch_begun():
-    assert timing.count_steps(9, SPEC) == 3
-    assert timing.count_steps(8, SPEC) == 2
+    assert count_steps(9, SPEC) == 3
+    assert count_steps(8, SPEC) == 2
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """SPEC.json of a small training."""
+    write_pictures(tmp_path / "pictures", classes=2, each=8, side=40)
+    return {
+        "kind": "train",
+        "dataset": str(tmp_path / "pictures"),
+        "training": SPEC.model_dump(mode="json"),
+        "caches": str(tmp_path / "caches"),
+        "download_weights": False,
+    }
+
+
+@pytest.mark.xdist_group("insight")
+def test_a_process_of_its_own_tells_what_steps_take(tmp_path, asked):
+    told = timed_steps.time_apart(asked, tmp_path / "timing", lambda: None)
+
+    assert 0 < told.step_seconds < told.build_seconds
+    assert told.memory_bytes > 100 << 20
+
+
+@pytest.mark.xdist_group("insight")
+def test_what_cannot_be_trained_is_an_answer(tmp_path, asked):
+    asked["training"] |= {"weights": "imagenet", "base_model": "ResNet50"}
+    asked["weights_dirs"] = []
+
+    with pytest.raises(CannotTime, match="ResNet50") as told:
+        timed_steps.time_apart(asked, tmp_path / "timing", lambda: None)
+
+    assert not told.value.is_memory
+
+
+@pytest.mark.xdist_group("insight")
+def test_what_the_kernel_kills_does_not_fit(tmp_path, asked, monkeypatch):
+    monkeypatch.setattr(timed_steps, "_NEWS_EVERY_SECONDS", 0.2)
+
+    def kill() -> None:
+        for child in psutil.Process().children():
+            if "worker.insight.timed_steps" in child.cmdline():
+                child.kill()
+
+    with pytest.raises(CannotTime, match="does not fit into the memory") as told:
+        timed_steps.time_apart(asked, tmp_path / "timing", kill)
+
+    assert told.value.is_memory

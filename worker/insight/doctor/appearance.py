@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from worker.insight.doctor.hashing import hash_pictures
+from worker.insight.probe import Report, report_nothing
 
 _BLOCK_ROWS = 256
 _DARK_SHARE, _BRIGHT_SHARE = 0.01, 0.99  # of a picture's pixels
@@ -39,8 +40,12 @@ class Appearance:
     sharpness: np.ndarray
 
 
-def measure_appearance(pixels: Any) -> Appearance:
+def measure_appearance(pixels: Any, *, report: Report = report_nothing) -> Appearance:
     """Looks at every picture once, a block of rows at a time.
+
+    Args:
+        pixels: The pack's.
+        report: Called with the pictures done, and all.
 
     Shapes:
         pixels: (n, size, size, 3) uint8; may be mapped.
@@ -56,6 +61,7 @@ def measure_appearance(pixels: Any) -> Appearance:
         hashes[1, at : at + len(block)] = hash_pictures(greys[:, middle, middle])
         for row, grey in enumerate(greys, start=at):
             numbers[row] = _measure(grey)
+        report(at + len(block), len(pixels))
     return Appearance(hashes, *numbers.T)
 
 

@@ -20,6 +20,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from worker.insight.probe import Report, report_nothing
+
 # Of planted copies, resized, encoded anew, brightened or cropped by 3 % of each side,
 # nine in ten reach 0.7 among photographs and 0.96 among solar cells; drawn pairs 0.1
 # and 0.76. What lies between is the same object that was turned, or another one.
@@ -49,13 +51,20 @@ class _Place:
     rough: float
 
 
-def compare_pairs(pixels: Any, pairs: np.ndarray, *, threads: int = 1) -> np.ndarray:
+def compare_pairs(
+    pixels: Any,
+    pairs: np.ndarray,
+    *,
+    threads: int = 1,
+    report: Report = report_nothing,
+) -> np.ndarray:
     """Returns how far the pictures of each pair are one: 0 where they are not.
 
     Args:
         pixels: The pack's.
         pairs: Rows.
         threads: How many pairs are compared at a time.
+        report: Called with the pairs compared, and all.
 
     Shapes:
         pixels: (n, size, size, 3) uint8.
@@ -65,7 +74,7 @@ def compare_pairs(pixels: Any, pairs: np.ndarray, *, threads: int = 1) -> np.nda
     if not len(pairs):
         return np.zeros(0, np.float32)
     least = _find_least(pixels, threads)
-    found = _measure(pixels, pairs, threads, _LEAST_ROUGH)
+    found = _measure(pixels, pairs, threads, _LEAST_ROUGH, report)
     return np.where(found >= least, found, 0).astype(np.float32)
 
 
@@ -116,7 +125,11 @@ def _find_least(pixels: Any, threads: int) -> float:
 
 
 def _measure(
-    pixels: Any, pairs: np.ndarray, threads: int, least_rough: float
+    pixels: Any,
+    pairs: np.ndarray,
+    threads: int,
+    least_rough: float,
+    report: Report = report_nothing,
 ) -> np.ndarray:
     found = np.zeros(len(pairs), np.float32)
     with ThreadPoolExecutor(threads) as pool:
@@ -131,6 +144,7 @@ def _measure(
                 places.reshape(-1, 2),
             )
             found[start : start + len(block)] = list(likeness)
+            report(start + len(block), len(pairs))
     return found
 
 

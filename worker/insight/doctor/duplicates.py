@@ -16,6 +16,7 @@ from worker.insight.doctor.comparison import compare_pairs
 from worker.insight.doctor.finding import NO_GROUP
 from worker.insight.doctor.hashing import find_close_pairs
 from worker.insight.doctor.neighbours import Neighbours
+from worker.insight.probe import Report, report_nothing
 
 # Copies differ in 0 to 6 of 64 bits, cropped ones in up to 18.
 _RADIUS = 7
@@ -66,7 +67,12 @@ class Duplicates:
 
 
 def find_duplicates(
-    pixels: Any, hashes: np.ndarray, neighbours: Neighbours, *, threads: int = 1
+    pixels: Any,
+    hashes: np.ndarray,
+    neighbours: Neighbours,
+    *,
+    threads: int = 1,
+    report: Report = report_nothing,
 ) -> Duplicates:
     """Returns all pairs that show the same.
 
@@ -75,13 +81,14 @@ def find_duplicates(
         hashes: From `appearance`.
         neighbours: The nearest of each.
         threads: How many pairs are compared at a time.
+        report: Called with the pairs compared, and all.
 
     Shapes:
         pixels: (n, size, size, 3) uint8.
         hashes: (2, n) uint64.
     """
     pairs = _list_candidates(hashes, neighbours)
-    likeness = compare_pairs(pixels, pairs, threads=threads)
+    likeness = compare_pairs(pixels, pairs, threads=threads, report=report)
     pairs, likeness = pairs[likeness > 0], likeness[likeness > 0]
     return Duplicates(pairs, likeness, _cluster(pairs, len(neighbours.rows)))
 

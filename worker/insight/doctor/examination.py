@@ -10,8 +10,10 @@ It reads arrays and writes nothing; whoever is stopped starts it again.
 """
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,12 +39,17 @@ from worker.insight.doctor.oddities import (
 )
 from worker.insight.doctor.pictures import Pictures
 from worker.insight.doctor.words import as_percent
+from worker.insight.probe import Recipe
 
 MOST_FINDINGS = 2_000  # of each kind, accepted ones not counted
 _NEIGHBOURS = 20
 # Of the probe's penalty. With 5 % of labels flipped, a tenth of it found 7 points fewer
 # of TrashNet's, and ten times as much 3 fewer of elpv's.
 _STRENGTH = 0.01
+
+
+def _tell_nobody(unit: str, done: int, total: int) -> None:
+    """Stands where nobody waits for news."""
 
 
 @dataclass(frozen=True)
@@ -62,19 +69,34 @@ class Likeness:
     duplicates: Duplicates
 
 
-def find_likeness(pictures: Pictures, *, threads: int | None = None) -> Likeness:
+def find_likeness(
+    pictures: Pictures,
+    *,
+    threads: int | None = None,
+    tell: Callable[[str, int, int], None] = _tell_nobody,
+) -> Likeness:
     """Returns who resembles whom: the first two steps, the longest ones.
 
     Args:
         pictures: At least one.
         threads: Defaults to the number of cores that this process may use.
+        tell: Called with a unit in words, and how many of all are done.
     """
     threads = threads or len(os.sched_getaffinity(0))
+    tell("pictures compared", 0, len(pictures))
     directions = reduce_features(pictures.features)
-    neighbours = find_neighbours(directions, _NEIGHBOURS)
-    seen = measure_appearance(pictures.pixels)
+    neighbours = find_neighbours(
+        directions, _NEIGHBOURS, report=partial(tell, "pictures compared")
+    )
+    seen = measure_appearance(
+        pictures.pixels, report=partial(tell, "pictures looked at")
+    )
     duplicates = find_duplicates(
-        pictures.pixels, seen.hashes, neighbours, threads=threads
+        pictures.pixels,
+        seen.hashes,
+        neighbours,
+        threads=threads,
+        report=partial(tell, "pairs compared"),
     )
     return Likeness(directions, neighbours, seen, duplicates)
 
@@ -91,6 +113,8 @@ def examine(
 ) -> list[Finding]:
     """Returns all findings, in the order of the pages and the worst of a kind first.
 
+    They may be more than anybody reads: see `list_readable`.
+
     Args:
         pictures: The pictures of the version.
         probabilities: Of each class for each picture, from a probe that has seen
@@ -98,7 +122,7 @@ def examine(
         report: The version's `report.json`.
         quarantine: Rows of the version's `quarantine.parquet`.
         accepted: Keys of findings that the user has accepted: they stay in the list,
-            behind all others of their kind, and take nobody's place.
+            behind all others of their kind.
         likeness: From `find_likeness`, where it is known already.
         seed: Deals the folds, where a probe is asked now.
 
@@ -110,6 +134,25 @@ def examine(
         likeness = likeness or find_likeness(pictures)
         found += _look(pictures, likeness, probabilities, seed)
     return _arrange(found, set(accepted))
+
+
+def list_readable(
+    findings: Sequence[Finding], accepted: Collection[str] = ()
+) -> list[Finding]:
+    """Returns the first `MOST_FINDINGS` of each kind; accepted ones take no place.
+
+    Args:
+        findings: As `examine` returns them.
+        accepted: As for `examine`.
+    """
+    seen: Counter[tuple[str, bool]] = Counter()
+    listed = []
+    for finding in findings:
+        key = finding.kind, finding.key in accepted
+        seen[key] += 1
+        if seen[key] <= MOST_FINDINGS:
+            listed.append(finding)
+    return listed
 
 
 def judge_labels(
@@ -155,7 +198,7 @@ def _ask_probe(
         np.arange(len(labels)),
         classes=classes,
         groups=groups,
-        strength=_STRENGTH,
+        recipe=Recipe(_STRENGTH),
         seed=seed,
     ).probabilities
 
@@ -206,14 +249,8 @@ def _tell_suspects(pictures: Pictures, suspects: Suspects) -> list[Finding]:
 
 
 def _arrange(findings: list[Finding], accepted: set[str]) -> list[Finding]:
-    """Sorts them, and cuts what is too long for anybody to read."""
-    arranged = []
-    for kind in KINDS:
-        own = sorted(
-            {f.key: f for f in findings if f.kind == kind}.values(),
-            key=lambda f: (-f.score, f.key),
-        )
-        fresh = [finding for finding in own if finding.key not in accepted]
-        known = [finding for finding in own if finding.key in accepted]
-        arranged += fresh[:MOST_FINDINGS] + known[:MOST_FINDINGS]
-    return arranged
+    place = {kind: number for number, kind in enumerate(KINDS)}
+    return sorted(
+        {finding.key: finding for finding in findings}.values(),
+        key=lambda f: (place[f.kind], f.key in accepted, -f.score, f.key),
+    )

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from worker.insight.probe import Report, report_nothing
+
 MOST_DIRECTIONS = 128
 # Everybody is compared with this many at most: the time grows with it.
 MOST_REFERENCES = 100_000
@@ -65,13 +67,19 @@ def reduce_features(features: np.ndarray) -> np.ndarray:
     return reduced
 
 
-def find_neighbours(reduced: np.ndarray, count: int, seed: int = 0) -> Neighbours:
+def find_neighbours(
+    reduced: np.ndarray,
+    count: int,
+    seed: int = 0,
+    report: Report = report_nothing,
+) -> Neighbours:
     """Returns the `count` nearest of each picture, or all others where there are fewer.
 
     Args:
         reduced: From `reduce_features`.
         count: How many are wanted.
         seed: Draws whom to compare with, where there are too many.
+        report: Called with the pictures done, and all.
     """
     total = len(reduced)
     references = np.arange(total)
@@ -92,6 +100,7 @@ def find_neighbours(reduced: np.ndarray, count: int, seed: int = 0) -> Neighbour
         nearest = _pick_largest(found, count)
         rows[here] = references[nearest]
         similarities[here] = np.take_along_axis(found, nearest, axis=1)
+        report(here.stop, total)
     return Neighbours(rows, similarities)
 
 

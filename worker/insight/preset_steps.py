@@ -1,0 +1,75 @@
+"""Times the steps of every preset that fine-tunes, each kind of step once."""
+
+from pathlib import Path
+
+from shared.training_spec import TrainingSpec
+from worker import events
+from worker.insight.step_timing import CannotTime, StepTiming
+from worker.insight.subject import Subject
+from worker.insight.timed_steps import time_apart
+
+_PHASE = "timing"
+
+# Of a preset: its steps, what keeps them from being made here, or None where there are
+# none to time.
+Timed = StepTiming | CannotTime | None
+
+
+def time_presets(subject: Subject, folder: Path) -> dict[str, Timed]:
+    """Returns what steps of each preset take; before any pass is made.
+
+    Args:
+        subject: The dataset version.
+        folder: Of this attempt, for files that are spoken through.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    presets = subject.request.presets()
+    keys = {
+        name: _key_of(spec)
+        for name, spec in presets.items()
+        if spec.fine_tune_epochs and subject.request.times_steps
+    }
+    wanted = {key: presets[name] for name, key in keys.items()}
+    for spec in wanted.values():
+        subject.passer.open_pack(spec)
+    if wanted:
+        events.phase(_PHASE)
+    known = {
+        key: _time(subject, spec, folder, (done, len(wanted)))
+        for done, (key, spec) in enumerate(wanted.items())
+    }
+    return {name: known[keys[name]] if name in keys else None for name in presets}
+
+
+def _time(
+    subject: Subject, spec: TrainingSpec, folder: Path, place: tuple[int, int]
+) -> Timed:
+    request = subject.request
+    asked = {
+        "kind": "train",
+        "dataset": str(request.dataset.absolute()),
+        "training": spec.model_dump(mode="json"),
+        "caches": str(request.caches.absolute()),
+        "engines": str(request.engines.absolute()),
+        "weights_dirs": [str(path) for path in request.weights_dirs],
+        "download_weights": request.download_weights,
+        "threads": subject.threads,
+    }
+
+    def say_alive() -> None:
+        events.progress(_PHASE, *place, "trainings")
+
+    say_alive()
+    try:
+        with subject.booked("timing"):
+            return time_apart(asked, folder, say_alive)
+    except CannotTime as error:
+        return error
+
+
+def _key_of(spec: TrainingSpec) -> str:
+    """Presets that differ in the number of epochs alone have steps alike."""
+    changed = {"frozen_epochs": 1, "fine_tune_epochs": 1}
+    return spec.model_copy(update=changed).model_dump_json()

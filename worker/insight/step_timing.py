@@ -1,0 +1,42 @@
+"""What is known of a training's steps on this machine: their times, or an obstacle."""
+
+from dataclasses import dataclass
+
+from shared.training_spec import TrainingSpec
+
+
+@dataclass(frozen=True)
+class StepTiming:
+    """What fine-tuning costs.
+
+    Args:
+        build_seconds: From nothing to a model that has made its first steps.
+        step_seconds: Of one update of the weights, the median.
+        deviation: Of single steps, as a share of the median.
+        predict_seconds: Of predicting one batch.
+        memory_bytes: The most that this process has held resident.
+    """
+
+    build_seconds: float
+    step_seconds: float
+    deviation: float
+    predict_seconds: float
+    memory_bytes: int
+
+
+class CannotTime(Exception):  # noqa: N818 - an answer, not a fault of the forecast
+    """A training with these settings would not run here.
+
+    Args:
+        reason: Goes on after “because”.
+        is_memory: Whether this worker's memory is too small for it.
+    """
+
+    def __init__(self, reason: str, *, is_memory: bool) -> None:
+        super().__init__(reason)
+        self.is_memory = is_memory
+
+
+def count_steps(images: int, spec: TrainingSpec) -> int:
+    """Returns the updates of the weights in one epoch over `images`."""
+    return -(-images // (spec.batch_size * spec.gradient_accumulation_steps))

@@ -1,0 +1,116 @@
+"""Times fine-tuning in a process of its own: `python -m worker.insight.timed_steps`.
+
+What a training costs is what a training does: a fresh process that builds the model,
+makes its first steps and holds nothing else. Its memory is then its own, and one that
+does not fit ends alone; the forecast goes on and says so.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from worker import events
+from worker.insight.step_timing import CannotTime, StepTiming
+from worker.training import determinism, failures
+
+_PR_SET_PDEATHSIG = 1
+_MOST_SECONDS = 600
+_NEWS_EVERY_SECONDS = 5.0
+_TOO_LARGE = "it does not fit into the memory of this worker"
+_TOO_SLOW = f"its first steps took more than {_MOST_SECONDS // 60} minutes"
+
+
+def time_apart(
+    spec: dict[str, Any], folder: Path, say_alive: Callable[[], None]
+) -> StepTiming:
+    """Builds the fine-tuning that `spec` describes and times some of its steps.
+
+    Args:
+        spec: SPEC.json of a training.
+        folder: For the files that are spoken through; made if it is not there.
+        say_alive: Called every few seconds meanwhile.
+
+    Raises:
+        CannotTime: It does not fit, fails, or does not end.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    asked, answer = folder / "SPEC.json", folder / "STEPS.json"
+    answer.unlink(missing_ok=True)
+    asked.write_text(json.dumps(spec))
+    environment = {k: v for k, v in os.environ.items() if k != events.FD_VARIABLE}
+    child = subprocess.Popen(
+        [sys.executable, "-m", __name__, str(asked), str(answer)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        env=environment,
+    )
+    code = _wait(child, say_alive)
+    if code == -signal.SIGKILL:  # nobody else kills it
+        raise CannotTime(_TOO_LARGE, is_memory=True)
+    try:
+        told = json.loads(answer.read_text())
+    except (OSError, ValueError):
+        reason = f"its first steps ended with exit code {code}"
+        raise CannotTime(reason, is_memory=False) from None
+    if "failed" in told:
+        raise CannotTime(told["failed"], is_memory=told["is_memory"])
+    return StepTiming(**told)
+
+
+def main(arguments: list[str]) -> int:
+    """Times what SPEC.json describes; its answer is a file."""
+    # Whoever asked may end without a word; of the two, it is the one to be spared when
+    # memory runs out.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    Path("/proc/self/oom_score_adj").write_text("1000")
+    asked, answer = map(Path, arguments)
+    determinism.prepare_environment()
+    try:
+        from worker.insight.timing import time_steps  # noqa: PLC0415
+        from worker.training import materials  # noqa: PLC0415 - frameworks
+        from worker.training.request import load_request  # noqa: PLC0415
+        from worker.training.training_state import TrainingState  # noqa: PLC0415
+
+        material = materials.prepare(load_request(asked, asked.parent), TrainingState())
+        answer.write_text(json.dumps(asdict(time_steps(material))))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other one tells it
+        traceback.print_exc()
+        answer.write_text(json.dumps(_describe(error)))
+        return 1
+    return 0
+
+
+def _describe(error: Exception) -> dict[str, Any]:
+    if failures.is_memory(error) or type(error).__name__ == "DeviceMemoryTooSmall":
+        return {"failed": _TOO_LARGE, "is_memory": True}
+    message = failures.explain(error).message.rstrip(".")
+    return {"failed": f"its first steps failed ({message})", "is_memory": False}
+
+
+def _wait(child: subprocess.Popen[bytes], say_alive: Callable[[], None]) -> int:
+    """Returns the exit code."""
+    began = time.monotonic()
+    while True:
+        try:
+            return child.wait(_NEWS_EVERY_SECONDS)
+        except subprocess.TimeoutExpired:
+            if time.monotonic() - began > _MOST_SECONDS:
+                child.kill()
+                child.wait()
+                raise CannotTime(_TOO_SLOW, is_memory=False) from None
+            say_alive()
+
+
+if __name__ == "__main__":
+    from worker.training.run import leave
+
+    leave(main(sys.argv[1:]))

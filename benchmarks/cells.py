@@ -54,7 +54,7 @@ class Cells:
         run: Callable[[], dict[str, Any]],
         *,
         fresh: bool = False,
-        again_above: float | None = None,
+        again_if: Callable[[dict[str, Any]], bool] = lambda _kept: False,
     ) -> dict[str, Any]:
         """Returns the values of one cell, measured now unless that was done before.
 
@@ -64,20 +64,17 @@ class Cells:
             run: Measures and returns values that JSON can hold. What it raises is
                 passed on, and nothing is kept.
             fresh: Whether to measure it even if it is kept.
-            again_above: Measure it again, too, if the machine's load was above this
-                before or after.
+            again_if: Called with kept values; whether to measure them again.
 
         Returns:
             The values of `run`, and under `measured` when, for how long and beside
-            which load that was: one-minute averages before and after.
+            what that was: one-minute averages of the load before and after, and the
+            share of the cores' time that `others` took meanwhile.
         """
         path = self._path(name, facts)
         with _alone(self._folder / ".lock"):
             kept = None if fresh else _read(path, self._facts | facts)
-            if kept and again_above is not None:
-                was_busy = max(kept["measured"]["load"]) > again_above
-                kept = None if was_busy else kept
-            if kept is None:
+            if kept is None or again_if(kept):
                 return self._measure_now(path, name, facts, run)
             say(f"{name}: measured before ({kept['measured']['at']})")
             return kept
@@ -91,11 +88,18 @@ class Cells:
     ) -> dict[str, Any]:
         say(f"{name} ...")
         load, began = os.getloadavg()[0], time.monotonic()
+        busy, own = _read_busy_seconds()
         values = run()
+        seconds = time.monotonic() - began
+        busy, own = (
+            b - a for a, b in zip((busy, own), _read_busy_seconds(), strict=True)
+        )
+        others = (busy - own) / (seconds * (os.cpu_count() or 1))
         measured = {
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "seconds": round(time.monotonic() - began, 1),
+            "seconds": round(seconds, 1),
             "load": [round(load, 2), round(os.getloadavg()[0], 2)],
+            "others": round(max(0.0, others), 3),
         }
         whole = values | {"measured": measured}
         body = {"facts": self._facts | facts, "values": whole}
@@ -155,6 +159,19 @@ def _find_version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _read_busy_seconds() -> tuple[float, float]:
+    """Returns what all cores have computed since the start, and this process of it.
+
+    With the children that it has waited for; idle cores and those that wait for a disk
+    compute nothing.
+    """
+    numbers = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    user, nice, system, _idle, _waiting, *others = map(int, numbers)
+    busy = (user + nice + system + sum(others)) / os.sysconf("SC_CLK_TCK")
+    spent = os.times()
+    return busy, sum(spent[:4])
 
 
 def _read(path: Path, facts: dict[str, Any]) -> dict[str, Any] | None:

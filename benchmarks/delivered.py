@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def deliver(
     version: Path,
     work: Path,
     *,
-    again_above: float | None = None,
+    again_if: Callable[[dict[str, Any]], bool] = lambda _kept: False,
 ) -> dict[str, Any]:
     """Trains one preset on `version`, unless that was done before.
 
@@ -35,7 +36,7 @@ def deliver(
         version: The dataset version.
         work: Folder of trainings under way, which go on from their checkpoints, and of
             the caches that each task's forecast has left.
-        again_above: As in `Cells.measure`.
+        again_if: As in `Cells.measure`.
 
     Returns:
         Accuracy on the test split with its interval, and the seconds of each phase.
@@ -54,7 +55,7 @@ def deliver(
         f"{task.name} {preset}",
         facts,
         lambda: _train(training, version, work / key, work / f"{task.name}-caches"),
-        again_above=again_above,
+        again_if=again_if,
     )
 
 

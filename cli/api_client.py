@@ -66,6 +66,17 @@ class ApiClient(HttpClient):
         """Returns every finding of the newest forecast of a dataset version."""
         return self._all(f"/datasets/{dataset_id}/findings", **query)
 
+    def decide_findings(
+        self, dataset_id: int, *, version: int, key: str, **wishes: Any
+    ) -> dict[str, Any]:
+        """Decides about findings of a version; returns what came of it.
+
+        `wishes` are further fields of the request; None leaves one out.
+        """
+        body: dict[str, Any] = {"version": version}
+        body |= {name: value for name, value in wishes.items() if value is not None}
+        return self.post(f"/datasets/{dataset_id}/findings/decisions", body, key=key)
+
     def get_dataset_diff(self, dataset: int, version: int) -> dict[str, Any]:
         """Returns what a version changed against the one that it was made from."""
         return self.get(f"/datasets/{dataset}/versions/{version}/diff")

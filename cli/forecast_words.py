@@ -5,6 +5,7 @@ from typing import Any
 from cli.output import format_duration, format_size, format_time, out, print_table, say
 
 SHOWN_FILES = 3  # of one finding
+SHOWN_CLASSES = 5  # of those that more pictures would help most
 
 
 def print_forecast(found: dict[str, Any]) -> None:
@@ -12,9 +13,12 @@ def print_forecast(found: dict[str, Any]) -> None:
     forecast = found["forecast"]
     _tell(f"Version {found['version']}, forecast {format_time(found['created_at'])}.")
     _tell(_of(forecast, "difficulty").get("sentence"))
+    _tell(forecast.get("doubts"))
     _print_presets(forecast.get("presets") or {})
-    _tell(_of(forecast, "learning_curve").get("sentence"))
+    _print_curve(_of(forecast, "learning_curve"))
     _print_base_models(forecast.get("base_models") or [])
+    for row in forecast.get("base_models_left_out") or []:
+        _tell(f"{row['name']} could not be compared: {row['reason']}")
     counts = _of(forecast, "findings").get("counts") or {}
     total = sum(counts.values())
     if not total:
@@ -78,6 +82,15 @@ def _print_presets(presets: dict[str, Any]) -> None:
             for name, promise in presets.items()
         ],
     )
+    for name, promise in presets.items():
+        if promise.get("obstacle"):
+            _tell(f"{name} cannot be trained on that worker: {promise['obstacle']}.")
+
+
+def _print_curve(curve: dict[str, Any]) -> None:
+    _tell(curve.get("sentence"))
+    for row in (curve.get("by_class") or [])[:SHOWN_CLASSES]:
+        _tell(f"  {row['sentence']}")
 
 
 def _print_base_models(rows: list[dict[str, Any]]) -> None:

@@ -227,6 +227,13 @@ def check_values(kind: str, priority: int, gpu_mem_mb: int) -> None:
         )
 
 
+def hold_dataset_alone(session: Session, dataset_id: int) -> None:
+    """Lets no other transaction hold the dataset until this one ends."""
+    session.execute(
+        select(Dataset.id).where(Dataset.id == dataset_id).with_for_update()
+    )
+
+
 def hold_dataset(
     session: Session, dataset_id: int | None, version_id: int | None
 ) -> None:

@@ -1,11 +1,14 @@
 """What the API takes and gives of forecasts, findings and promises."""
 
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from web.api.schemas import DatasetPath, JobOut, PageQuery, RowNumber, Strict, Text
+from web.api.version_schemas import SplitRequest
 from web.datasets.findings import FindingKind
+
+FindingAction = Literal["accept", "relabel", "exclude", "quarantine"]
 
 
 class VersionQuery(Strict):
@@ -92,6 +95,61 @@ class FindingList(BaseModel):
     total: int
     page: int
     page_size: int
+
+
+class FindingChoice(Strict):
+    """What is to become of one finding."""
+
+    key: Text = Field(max_length=64, description="Of the finding.")
+    action: FindingAction
+    label: Text | None = Field(
+        default=None,
+        max_length=200,
+        description="The new label, of `relabel`. Defaults to the suggested one.",
+    )
+
+
+class FindingDecisions(Strict):
+    """What is to become of findings; all but `accept` makes the next version."""
+
+    version: RowNumber = Field(description="The newest version's number.")
+    choices: list[FindingChoice] = Field(default=[], max_length=10_000)
+    kind: FindingKind | None = Field(
+        default=None,
+        description="All findings of this kind that are not accepted, too. Their "
+        "pictures in the test split stay as they are, unless `include_test`.",
+    )
+    action: FindingAction | None = Field(default=None, description="For `kind`.")
+    label: Text | None = Field(
+        default=None, max_length=200, description="For `kind`, of `relabel`."
+    )
+    include_test: bool = Field(
+        default=False, description="Whether `kind` means test pictures, too."
+    )
+    keep: Literal["test", "first", "none"] = Field(
+        default="test",
+        description="Which of several copies stays: the one in test, else in "
+        "validation, else the first; the first; or none.",
+    )
+    split: SplitRequest | None = Field(default=None, description="How to deal them.")
+
+    @model_validator(mode="after")
+    def _check_bulk(self) -> "FindingDecisions":
+        if (self.kind is None) != (self.action is None):
+            raise ValueError("`kind` and `action` go together")
+        return self
+
+
+class FindingsDecided(BaseModel):
+    """What came of it."""
+
+    accepted: int = Field(description="Findings that are not shown any more.")
+    passed_over: int = Field(
+        description="Findings that cannot have what was chosen for them."
+    )
+    left_in_test: int = Field(description="Test pictures left as they are.")
+    images: dict[str, int] = Field(description="Pictures, by what becomes of them.")
+    job_id: int | None = Field(description="Makes the next version; null for none.")
 
 
 class ThumbnailPath(DatasetPath):

@@ -9,9 +9,11 @@ from sqlalchemy.orm import Session
 
 from shared import finding_decision_store, forecast_store, training_promise_store
 from shared.training_promise_store import Kept
-from web.api.blueprint import blueprint, current_account
+from web.api.blueprint import IdempotencyHeader, blueprint, current_account
 from web.api.forecast_schemas import (
+    FindingDecisions,
     FindingList,
+    FindingsDecided,
     FindingsQuery,
     ForecastOut,
     ForecastRequest,
@@ -24,6 +26,7 @@ from web.api.jobs import describe
 from web.api.problems import describe_body, refuse_invalid_request
 from web.api.schemas import DatasetPath, PageQuery
 from web.datasets import findings, forecast_view
+from web.datasets.finding_choices import Choice, Wishes, decide_findings
 from web.datasets.findings import Finding, Wanted
 from web.datasets.forecast_view import ForecastState
 from web.installation import get_database, get_installation
@@ -89,6 +92,42 @@ def list_findings(path: DatasetPath, query: FindingsQuery) -> dict[str, Any]:
         "page": found.page.page,
         "page_size": found.page.page_size,
     }
+
+
+@blueprint.post(
+    "/datasets/<int:dataset_id>/findings/decisions",
+    responses={"202": FindingsDecided, "200": FindingsDecided},
+)
+def decide_about_findings(
+    path: DatasetPath, header: IdempotencyHeader, body: FindingDecisions
+) -> tuple[dict[str, Any], int]:
+    """Accepts findings, or has an ingest job make the next version without them."""
+    bulk = None
+    if body.action is not None:
+        bulk = Choice(body.action, body.label, is_bulk=not body.include_test)
+    outcome = decide_findings(
+        get_installation(),
+        current_account(),
+        Wishes(
+            dataset_id=path.dataset_id,
+            version=body.version,
+            choices={one.key: Choice(one.action, one.label) for one in body.choices},
+            whole_kind=body.kind,
+            bulk=bulk,
+            keep=body.keep,
+            split=body.split.as_spec() if body.split else None,
+            key=header.idempotency_key,
+        ),
+    )
+    added = outcome.added
+    answer = {
+        "accepted": outcome.accepted,
+        "passed_over": outcome.passed_over,
+        "left_in_test": outcome.left_in_test,
+        "images": outcome.images,
+        "job_id": added.job_id if added else None,
+    }
+    return answer, 202 if added and added.created else 200
 
 
 @blueprint.get(

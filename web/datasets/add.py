@@ -6,6 +6,7 @@ Trace: bytes on shared storage -> one transaction with the dataset and its inges
 
 import secrets
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -266,6 +267,8 @@ def record_ingest(
     wish: Wish,
     spec: dict[str, Any],
     key: str,
+    *,
+    allow: Callable[[Session], None] = lambda _session: None,
 ) -> Added:
     """Queues an ingest of the dataset that is meant, which may be a new one.
 
@@ -276,6 +279,8 @@ def record_ingest(
         spec: Of the job. With a `mode`, the newest version of the dataset becomes a
             source of it.
         key: The request's idempotency key.
+        allow: Called in the transaction, unless the request came before; raises where
+            the job must not be queued.
 
     Raises:
         ConflictError: When another dataset has the name that was asked for, or the key
@@ -287,6 +292,7 @@ def record_ingest(
         earlier = job_read_store.find_job_by_key(session, account.id, key)
         if earlier:
             return repeat(earlier, spec["asked"])
+        allow(session)
         dataset = _dataset_for(session, account, wish)
         submitted = job_store.submit(
             session,

@@ -10,8 +10,12 @@ import secrets
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from shared import dataset_store
+from sqlalchemy.orm import Session
+
+from shared import dataset_store, job_read_store, job_submit_store
 from shared.errors import ConflictError, UserError
+from shared.job_status import TERMINAL, JobKind, JobStatus
+from shared.tables import Job
 from web.auth.datastore import Account
 from web.datasets.add import ADD, Added, Wish, find_earlier, record_ingest, repeat
 from web.installation import Installation
@@ -19,6 +23,7 @@ from web.permissions import require_change
 
 # They are kept with the job, which is read wherever the job is shown.
 MAX_IMAGES = 20_000
+_UNDER_WAY: list[str] = [state for state in JobStatus if state not in TERMINAL]
 
 
 @dataclass(frozen=True)
@@ -64,8 +69,8 @@ def decide(here: Installation, account: Account, wanted: Decisions) -> Added:
         UserError: When nothing or too much is decided.
         NotFoundError: When there is no such dataset or version.
         NotAllowedError: When it is somebody else's.
-        ConflictError: When there is a newer version, or the key was used for something
-            else.
+        ConflictError: When there is a newer version or one is being made, or the key
+            was used for something else.
     """
     _refuse_amount(wanted)
     asked = _describe(wanted)
@@ -77,12 +82,6 @@ def decide(here: Installation, account: Account, wanted: Decisions) -> Added:
     earlier = find_earlier(here, account, key)
     if earlier:
         return repeat(earlier, asked)
-    if dataset.last_version != wanted.version:
-        raise ConflictError(
-            f"Dataset {dataset.name!r} has a version {dataset.last_version} by now: "
-            f"decide about that one. Received: version={wanted.version}.",
-            field="version",
-        )
     spec = {
         "sources": [],
         "mode": ADD,
@@ -90,7 +89,49 @@ def decide(here: Installation, account: Account, wanted: Decisions) -> Added:
         "asked": asked,
     }
     spec |= {"split": wanted.split} if wanted.split else {}
-    return record_ingest(here, account, Wish(dataset_id=dataset.id), spec, key)
+    return record_ingest(
+        here,
+        account,
+        Wish(dataset_id=dataset.id),
+        spec,
+        key,
+        allow=lambda session: _refuse_late(session, wanted),
+    )
+
+
+def find_making(session: Session, dataset_id: int) -> Job | None:
+    """Returns the job that makes a version of what somebody has decided, or None.
+
+    An upload that is being read is none: it may take hours, and takes no picture away.
+    """
+    found = job_read_store.list_jobs(
+        session, kind=JobKind.INGEST, dataset_id=dataset_id, states=_UNDER_WAY
+    )
+    return next((job for job in found.items if "edits" in job.spec), None)
+
+
+def _refuse_late(session: Session, wanted: Decisions) -> None:
+    """Refuses what is about a version that has been, or is being, followed by another.
+
+    Within the transaction that queues the job: of two who decide at once, the second
+    would make a version that lacks what the first has decided.
+    """
+    job_submit_store.hold_dataset_alone(session, wanted.dataset_id)
+    dataset = dataset_store.get_dataset(session, wanted.dataset_id)
+    if dataset.last_version != wanted.version:
+        raise ConflictError(
+            f"Dataset {dataset.name!r} has a version {dataset.last_version} by now: "
+            f"decide about that one. Received: version={wanted.version}.",
+            field="version",
+        )
+    making = find_making(session, wanted.dataset_id)
+    if making is not None:
+        raise ConflictError(
+            f"A new version of this dataset is being made (job {making.id}). "
+            "Nothing was decided: wait until it is there, then look at what is found "
+            "in that one.",
+            field="version",
+        )
 
 
 def _refuse_amount(wanted: Decisions) -> None:

@@ -9,10 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared import dataset_store, finding_decision_store, job_read_store
-from shared.errors import ConflictError, UserError
-from shared.job_status import JobKind, JobStatus
-from shared.tables import Job
+from shared import dataset_store, finding_decision_store
+from shared.errors import UserError
 from web.auth.datastore import Account
 from web.datasets import findings
 from web.datasets.add import Added
@@ -29,12 +27,12 @@ KEEP_TEST, KEEP_FIRST, KEEP_NONE = "test", "first", "none"
 COPIES = frozenset({FindingKind.NEAR_DUPLICATE, FindingKind.SPLIT_LEAK})
 # What dealing the splits anew may mend.
 DEALT = (FindingKind.SPLIT_LEAK, FindingKind.NEAR_DUPLICATE, FindingKind.GROUP_LEAK)
+TEST = "test"
 # A new test split would make all that was measured so far incomparable: a copy in it
 # stays where it is.
 _KEPT_SPLITS = ("test", "val")
 # Of two fates of one picture the stronger holds.
 _STRENGTH = {RELABEL: 0, QUARANTINE: 1, EXCLUDE: 2}
-_UNDER_WAY = [JobStatus.QUEUED, JobStatus.RUNNING]
 WORDS = {
     FindingKind.LABEL_CONFLICT: "Same picture, different labels",
     FindingKind.SPLIT_LEAK: "Leaks between splits",
@@ -59,10 +57,13 @@ class Choice:
     Args:
         action: One of `ACTIONS`.
         label: Of `relabel`; None for the label that the doctor suggests.
+        is_bulk: Whether it was chosen for many findings at once. Then it leaves test
+            pictures as they are: a test without what a model doubts tests nothing.
     """
 
     action: str
     label: str | None = None
+    is_bulk: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,14 @@ class Outcome:
     Args:
         accepted: How many findings are not shown any more.
         passed_over: How many findings cannot have what was chosen for them.
+        left_in_test: How many test pictures a choice for many has left as they are.
         images: How many pictures each action is about, in the version that is made.
         added: The job that makes it; None when nothing but accepting was chosen.
     """
 
     accepted: int
     passed_over: int
+    left_in_test: int
     images: dict[str, int]
     added: Added | None
 
@@ -112,6 +115,7 @@ class Outcome:
 class _Plan:
     accepted: list[str] = field(default_factory=list)
     passed_over: int = 0
+    left_in_test: set[str] = field(default_factory=set)
     fates: dict[str, Decision] = field(default_factory=dict)  # by picture
 
 
@@ -131,30 +135,15 @@ def list_actions(kind: str, pictures: int) -> tuple[str, ...]:
     return (RELABEL, EXCLUDE, QUARANTINE)
 
 
-def find_making(here: Installation, dataset_id: int) -> Job | None:
-    """Returns the job that makes a version of what somebody has decided, or None.
-
-    An upload that is being read is none: it may take hours, and takes no picture away.
-    """
-    with here.database.reading() as session:
-        found = job_read_store.list_jobs(
-            session,
-            kind=JobKind.INGEST,
-            dataset_id=dataset_id,
-            states=list(_UNDER_WAY),
-        )
-    return next((job for job in found.items if "edits" in job.spec), None)
-
-
 def decide_findings(here: Installation, account: Account, wishes: Wishes) -> Outcome:
     """Accepts what is to be accepted, and has one version made of all the rest.
 
     Raises:
         UserError: When nothing is chosen, or one picture is to get two labels.
-        NotFoundError: When there is no such dataset, version, forecast or finding.
+        NotFoundError: When there is no such dataset, version or forecast.
         NotAllowedError: When the dataset is somebody else's.
-        ConflictError: When there is a newer version, or one is being made. Then nothing
-            is accepted either.
+        ConflictError: When there is a newer version, one is being made, or the newest
+            forecast has no such finding. Then nothing is accepted either.
     """
     with here.database.reading() as session:
         dataset = dataset_store.get_dataset(session, wishes.dataset_id)
@@ -179,7 +168,13 @@ def decide_findings(here: Installation, account: Account, wishes: Wishes) -> Out
     done = 0
     if plan.accepted:
         done = findings.accept(here, account, dataset.id, plan.accepted, wishes.version)
-    return Outcome(done, plan.passed_over, _count(decisions), added)
+    return Outcome(
+        accepted=done,
+        passed_over=plan.passed_over,
+        left_in_test=len(plan.left_in_test - plan.fates.keys()),
+        images=_count(decisions),
+        added=added,
+    )
 
 
 def _make_plan(
@@ -195,27 +190,42 @@ def _make_plan(
             plan.passed_over += 1
         elif choice.action != RELABEL:
             reason = WORDS[FindingKind(finding.kind)]
-            for image in _list_going(finding, keep):
+            for image in _list_going(plan, finding, choice, keep):
                 _add_fate(plan, Decision(choice.action, [image], reason=reason), "")
         elif label is None:
             plan.passed_over += 1
         else:
             _refuse_unknown(label, [*classes, *finding.labels])
-            for image, name in zip(finding.images, finding.names, strict=False):
-                _add_fate(plan, Decision(RELABEL, [image], label=label), name)
+            names = dict(zip(finding.images, finding.names, strict=False))
+            for image in _leave_test(plan, finding, choice, finding.images):
+                _add_fate(plan, Decision(RELABEL, [image], label=label), names[image])
     return plan
 
 
-def _list_going(finding: Resolved, keep: str) -> list[str]:
+def _list_going(plan: _Plan, finding: Resolved, choice: Choice, keep: str) -> list[str]:
     """Returns the pictures that an action takes out: of copies, all but one."""
-    if finding.kind not in COPIES or keep == KEEP_NONE:
-        return finding.images
-    staying = 0
-    if keep == KEEP_TEST:
-        staying = next(
-            (finding.splits.index(s) for s in _KEPT_SPLITS if s in finding.splits), 0
-        )
-    return [image for at, image in enumerate(finding.images) if at != staying]
+    going = finding.images
+    if finding.kind in COPIES and keep != KEEP_NONE:
+        staying = 0
+        if keep == KEEP_TEST:
+            staying = next(
+                (finding.splits.index(s) for s in _KEPT_SPLITS if s in finding.splits),
+                0,
+            )
+        going = [image for at, image in enumerate(finding.images) if at != staying]
+    return _leave_test(plan, finding, choice, going)
+
+
+def _leave_test(
+    plan: _Plan, finding: Resolved, choice: Choice, images: list[str]
+) -> list[str]:
+    """Returns `images`; of a choice for many findings, those outside the test split."""
+    if not choice.is_bulk:
+        return images
+    split_of = dict(zip(finding.images, finding.splits, strict=False))
+    left = {image for image in images if split_of.get(image) == TEST}
+    plan.left_in_test |= left
+    return [image for image in images if image not in left]
 
 
 def _add_fate(plan: _Plan, fate: Decision, name: str) -> None:
@@ -242,6 +252,13 @@ def _refuse_unknown(label: str, known: list[str]) -> None:
 def _refuse_nothing(plan: _Plan, wishes: Wishes) -> None:
     if plan.accepted or plan.fates or wishes.split:
         return
+    if plan.left_in_test:
+        raise UserError(
+            "What you chose is about pictures of the test split alone, and what is "
+            "chosen for many findings at once leaves those as they are: a test without "
+            "what a model doubts tests nothing. Choose for each of them by itself.",
+            field="action",
+        )
     if plan.passed_over:
         raise UserError(
             "What you chose cannot be done about any of these findings: they are about "
@@ -275,15 +292,6 @@ def _count(decisions: list[Decision]) -> dict[str, int]:
 def _make_version(
     here: Installation, account: Account, wishes: Wishes, decisions: list[Decision]
 ) -> Added:
-    if not _was_answered(here, account, wishes.key):
-        making = find_making(here, wishes.dataset_id)
-        if making is not None:
-            raise ConflictError(
-                f"A new version of this dataset is being made (job {making.id}). "
-                "Nothing was decided: wait until it is there, then look at what is "
-                "found in that one.",
-                field="version",
-            )
     return decide(
         here,
         account,
@@ -295,11 +303,3 @@ def _make_version(
             key=wishes.key,
         ),
     )
-
-
-def _was_answered(here: Installation, account: Account, key: str | None) -> bool:
-    """Whether this very request came before: then the job under way is its own."""
-    if key is None:
-        return False
-    with here.database.reading() as session:
-        return job_read_store.find_job_by_key(session, account.id, key) is not None

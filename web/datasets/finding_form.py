@@ -1,8 +1,8 @@
 """Reads the form of the findings' page: a choice for each card, ticks, and the bar.
 
 Fields: `do:KEY` and `label:KEY` of one card; `chosen` with the keys of the ticked
-cards, or `whole` for all of a kind; `action`, `label` and `keep` of the bar for those;
-`deal` and `column` for the splits.
+cards, or `whole` for all of a kind; `action`, `label`, `keep` and `test` of the bar for
+those; `deal` and `column` for the splits.
 """
 
 from typing import Any
@@ -82,7 +82,8 @@ def _read_bulk(form: MultiDict[str, str]) -> Choice | None:
             "Say in the bar below what is to become of the findings that you ticked.",
             field="action",
         )
-    return Choice(action, form.get("label") or None if action == RELABEL else None)
+    label = form.get("label") or None if action == RELABEL else None
+    return Choice(action, label, is_bulk=form.get("test") != "yes")
 
 
 def _read_own(form: MultiDict[str, str]) -> dict[str, Choice]:

@@ -10,12 +10,12 @@ from shared.artifacts import Storage
 from shared.errors import NotFoundError
 from shared.tables import Dataset, DatasetVersion, Forecast
 from web.datasets import findings
+from web.datasets.decisions import find_making
 from web.datasets.finding_choices import (
     COPIES,
     DEALT,
     RELABEL,
     WORDS,
-    find_making,
     list_actions,
 )
 from web.datasets.finding_form import DEALS, KEEPS
@@ -31,6 +31,7 @@ from web.datasets.forecast_view import ForecastState
 from web.installation import Installation
 from web.jobs.view import make_row
 from web.paging import Pager
+from web.ranges import dig, read_figure
 
 PAGE_SIZE = 24
 SHOWN_AT_ONCE = 4  # pictures of one card; the others unfold
@@ -99,12 +100,14 @@ def make_page(
         state: Of the version that is shown.
         wanted: Which of them.
     """
+    with here.database.reading() as session:
+        making = find_making(session, dataset.id)
     values: dict[str, Any] = {
         "version": state.version,
         "wanted": wanted,
         "words": WORDS,
         "doctor": _describe(state),
-        "making": find_making(here, dataset.id),
+        "making": making,
         "is_newest": state.version is not None
         and state.version.version == dataset.last_version,
         "keeps": KEEPS,
@@ -126,11 +129,23 @@ def make_page(
     return values | {
         "cards": _make_cards(here.storage, state.version, state.forecast, page.items),
         "counts": found.open_counts,
+        "unlisted": _count_unlisted(state.forecast.summary, wanted),
         "accepted_total": found.accepted_total,
         "classes": state.version.report.get("classes") or [],
         "tabs": _list_tabs(state.version, found.open_counts, wanted),
         "pager": Pager(page.page, PAGE_SIZE, page.total, "findings.index"),
     }
+
+
+def _count_unlisted(summary: dict[str, Any], wanted: Filter) -> int:
+    """Returns how many of what is shown were found and are too many to be listed."""
+    most = read_figure(dig(summary, "findings", "most_listed"))
+    counts = dig(summary, "findings", "counts")
+    if most is None or not isinstance(counts, dict) or wanted.accepted:
+        return 0
+    kinds = [wanted.kind] if wanted.kind else list(FindingKind)
+    found = [read_figure(counts.get(kind.value)) or 0 for kind in kinds]
+    return sum(max(0, round(number - most)) for number in found)
 
 
 def make_panel(here: Installation, state: ForecastState) -> dict[str, Any]:

@@ -158,6 +158,14 @@ def _tell(outcome: Outcome) -> None:
         flash(f"A new version is being made: {what}. This one stays.", "success")
     if outcome.accepted:
         flash(_count(outcome.accepted, "accepted and not shown any more"), "success")
+    if outcome.left_in_test:
+        number = outcome.left_in_test
+        flash(
+            f"{number:,} {'picture' if number == 1 else 'pictures'} of the test split "
+            "stayed as they were: a test without what a model doubts tests nothing. "
+            "Choose for each of them by itself, or include the test split.",
+            "warning",
+        )
     if outcome.passed_over:
         flash(
             _count(outcome.passed_over, "passed over")

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from shared import dataset_store, finding_decision_store
 from shared.artifacts import Storage
-from shared.errors import NotFoundError, UserError
+from shared.errors import ConflictError, NotFoundError, UserError
 from shared.pages import Page, cut_page
 from shared.tables import Forecast
 from web.auth.datastore import Account
@@ -189,7 +189,7 @@ def resolve(
     """Returns the findings that these keys name, in the order of their file.
 
     Raises:
-        NotFoundError: Naming the first key that is no finding of this forecast.
+        ConflictError: Naming a key that is no finding of this forecast.
         UserError: When there are too many.
     """
     wanted = set(keys)
@@ -203,9 +203,10 @@ def resolve(
     index = list(_read_index(folder))
     unknown = wanted - {key for key, _ in index}
     if unknown:
-        raise NotFoundError(
-            f"This forecast has no finding {min(unknown)!r}. Look at the newest "
-            "findings again.",
+        raise ConflictError(
+            f"{len(unknown):,} of the findings that you chose are not among the newest "
+            f"ones of this version, which somebody may just have asked for: "
+            f"{min(unknown)!r}. Nothing was decided: look at the newest ones.",
             field="findings",
         )
     numbers = [number for number, (key, _) in enumerate(index) if key in wanted]
@@ -259,7 +260,8 @@ def accept(
 
     Raises:
         NotAllowedError: When the dataset is somebody else's.
-        NotFoundError: When there is no such dataset, version, forecast or finding.
+        NotFoundError: When there is no such dataset, version or forecast.
+        ConflictError: When the newest forecast has no such finding.
     """
     with here.database.reading() as session:
         dataset = dataset_store.get_dataset(session, dataset_id)

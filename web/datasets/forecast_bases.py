@@ -48,6 +48,14 @@ def make_base_models(summary: dict[str, Any]) -> list[BaseRow]:
     return sorted(rows, key=lambda row: -(row.span.middle if row.span else 0.0))
 
 
+def list_left_out(summary: dict[str, Any]) -> list[str]:
+    """Returns a sentence for each base model that could not be compared."""
+    return [
+        f"{entry.get('name', '')} could not be compared: {entry.get('reason', '')}"
+        for entry in list_documents(dig(summary, "base_models_left_out"))
+    ]
+
+
 def tell_winner(base_models: list[BaseRow]) -> tuple[str, str] | None:
     """Returns the winner's name, and why it is that; None where nothing was compared.
 

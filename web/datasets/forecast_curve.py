@@ -49,6 +49,7 @@ def make_curve(summary: dict[str, Any]) -> dict[str, Any] | None:
         "rows": list_reached(section),
         "formula": _say_formula(section),
         "by_class": [text for row in by_class if (text := row.get("sentence"))],
+        "classes": len(dig(summary, "classes") or []),
     }
 
 

@@ -23,6 +23,8 @@ class Preset:
         memory_bytes: That it holds at its peak.
         disk_bytes: That it takes, in all.
         disk: The same by part.
+        there_bytes: Of these, what the forecast has left on the disk.
+        obstacle: Why it could not be trained where it was forecast.
         sentence: Where the promise comes from.
     """
 
@@ -33,6 +35,8 @@ class Preset:
     memory_bytes: float | None
     disk_bytes: float | None
     disk: dict[str, float]
+    there_bytes: float
+    obstacle: str | None
     sentence: str | None
 
 
@@ -71,7 +75,7 @@ def _make_preset(
         for part in DISK_PARTS
         if (size := read_figure(dig(entry, "disk_bytes", part))) is not None
     }
-    sentence = entry.get("sentence")
+    sentence, obstacle = entry.get("sentence"), entry.get("obstacle")
     return Preset(
         name=name,
         accuracy=accuracy,
@@ -80,5 +84,7 @@ def _make_preset(
         memory_bytes=read_figure(entry.get("memory_bytes")),
         disk_bytes=read_figure(dig(entry, "disk_bytes", "total")),
         disk=disk,
+        there_bytes=read_figure(dig(entry, "disk_bytes", "there")) or 0.0,
+        obstacle=obstacle if isinstance(obstacle, str) else None,
         sentence=sentence if isinstance(sentence, str) else None,
     )

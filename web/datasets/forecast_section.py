@@ -8,7 +8,7 @@ from shared import forecast_store, training_promise_store
 from shared.job_status import JobStatus
 from shared.tables import DatasetVersion, Forecast, TrainingPromise
 from web.bokeh_assets import BOKEH_VERSION
-from web.datasets.forecast_bases import make_base_models, tell_winner
+from web.datasets.forecast_bases import list_left_out, make_base_models, tell_winner
 from web.datasets.forecast_curve import make_curve
 from web.datasets.forecast_difficulty import make_difficulty, name_thumbnails
 from web.datasets.forecast_presets import make_presets
@@ -55,10 +55,12 @@ def make_section(
         "shown_job": forecast.job_id if forecast else None,
         "base_model": dig(summary, "base_model"),
         "difficulty": make_difficulty(summary, thumbnails),
+        "doubts": _read_words(summary, "doubts"),
         "promised": make_presets(summary),
         "curve": make_curve(summary),
         "base_models": base_models,
         "winner": tell_winner(base_models),
+        "left_out": list_left_out(summary),
         "findings": _read_total(summary),
         "delivered": _list_promises(session, jobs),
         "bokeh_version": BOKEH_VERSION,
@@ -84,6 +86,11 @@ def _list_thumbnails(
         return set()
     folder = here.storage.resolve(forecast.rel_path) / "thumbnails"
     return {name for name in name_thumbnails(summary) if (folder / name).is_file()}
+
+
+def _read_words(summary: dict[str, Any], name: str) -> str | None:
+    words = dig(summary, name)
+    return words if isinstance(words, str) else None
 
 
 def _read_total(summary: dict[str, Any]) -> int | None:

@@ -15,6 +15,7 @@ from shared import dataset_store, forecast_store, worker_store
 from shared.database import read_clock
 from shared.forecast_store import Gist
 from shared.job_status import JobKind
+from shared.presets import build_training_spec
 from shared.tables import Dataset
 from shared.training_spec import TrainingSpec
 from web.datasets.forecast_presets import Preset, make_presets
@@ -63,6 +64,7 @@ def find_shortages(here: Installation, wanted: Wanted) -> list[str]:
     return [
         *_compare_disk(here, needed, len(promised) * len(wanted.recipes)),
         *_compare_memory(promised, presets, memory_mb),
+        *_list_obstacles(promised, presets),
     ]
 
 
@@ -123,12 +125,10 @@ def _reckon_disk(
     """Returns the bytes that all trainings take together.
 
     Each has checkpoints of its own. Trainings of one preset, base model and image size
-    share a pack and its features: a sweep of a hundred rates needs them once.
+    share a pack and its features: a sweep of a hundred rates needs them once, and what
+    the forecast has left is there already.
     """
-    ways = Counter(
-        (preset, spec.base_model, spec.image_size_px, spec.fit)
-        for preset, spec in recipes
-    )
+    ways = Counter((preset, *_key_of(spec)) for preset, spec in recipes)
     needed = 0.0
     for presets in promised.values():
         packs: dict[tuple[object, ...], float] = defaultdict(float)
@@ -141,10 +141,19 @@ def _reckon_disk(
                 needed += (preset.disk_bytes or 0) * jobs
                 continue
             key = (base_model, size_px, fit)
-            packs[key] = max(packs[key], disk.get("pack", 0))
-            needed += disk.get("features", 0) + disk["checkpoints"] * jobs
+            pack, features = disk.get("pack", 0.0), disk.get("features", 0.0)
+            if preset.there_bytes and key == _key_of(build_training_spec(name)):
+                features -= preset.there_bytes - pack
+                pack = 0.0
+            packs[key] = max(packs[key], pack)
+            needed += features + disk["checkpoints"] * jobs
         needed += sum(packs.values())
     return needed
+
+
+def _key_of(spec: TrainingSpec) -> tuple[str, int | None, str]:
+    """What decides a pack and the features made of it."""
+    return spec.base_model, spec.image_size_px, spec.fit
 
 
 def _compare_disk(here: Installation, needed: float, jobs: int) -> list[str]:
@@ -188,5 +197,26 @@ def _compare_memory(
         f"memory{others}, and the largest worker that could train it, {worker}, has "
         f"{size(has)}: {size(needed - has)} are missing. A smaller `batch_size` or "
         "`image_size_px` needs less."
+    )
+    return [words]
+
+
+def _list_obstacles(
+    promised: dict[int, dict[str, _Promised]], presets: set[str]
+) -> list[str]:
+    """Returns the first preset that could not be trained where it was forecast."""
+    found = [
+        (name, one)
+        for by_preset in promised.values()
+        for name, one in by_preset.items()
+        if name in presets and one.preset.obstacle
+    ]
+    if not found:
+        return []
+    name, one = found[0]
+    others = f" So it is with {len(found) - 1:,} more." if len(found) > 1 else ""
+    words = (
+        f"“{one.dataset}” with {name} could not be trained on the worker that forecast "
+        f"it: {one.preset.obstacle}.{others}"
     )
     return [words]

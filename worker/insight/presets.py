@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -107,6 +107,7 @@ def describe_preset(
         "probe": {"accuracy": judged.accuracy, "images": judged.images},
         "reckoned_seconds": list(reckon_seconds(spec, sizes, costs)),
         "step_deviation": costs.steps.deviation if costs.steps else 0.0,
+        "costs": asdict(costs),
     }
     return facts | promise(name, facts, test_images=sizes.test, history=history)
 

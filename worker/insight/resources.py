@@ -120,7 +120,10 @@ def correct_seconds(
 
 
 def reckon_disk(spec: TrainingSpec, sizes: Sizes, feature_size: int) -> dict[str, int]:
-    """Returns the bytes of pack, features and checkpoints, and their sum."""
+    """Returns the bytes of pack, features and checkpoints, and their sum.
+
+    `there` are those of pack and plain view, which the forecast has left on the disk.
+    """
     side = resolve_image_size_px(spec.base_model, spec.image_size_px)
     views = sizes.all + (spec.feature_views - 1) * sizes.train
     parameters = get_base_model(spec.base_model).parameters
@@ -129,7 +132,8 @@ def reckon_disk(spec: TrainingSpec, sizes: Sizes, feature_size: int) -> dict[str
         "features": views * feature_size * _FLOAT_BYTES if spec.frozen_epochs else 0,
         "checkpoints": _reckon_checkpoints(spec, parameters),
     }
-    return found | {"total": sum(found.values())}
+    plain = sizes.all * feature_size * _FLOAT_BYTES if spec.frozen_epochs else 0
+    return found | {"total": sum(found.values()), "there": found["pack"] + plain}
 
 
 def _reckon_checkpoints(spec: TrainingSpec, parameters: int) -> int:
@@ -154,10 +158,22 @@ def _reckon_frozen(spec: TrainingSpec, sizes: Sizes) -> float:
 
 
 def _reckon_end(spec: TrainingSpec, sizes: Sizes, costs: Costs) -> float:
-    mirrors = 2 if spec.test_time_augmentation else 1
-    built = costs.steps.build_seconds if costs.steps else 0.0
-    export = _EXPORT_SECONDS + _EXPORT_BUILDS * built
-    return sizes.test * mirrors * costs.pass_seconds + export
+    """Evaluation, which predicts as Keras does and not as the frozen pass; export."""
+    if costs.steps is None:
+        return sizes.test * costs.pass_seconds + _EXPORT_SECONDS
+    batches = math.ceil(sizes.test / spec.batch_size)
+    predicted = batches * _count_mirrors(spec) * costs.steps.predict_seconds
+    return predicted + _EXPORT_SECONDS + _EXPORT_BUILDS * costs.steps.build_seconds
+
+
+def _count_mirrors(spec: TrainingSpec) -> int:
+    """Returns how many views of a picture a finished model looks at.
+
+    Where flips are measured, all are counted: they did no harm on any set so far.
+    """
+    changes = spec.augmentation
+    flips = 2 if changes.measured else changes.horizontal_flip + changes.vertical_flip
+    return 2**flips if spec.test_time_augmentation else 1
 
 
 def _count_epochs(spec: TrainingSpec) -> tuple[int, float, int]:

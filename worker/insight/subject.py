@@ -139,7 +139,7 @@ class Subject:
             classes=len(self.images.classes),
             groups=self.groups,
             threads=self.threads,
-            report=lambda *done: events.progress("forecast", *done, "probes"),
+            report=_tell_probes,
         )
         return View(made, reduced, probed)
 
@@ -166,6 +166,10 @@ def open_subject(request: Request) -> Subject:
             field="dataset",
         )
     return subject
+
+
+def _tell_probes(done: int, total: int) -> None:
+    events.progress("forecast", done, total, "probes")
 
 
 def _key_of(spec: TrainingSpec) -> tuple[object, ...]:

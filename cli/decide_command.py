@@ -1,0 +1,138 @@
+"""`dataset decide`: what is to become of what the doctor found."""
+
+import secrets
+from typing import Annotated, Any
+
+import typer
+
+from cli.options import GroupBy, Json, read_group
+from cli.output import out, print_json
+from shared.errors import UserError
+
+_DONE = {
+    "relabel": "relabelled",
+    "exclude": "excluded",
+    "quarantine": "put into quarantine",
+}
+
+
+def decide(
+    dataset: Annotated[str, typer.Argument(help="Name or number.")],
+    accept: Annotated[
+        list[str] | None,
+        typer.Option("--accept", metavar="KEY", help="It is fine: hide the finding."),
+    ] = None,
+    relabel: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--relabel",
+            metavar="KEY[=LABEL]",
+            help="Give its pictures this label, else the suggested one.",
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", metavar="KEY", help="Leave its pictures out."),
+    ] = None,
+    quarantine: Annotated[
+        list[str] | None,
+        typer.Option("--quarantine", metavar="KEY", help="Keep them, train on none."),
+    ] = None,
+    every: Annotated[
+        str | None,
+        typer.Option(
+            "--all",
+            metavar="KIND=ACTION",
+            help="All findings of a kind, as suspect_label=relabel. Test pictures "
+            "stay as they are.",
+        ),
+    ] = None,
+    include_test: Annotated[
+        bool, typer.Option("--include-test", help="With --all: test pictures, too.")
+    ] = False,
+    keep: Annotated[
+        str | None,
+        typer.Option("--keep", help="Of copies: test (the default), first or none."),
+    ] = None,
+    deal: GroupBy = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Follow until it has been made.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Decide about findings of the newest version; the old one stays.
+
+    Keys are those that `trainyard dataset doctor` prints. With --deal all pictures are
+    dealt into training, validation and test anew.
+    """
+    from cli import watch
+    from cli.api_client import connect
+
+    choices = [
+        *({"key": key, "action": "accept"} for key in accept or []),
+        *map(_read_relabel, relabel or []),
+        *({"key": key, "action": "exclude"} for key in exclude or []),
+        *({"key": key, "action": "quarantine"} for key in quarantine or []),
+    ]
+    kind, action = _read_every(every)
+    client = connect()
+    found = client.find_dataset(dataset)
+    if found["version"] is None:
+        raise UserError(
+            f"{found['name']} has no readable version yet.", field="dataset"
+        )
+    split = read_group(deal, "deal")
+    outcome = client.decide_findings(
+        found["id"],
+        version=found["version"],
+        key=secrets.token_hex(16),
+        choices=choices,
+        kind=kind,
+        action=action,
+        include_test=include_test or None,
+        keep=keep,
+        split=split | {"again": True} if split else None,
+    )
+    if as_json:
+        print_json(outcome)
+    else:
+        _tell(outcome)
+    if wait and outcome["job_id"]:
+        watch.require_succeeded(watch.follow(client, [outcome["job_id"]]))
+
+
+def _read_relabel(words: str) -> dict[str, Any]:
+    key, _, label = words.partition("=")
+    return {"key": key, "action": "relabel"} | ({"label": label} if label else {})
+
+
+def _read_every(words: str | None) -> tuple[str | None, str | None]:
+    if words is None:
+        return None, None
+    kind, _, action = words.partition("=")
+    if not action:
+        raise UserError(
+            f"`--all` takes KIND=ACTION, as suspect_label=relabel. Received: {words}.",
+            field="all",
+        )
+    return kind.replace(" ", "_"), action
+
+
+def _tell(outcome: dict[str, Any]) -> None:
+    for action, count in outcome["images"].items():
+        out.print(f"{count:,} pictures {_DONE[action]}.")
+    if outcome["accepted"]:
+        out.print(f"{outcome['accepted']:,} findings accepted, and hidden from now on.")
+    if outcome["left_in_test"]:
+        out.print(
+            f"{outcome['left_in_test']:,} pictures of the test split stayed as they "
+            "were: a test without what a model doubts tests nothing. Name their "
+            "findings one by one, or add --include-test."
+        )
+    if outcome["passed_over"]:
+        out.print(
+            f"{outcome['passed_over']:,} findings were passed over: they are about no "
+            "picture of this version, or no label is suggested for them."
+        )
+    if outcome["job_id"]:
+        out.print(f"Job {outcome['job_id']} makes the next version.")

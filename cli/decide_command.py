@@ -120,19 +120,24 @@ def _read_every(words: str | None) -> tuple[str | None, str | None]:
 
 def _tell(outcome: dict[str, Any]) -> None:
     for action, count in outcome["images"].items():
-        out.print(f"{count:,} pictures {_DONE[action]}.")
+        out.print(f"{_count(count, 'picture')} {_DONE[action]}.")
     if outcome["accepted"]:
-        out.print(f"{outcome['accepted']:,} findings accepted, and hidden from now on.")
+        found = _count(outcome["accepted"], "finding")
+        out.print(f"{found} accepted, and hidden from now on.")
     if outcome["left_in_test"]:
         out.print(
-            f"{outcome['left_in_test']:,} pictures of the test split stayed as they "
-            "were: a test without what a model doubts tests nothing. Name their "
+            f"{_count(outcome['left_in_test'], 'picture')} of the test split stayed as "
+            "before: a test without what a model doubts tests nothing. Name such "
             "findings one by one, or add --include-test."
         )
     if outcome["passed_over"]:
         out.print(
-            f"{outcome['passed_over']:,} findings were passed over: they are about no "
-            "picture of this version, or no label is suggested for them."
+            f"{_count(outcome['passed_over'], 'finding')} passed over: about no "
+            "picture of this version, or no label is suggested."
         )
     if outcome["job_id"]:
         out.print(f"Job {outcome['job_id']} makes the next version.")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")

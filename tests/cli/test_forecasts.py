@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from cli.app import app as commands
 from cli.output import out
+from shared import job_read_store
 from shared.artifacts import Storage
 from shared.database import Database
 from shared.settings import Settings, get_settings
@@ -71,3 +72,29 @@ def test_forecast_findings_and_promises_are_told_in_the_terminal(house):
     assert "Accuracy: 100 % of 1 trainings ended within the promised range" in kept
     assert "88.0 % (84.0 to 91.0)" in kept
     assert "86.0 %" in kept
+
+
+def test_findings_are_decided_from_the_terminal(house):
+    rows, owner, dataset = house
+    rows.forecast(owner, dataset)
+    found = json.loads(run("dataset", "doctor", "cells", "--json"))
+    keys = {finding["kind"]: finding["key"] for finding in found}
+
+    told = run(
+        "dataset", "decide", "cells", "--accept", keys["blurred"],
+        "--relabel", f"{keys['label_conflict']}=intact", "--exclude", keys["outlier"],
+        "--all", "suspect_label=relabel", "--deal", "folder", "--no-wait",
+    )  # fmt: skip
+
+    assert "1 finding accepted" in told
+    assert "pictures relabelled." in told
+    assert "1 picture excluded." in told
+    assert "makes the next version." in told
+    with rows.database.reading() as s:
+        job = job_read_store.list_jobs(s, kind="ingest", dataset_id=dataset).items[0]
+    assert {edit["action"] for edit in job.spec["edits"]} == {"relabel", "exclude"}
+    assert job.spec["split"] == {"by": "folder", "again": True}
+    for wrong in (["--all", "blurred"], ["--deal", "nonsense"]):
+        done = CliRunner().invoke(commands, ["dataset", "decide", "cells", *wrong])
+        assert done.exit_code == 1
+        assert "Received: " in str(done.exception)

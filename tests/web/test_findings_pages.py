@@ -257,8 +257,8 @@ class TestAccept:
         )
 
         assert good.json == {"findings": 1}
-        assert bad.status_code == 404
-        assert "no finding" in bad.json["detail"]
+        assert bad.status_code == 409
+        assert "not among the newest" in bad.json["detail"]
 
     def test_many_are_accepted_at_once_and_no_version_is_made(
         self, rows, dataset, decide
@@ -329,11 +329,35 @@ class TestDecide:
         assert images == [picture_of("near_duplicate", 0, place) for place in going]
 
     def test_splits_are_dealt_anew(self, rows, dataset, decide):
-        decide(deal="column", column=" patient ", key="k")
+        decide(deal="folder", key="k")
 
         (job,) = list_ingests(rows, dataset)
-        assert job.spec["split"] == {"by": "column", "column": "patient", "again": True}
+        assert job.spec["split"] == {"by": "folder", "again": True}
         assert job.spec["edits"] == []
+
+    def test_what_was_found_to_look_alike_is_dealt_together(
+        self, ana, rows, dataset, decide
+    ):
+        found = make_findings(counts={"near_duplicate": 3, "split_leak": 1})
+        rows.forecast(ana.user_id, dataset, found)
+        decide(chosen=found[1]["key"], action="accept")
+
+        decide(deal="duplicates", key="k")
+
+        (job,) = list_ingests(rows, dataset)
+        fine = found[1]["key"]
+        assert job.spec["split"] == {
+            "by": "duplicates",
+            "again": True,
+            "alike": [row["images"] for row in found if row["key"] != fine],
+        }
+
+    def test_column_that_no_picture_has_is_refused_at_once(self, decide):
+        answer = decide(deal="column", column=" patient ", key="k")
+
+        assert answer.status_code == 400
+        assert "keeps no column of a table" in answer.text
+        assert 'value=" patient "' in answer.text
 
     def test_of_two_fates_the_stronger_holds(self, ana, rows, dataset, decide):
         one, other = make_findings(counts={"outlier": 1, "blurred": 1})
@@ -388,11 +412,13 @@ class TestDecide:
         assert answer.status_code == 400
         assert "both “intact” and “defective”" in answer.text
 
-    def test_unknown_findings_are_not_found(self, decide):
-        answer = decide(chosen="f" * 32, action="accept")
+    def test_forecast_again_by_somebody_else_loses_no_tick(self, decide):
+        answer = decide(chosen=[key_of("outlier"), "f" * 32], action="exclude")
 
-        assert answer.status_code == 404
-        assert "no finding" in answer.text
+        assert answer.status_code == 409
+        assert "1 of the findings that you chose are not among" in answer.text
+        tick = f'value="{key_of("outlier")}" id="tick-{key_of("outlier")}" checked'
+        assert tick in answer.text
 
 
 class TestConflicts:

@@ -3,10 +3,11 @@
 import pytest
 
 from shared import dataset_store, job_store, user_store
-from shared.errors import NotFoundError
+from shared.errors import ConflictError
 from tests.web.forecast_example import COUNTS, make_findings
 from web.auth.datastore import make_account
-from web.datasets import findings
+from web.datasets import accepted_findings, findings
+from web.datasets.forecast_view import find_state
 
 
 @pytest.fixture
@@ -154,7 +155,9 @@ class TestFindings:
         here = app.extensions["trainyard"]
         account = find_account(here, dataset)
 
-        counts = [findings.accept(here, account, dataset, [key]) for _ in range(2)]
+        counts = [
+            accepted_findings.accept(here, account, dataset, [key]) for _ in range(2)
+        ]
 
         path = f"/datasets/{dataset}/findings"
         accepted = get(client, path, accepted="true")
@@ -167,14 +170,16 @@ class TestFindings:
     def test_decision_on_a_finding_that_is_not_there_is_refused(self, app, dataset):
         here = app.extensions["trainyard"]
 
-        with pytest.raises(NotFoundError, match="no finding 'zzz'"):
-            findings.accept(here, find_account(here, dataset), dataset, ["zzz"])
+        with pytest.raises(ConflictError, match=r"not among the newest .* 'zzz'"):
+            accepted_findings.accept(
+                here, find_account(here, dataset), dataset, ["zzz"]
+            )
 
     def test_keys_are_resolved_to_all_their_pictures(self, app, dataset, rows, owner):
         rows.forecast(owner, dataset, [many_pictures()])
         here = app.extensions["trainyard"]
         with here.database.reading() as s:
-            forecast = findings.find_state(s, dataset).require()
+            forecast = find_state(s, dataset).require()
 
         (found,) = findings.resolve(here.storage, forecast, ["k" * 32])
         page = findings.read_page(here.storage, forecast, set(), findings.Wanted())
@@ -190,7 +195,7 @@ class TestFindings:
         rows.forecast(owner, dataset, [row | {"images": []} for row in some])
         here = app.extensions["trainyard"]
         with here.database.reading() as s:
-            forecast = findings.find_state(s, dataset).require()
+            forecast = find_state(s, dataset).require()
 
         last = findings.Wanted(page=findings.BATCH_ROWS // 250 * 2 + 1, page_size=250)
         page = findings.read_page(here.storage, forecast, set(), last).page
@@ -215,7 +220,7 @@ class TestFindings:
         other = find_account(here, dataset, rows.user("bob@example.org"))
 
         with pytest.raises(Exception, match="Only its owner"):
-            findings.accept(here, other, dataset, [])
+            accepted_findings.accept(here, other, dataset, [])
 
 
 def find_account(here, dataset_id, user_id=None):

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from shared import dataset_store, job_read_store, job_submit_store
 from shared.errors import ConflictError, UserError
 from shared.job_status import TERMINAL, JobKind, JobStatus
-from shared.tables import Job
+from shared.tables import DatasetVersion, Job
 from web.auth.datastore import Account
 from web.datasets.add import ADD, Added, Wish, find_earlier, record_ingest, repeat
 from web.installation import Installation
@@ -78,7 +78,10 @@ def decide(here: Installation, account: Account, wanted: Decisions) -> Added:
     with here.database.reading() as session:
         dataset = dataset_store.get_dataset(session, wanted.dataset_id)
         require_change(account, dataset, "dataset")
-        dataset_store.get_numbered_version(session, dataset.id, wanted.version)
+        version = dataset_store.get_numbered_version(
+            session, dataset.id, wanted.version
+        )
+        _refuse_column(version, wanted.split)
     earlier = find_earlier(here, account, key)
     if earlier:
         return repeat(earlier, asked)
@@ -132,6 +135,21 @@ def _refuse_late(session: Session, wanted: Decisions) -> None:
             "in that one.",
             field="version",
         )
+
+
+def _refuse_column(version: DatasetVersion, split: dict[str, Any] | None) -> None:
+    """Refuses a column that no picture of the version has a value of."""
+    column = (split or {}).get("column")
+    kept = (version.report.get("split") or {}).get("column")
+    if column in (None, kept):
+        return
+    keeps = f"keeps the column “{kept}” alone" if kept else "keeps no column of a table"
+    raise UserError(
+        f"Version {version.version} {keeps}, so nothing can be dealt by “{column}”. "
+        "Add the pictures and their table once more in place of it, and name the "
+        "column there.",
+        field="column",
+    )
 
 
 def _refuse_amount(wanted: Decisions) -> None:

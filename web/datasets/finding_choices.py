@@ -12,9 +12,9 @@ from typing import Any
 from shared import dataset_store, finding_decision_store
 from shared.errors import UserError
 from web.auth.datastore import Account
-from web.datasets import findings
+from web.datasets import accepted_findings, findings
 from web.datasets.add import Added
-from web.datasets.decisions import Decision, Decisions, decide
+from web.datasets.decisions import MAX_IMAGES, Decision, Decisions, decide
 from web.datasets.findings import FindingKind, Resolved
 from web.datasets.forecast_view import find_state
 from web.installation import Installation
@@ -164,10 +164,20 @@ def decide_findings(here: Installation, account: Account, wishes: Wishes) -> Out
     decisions = _gather(plan)
     added = None
     if decisions or wishes.split:
-        added = _make_version(here, account, wishes, decisions)
+        split = wishes.split
+        if split and split.get("by") == "duplicates":
+            # Those that were found are held together, beside those that ingest finds.
+            alike = findings.list_clusters(
+                here.storage, forecast, accepted, most=MAX_IMAGES
+            )
+            split = {**split, "alike": alike}
+        wanted = Decisions(dataset.id, wishes.version, decisions, split, wishes.key)
+        added = decide(here, account, wanted)
     done = 0
     if plan.accepted:
-        done = findings.accept(here, account, dataset.id, plan.accepted, wishes.version)
+        done = accepted_findings.accept(
+            here, account, dataset.id, plan.accepted, wishes.version
+        )
     return Outcome(
         accepted=done,
         passed_over=plan.passed_over,
@@ -204,16 +214,16 @@ def _make_plan(
 
 def _list_going(plan: _Plan, finding: Resolved, choice: Choice, keep: str) -> list[str]:
     """Returns the pictures that an action takes out: of copies, all but one."""
-    going = finding.images
-    if finding.kind in COPIES and keep != KEEP_NONE:
-        staying = 0
-        if keep == KEEP_TEST:
-            staying = next(
-                (finding.splits.index(s) for s in _KEPT_SPLITS if s in finding.splits),
-                0,
-            )
-        going = [image for at, image in enumerate(finding.images) if at != staying]
-    return _leave_test(plan, finding, choice, going)
+    if finding.kind not in COPIES:
+        return _leave_test(plan, finding, choice, finding.images)
+    if keep == KEEP_NONE:
+        return finding.images
+    staying = 0
+    if keep == KEEP_TEST:
+        staying = next(
+            (finding.splits.index(s) for s in _KEPT_SPLITS if s in finding.splits), 0
+        )
+    return [image for at, image in enumerate(finding.images) if at != staying]
 
 
 def _leave_test(
@@ -287,19 +297,3 @@ def _count(decisions: list[Decision]) -> dict[str, int]:
     for decision in decisions:
         counts[decision.action] += len(decision.images)
     return dict(counts)
-
-
-def _make_version(
-    here: Installation, account: Account, wishes: Wishes, decisions: list[Decision]
-) -> Added:
-    return decide(
-        here,
-        account,
-        Decisions(
-            dataset_id=wishes.dataset_id,
-            version=wishes.version,
-            decisions=decisions,
-            split=wishes.split,
-            key=wishes.key,
-        ),
-    )

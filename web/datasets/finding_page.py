@@ -112,6 +112,7 @@ def make_page(
         and state.version.version == dataset.last_version,
         "keeps": KEEPS,
         "deals": DEALS,
+        "column": _find_column(state),
         "dealt": DEALT,
         "most_keys": MOST_KEYS,
         "most_options": MOST_OPTIONS,
@@ -135,6 +136,12 @@ def make_page(
         "tabs": _list_tabs(state.version, found.open_counts, wanted),
         "pager": Pager(page.page, PAGE_SIZE, page.total, "findings.index"),
     }
+
+
+def _find_column(state: ForecastState) -> str | None:
+    """Returns the column of a table whose values the version keeps."""
+    column = dig(state.version.report if state.version else {}, "split", "column")
+    return column if isinstance(column, str) else None
 
 
 def _count_unlisted(summary: dict[str, Any], wanted: Filter) -> int:

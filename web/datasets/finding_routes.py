@@ -21,7 +21,7 @@ from shared.errors import UserError
 from shared.tables import Dataset
 from web import polling
 from web.auth.sign_in import current_account
-from web.datasets import findings
+from web.datasets import accepted_findings
 from web.datasets.finding_choices import (
     EXCLUDE,
     QUARANTINE,
@@ -90,7 +90,7 @@ def accept(dataset_id: int) -> AnyResponse:
     """Accepts one finding at once: it is fine, and not shown again."""
     keys = request.form.getlist("accept")[:1]
     version = read_number(request.form.get("version", ""))
-    done = findings.accept(
+    done = accepted_findings.accept(
         get_installation(), current_account(), dataset_id, keys, version
     )
     return _answer(dataset_id, done, "accepted and not shown any more")
@@ -100,7 +100,9 @@ def accept(dataset_id: int) -> AnyResponse:
 def take_back(dataset_id: int) -> AnyResponse:
     """Shows findings again that were accepted: the one named, or all ticked."""
     keys = request.form.getlist("one") or request.form.getlist("chosen")
-    done = findings.take_back(get_installation(), current_account(), dataset_id, keys)
+    done = accepted_findings.take_back(
+        get_installation(), current_account(), dataset_id, keys
+    )
     return _answer(dataset_id, done, "shown again")
 
 

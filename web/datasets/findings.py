@@ -1,24 +1,17 @@
-"""Findings of a forecast, read from shared storage a page at a time; accepting them."""
+"""Findings of a forecast, read from shared storage a page at a time."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.orm import Session
-
-from shared import dataset_store, finding_decision_store
 from shared.artifacts import Storage
 from shared.errors import ConflictError, NotFoundError, UserError
 from shared.pages import Page, cut_page
 from shared.tables import Forecast
-from web.auth.datastore import Account
-from web.datasets.forecast_view import find_state
-from web.installation import Installation
-from web.permissions import require_change
 
 FILE = "findings.parquet"
 MOST_PICTURES = 24  # of one finding that a page shows
@@ -42,6 +35,12 @@ class FindingKind(StrEnum):
     IMBALANCE = "imbalance"
     GROUP_LEAK = "group_leak"
     UNREADABLE = "unreadable"
+
+
+# Their pictures show the same.
+_ALIKE = frozenset(
+    {FindingKind.LABEL_CONFLICT, FindingKind.SPLIT_LEAK, FindingKind.NEAR_DUPLICATE}
+)
 
 
 @dataclass(frozen=True)
@@ -239,72 +238,33 @@ def list_keys(
     return list(islice(found, MOST_KEYS))
 
 
-def accept(
-    here: Installation,
-    account: Account,
-    dataset_id: int,
-    keys: Sequence[str],
-    version: int | None = None,
-) -> int:
-    """Accepts findings: they are hidden from now on, in all versions of the dataset.
+def list_clusters(
+    storage: Storage, forecast: Forecast, accepted: set[str], most: int
+) -> list[list[str]]:
+    """Returns the pictures of each finding of copies that is not accepted.
 
     Args:
-        here: The installation.
-        account: Who accepts.
-        dataset_id: The dataset.
-        keys: Of findings of the newest forecast of the version.
-        version: Its number. Defaults to the newest.
-
-    Returns:
-        How many had not been accepted before.
+        storage: Shared storage.
+        forecast: Whose findings.
+        accepted: Keys of findings that users have accepted.
+        most: Pictures in all; further findings are left out.
 
     Raises:
-        NotAllowedError: When the dataset is somebody else's.
-        NotFoundError: When there is no such dataset, version or forecast.
-        ConflictError: When the newest forecast has no such finding.
+        NotFoundError: When the file of the findings is gone.
     """
-    with here.database.reading() as session:
-        dataset = dataset_store.get_dataset(session, dataset_id)
-        require_change(account, dataset, "dataset")
-        forecast = find_state(session, dataset_id, version).require()
-    kinds = {row.key: row.kind for row in resolve(here.storage, forecast, keys)}
-
-    def write(session: Session) -> int:
-        dataset_store.get_dataset(session, dataset_id)
-        return finding_decision_store.accept(
-            session, dataset_id, kinds, actor=account.actor
-        )
-
-    return here.database.tx(write)
-
-
-def take_back(
-    here: Installation, account: Account, dataset_id: int, keys: Sequence[str]
-) -> int:
-    """Shows accepted findings again.
-
-    Args:
-        here: The installation.
-        account: Who takes them back.
-        dataset_id: The dataset.
-        keys: Of findings; those that are not accepted are passed over.
-
-    Returns:
-        How many had been accepted.
-
-    Raises:
-        NotAllowedError: When the dataset is somebody else's.
-        NotFoundError: When there is no such dataset.
-    """
-
-    def write(session: Session) -> int:
-        dataset = dataset_store.get_dataset(session, dataset_id)
-        require_change(account, dataset, "dataset")
-        return finding_decision_store.take_back(
-            session, dataset_id, keys, actor=account.actor
-        )
-
-    return here.database.tx(write)
+    folder = storage.resolve(forecast.rel_path)
+    numbers = [
+        number
+        for number, (key, kind) in enumerate(_read_index(folder))
+        if kind in _ALIKE and key not in accepted
+    ]
+    clusters = [list(row["images"] or []) for row in _read_rows(folder, numbers)]
+    sizes = accumulate(map(len, clusters))
+    return [
+        cluster
+        for cluster, size in zip(clusters, sizes, strict=True)
+        if size <= most and len(cluster) > 1
+    ]
 
 
 def _read_index(folder: Path) -> Iterator[tuple[str, str]]:

@@ -97,7 +97,14 @@ def assemble(
         joined = join(merged, parent, skips)
     else:
         joined = take_alone(merged, parent)
-    groups = assign_groups(joined.pictures, by, column, request.limits, report)
+    groups = assign_groups(
+        joined.pictures,
+        by,
+        column,
+        request.dealing.alike,
+        limits=request.limits,
+        report=report,
+    )
     shares = request.dealing.shares(parent.shares if parent else None)
     splits, notes = _deal(joined, request, parent, shares)
     collected.notes += [*groups, *notes]

@@ -10,7 +10,7 @@ BY_DUPLICATES, BY_FOLDER, BY_COLUMN = "duplicates", "folder", "column"
 _WAYS = (BY_DUPLICATES, BY_FOLDER, BY_COLUMN)
 _NUMBERS = frozenset(field.name for field in fields(SplitShares))
 _PARTS = ("train", "val", "test")
-_KNOWN = _NUMBERS | {"by", "column", "again"}
+_KNOWN = _NUMBERS | {"by", "column", "again", "alike"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ class Dealing:
         again: Whether the images of the parent are dealt anew, too.
         names_by: Whether `by` was named at all: what is not named stays as it is in
             the parent.
+        alike: SHA-256 of pictures that are known to look alike, cluster by cluster.
     """
 
     numbers: dict[str, Any]
@@ -31,6 +32,7 @@ class Dealing:
     column: str | None = None
     again: bool = False
     names_by: bool = False
+    alike: tuple[tuple[str, ...], ...] = ()
 
     def shares(self, kept: dict[str, float] | None = None) -> SplitShares:
         """Returns the shares: those asked for, else `kept`, else the usual ones."""
@@ -65,6 +67,7 @@ def parse_dealing(wishes: Any) -> Dealing:
         *_parse_by(wishes),
         again=_parse_again(wishes),
         names_by="by" in wishes,
+        alike=_parse_alike(wishes),
     )
     dealing.shares()  # refuses those that do not add up to 1
     return dealing
@@ -97,3 +100,18 @@ def _parse_again(wishes: dict[str, Any]) -> bool:
             field="split",
         )
     return again
+
+
+def _parse_alike(wishes: dict[str, Any]) -> tuple[tuple[str, ...], ...]:
+    alike = wishes.get("alike", [])
+    is_clusters = isinstance(alike, list) and all(
+        isinstance(cluster, list) and all(isinstance(one, str) for one in cluster)
+        for cluster in alike
+    )
+    if not is_clusters or (alike and wishes.get("by") != BY_DUPLICATES):
+        raise UserError(
+            "`split.alike` must list clusters of pictures by their SHA-256, and goes "
+            "with `by` duplicates.",
+            field="split",
+        )
+    return tuple(map(tuple, alike))

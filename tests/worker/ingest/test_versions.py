@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import signal
-from collections import Counter, defaultdict
+from collections import Counter
 
 import pyarrow.parquet as pq
 import pytest
@@ -344,93 +344,3 @@ def test_killed_while_it_writes_the_next_attempt_publishes(tmp_path):
     assert counts(again) == {"removed": 1}
     assert again.leftovers() == []
     verify_manifest(parent.final, parent.last["manifest_sha"])
-
-
-class TestGroups:
-    """Whole groups in one split, whatever makes them."""
-
-    def splits(self, ingest):
-        found = defaultdict(set)
-        for row in ingest.rows().values():
-            found[row["group"]].add(row["split"])
-        return found
-
-    def test_by_a_column_of_the_table(self, tmp_path):
-        files = {f"{n}.png": png(n) for n in range(60)}
-        lines = [f"{n}.png,{'cat' if n % 2 else 'dog'},p{n // 6}" for n in range(60)]
-        files["labels.csv"] = "\n".join(["filename,label,Patient", *lines]).encode()
-        split = {"by": "column", "column": "patient"}
-
-        ingest = run(tmp_path, write_zip(tmp_path / "a.zip", files), split=split)
-
-        found = self.splits(ingest)
-        assert set(found) == {f"p{n}" for n in range(10)}
-        assert all(len(splits) == 1 for splits in found.values())
-        assert {s for splits in found.values() for s in splits} == {
-            "train", "val", "test",
-        }  # fmt: skip
-        self._add_to(ingest, tmp_path)
-
-    def _add_to(self, parent, tmp_path):
-        """A picture of a known patient joins the others of theirs."""
-        files = {f"new {n}.png": png(700 + n) for n in range(10)}
-        lines = [f"new {n}.png,cat,p{n}" for n in range(10)]
-        files["labels.csv"] = "\n".join(["filename,label,Patient", *lines]).encode()
-        split = {"by": "column", "column": "patient"}
-        archive = write_zip(tmp_path / "b.zip", files)
-
-        ingest = run(tmp_path / "more", version(parent), archive, split=split)
-
-        assert all(len(splits) == 1 for splits in self.splits(ingest).values())
-        assert counts(ingest) == {"added": 10}
-
-    def test_by_folder(self, tmp_path):
-        files = {
-            f"{label}/scene {n // 4}/{n}.png": png(1000 * at + n)
-            for at, label in enumerate(("cat", "dog"))
-            for n in range(24)
-        }
-
-        ingest = run(
-            tmp_path, write_zip(tmp_path / "a.zip", files), split={"by": "folder"}
-        )
-
-        found = self.splits(ingest)
-        assert set(found) == {f"scene {n}" for n in range(6)}
-        assert all(len(splits) == 1 for splits in found.values())
-
-    def test_by_likeness(self, tmp_path):
-        files = {}
-        for at, label in enumerate(("cat", "dog")):
-            for n in range(12):
-                scene = pixels(1000 * at + n, 8, 8).repeat(8, axis=0).repeat(8, axis=1)
-                for quality in (95, 60, 30):
-                    name = f"{label}/{n} {quality}.jpg"
-                    files[name] = encode(scene, "JPEG", quality=quality)
-
-        ingest = run(
-            tmp_path, write_zip(tmp_path / "a.zip", files), split={"by": "duplicates"}
-        )
-
-        scenes = defaultdict(set)
-        for name, row in ingest.rows().items():
-            scenes[name.rsplit(" ", 1)[0]].add((row["group"], row["split"]))
-        assert len(scenes) == 24
-        assert all(len(there) == 1 for there in scenes.values())
-        table = pq.read_table(ingest.final / "contents.parquet")
-        assert None not in table["picture_hash"].to_pylist()
-
-    @pytest.mark.parametrize(
-        ("split", "words"),
-        [
-            ({"by": "folder"}, "needs folders below the class folders"),
-            ({"by": "column", "column": "eye"}, "a value of “eye”"),
-            ({"by": "column"}, "`split.column` must name"),
-            ({"by": "moon"}, "`split.by` must be one of"),
-            ({"again": 3}, "`split.again` must be true or false"),
-        ],
-    )
-    def test_what_makes_no_groups_is_refused(self, tmp_path, split, words):
-        archive = write_zip(tmp_path / "a.zip", GOOD)
-
-        assert words in refused(tmp_path, archive, split=split)

@@ -2,10 +2,10 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 
 import numpy as np
 
+from worker.ingest.folder_groups import name_folders
 from worker.insight.doctor.finding import Finding, build_finding, make_key
 from worker.insight.doctor.pictures import SPLITS, Pictures
 from worker.insight.doctor.words import SPLIT_WORDS, join_words
@@ -46,7 +46,7 @@ def find_shared_groups(pictures: Pictures) -> list[Finding]:
     the classes: a patient, a film, a place.
     """
     is_given = pictures.groups is not None and any(pictures.groups)
-    groups = pictures.groups if is_given else name_folders(pictures)
+    groups = pictures.groups if is_given else _find_folders(pictures)
     rows_of: dict[str, list[int]] = defaultdict(list)
     for row, group in enumerate(groups or []):
         if group and pictures.split_names[row]:
@@ -59,16 +59,14 @@ def find_shared_groups(pictures: Pictures) -> list[Finding]:
     ]
 
 
-def name_folders(pictures: Pictures) -> list[str | None]:
-    """Returns the folders of each picture, less those called like a class or a split.
+def _find_folders(pictures: Pictures) -> list[str | None]:
+    """Returns each picture's folder as ingest deals by them.
 
-    None where nothing is left, and where they hold most of a class.
+    None where there is none, and where a folder holds most of a class: it is only
+    another name for it.
     """
-    common = {*SPLITS, *(label.casefold() for label in pictures.classes)}
-    folders = [
-        "/".join(part for part in parts if part.casefold() not in common)
-        for parts in (PurePosixPath(name).parts[:-1] for name in pictures.names)
-    ]
+    labels = [pictures.label(row) for row in range(len(pictures))]
+    folders = name_folders(pictures.names, labels)
     counts = Counter(folders)
     sizes = np.bincount(pictures.labels, minlength=len(pictures.classes))
     return [

@@ -1,0 +1,166 @@
+"""What one split must hold whole, by the ingest child as a real process."""
+
+import itertools
+from collections import defaultdict
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.worker.ingest.ingest_process import run
+from tests.worker.ingest.test_versions import (
+    GOOD,
+    counts,
+    edit,
+    refused,
+    version,
+)
+from tests.worker.ingest.uploads import encode, pixels, png, write_zip
+from worker.ingest.folder_groups import name_folders
+
+
+@pytest.mark.parametrize(
+    ("names", "folders"),
+    [
+        (["cat/p7/a.png", "dog/p7/b.png", "dog/c.png"], ["p7", "p7", None]),
+        (["p7/cat/a.png", "p8/dog/b.png"], ["p7", "p8"]),
+        (["x/train/cat/a.png", "x/test/dog/b.png"], [None, None]),
+        (["x/p7/a.png", "x/p8/b.png"], ["p7", "p8"]),
+        (["x/a.png", "x/b.png"], [None, None]),
+        (["cat/p7/eye/a.png", "dog/p8/eye/b.png"], ["p7/eye", "p8/eye"]),
+    ],
+)
+def test_folders_are_those_that_say_more_than_class_and_split(names, folders):
+    labels = ["cat", *["dog"] * (len(names) - 1)]
+
+    assert name_folders(names, labels) == folders
+
+
+class TestGroups:
+    """Whole groups in one split, whatever makes them."""
+
+    def splits(self, ingest):
+        found = defaultdict(set)
+        for row in ingest.rows().values():
+            found[row["group"]].add(row["split"])
+        return found
+
+    def test_by_a_column_of_the_table(self, tmp_path):
+        files = {f"{n}.png": png(n) for n in range(60)}
+        lines = [f"{n}.png,{'cat' if n % 2 else 'dog'},p{n // 6}" for n in range(60)]
+        files["labels.csv"] = "\n".join(["filename,label,Patient", *lines]).encode()
+        split = {"by": "column", "column": "patient"}
+
+        ingest = run(tmp_path, write_zip(tmp_path / "a.zip", files), split=split)
+
+        found = self.splits(ingest)
+        assert set(found) == {f"p{n}" for n in range(10)}
+        assert all(len(splits) == 1 for splits in found.values())
+        assert {s for splits in found.values() for s in splits} == {
+            "train", "val", "test",
+        }  # fmt: skip
+        self._add_to(ingest, tmp_path)
+
+    def _add_to(self, parent, tmp_path):
+        """A picture of a known patient joins the others of theirs."""
+        files = {f"new {n}.png": png(700 + n) for n in range(10)}
+        lines = [f"new {n}.png,cat,p{n}" for n in range(10)]
+        files["labels.csv"] = "\n".join(["filename,label,Patient", *lines]).encode()
+        split = {"by": "column", "column": "patient"}
+        archive = write_zip(tmp_path / "b.zip", files)
+
+        ingest = run(tmp_path / "more", version(parent), archive, split=split)
+
+        assert all(len(splits) == 1 for splits in self.splits(ingest).values())
+        assert counts(ingest) == {"added": 10}
+
+    def test_by_folder(self, tmp_path):
+        files = {
+            f"{label}/scene {n // 4}/{n}.png": png(1000 * at + n)
+            for at, label in enumerate(("cat", "dog"))
+            for n in range(24)
+        }
+
+        ingest = run(
+            tmp_path, write_zip(tmp_path / "a.zip", files), split={"by": "folder"}
+        )
+
+        found = self.splits(ingest)
+        assert set(found) == {f"scene {n}" for n in range(6)}
+        assert all(len(splits) == 1 for splits in found.values())
+
+    def test_by_likeness(self, tmp_path):
+        files = {}
+        for at, label in enumerate(("cat", "dog")):
+            for n in range(12):
+                scene = pixels(1000 * at + n, 8, 8).repeat(8, axis=0).repeat(8, axis=1)
+                for quality in (95, 60, 30):
+                    name = f"{label}/{n} {quality}.jpg"
+                    files[name] = encode(scene, "JPEG", quality=quality)
+
+        ingest = run(
+            tmp_path, write_zip(tmp_path / "a.zip", files), split={"by": "duplicates"}
+        )
+
+        scenes = defaultdict(set)
+        for name, row in ingest.rows().items():
+            scenes[name.rsplit(" ", 1)[0]].add((row["group"], row["split"]))
+        assert len(scenes) == 24
+        assert all(len(there) == 1 for there in scenes.values())
+        table = pq.read_table(ingest.final / "contents.parquet")
+        assert None not in table["picture_hash"].to_pylist()
+
+    def test_by_folders_above_the_classes(self, tmp_path):
+        files = {
+            f"set/{split}/patient {n // 4}/{label}/{n}.png": png(1000 * at + n)
+            for at, label in enumerate(("cat", "dog"))
+            for n, split in zip(range(24), itertools.cycle(["train", "test"]))
+        }
+        archive = write_zip(tmp_path / "a.zip", files)
+
+        ingest = run(tmp_path, archive, split={"by": "folder", "again": True})
+
+        found = self.splits(ingest)
+        assert set(found) == {f"patient {n}" for n in range(6)}
+
+    def test_what_is_known_to_look_alike_joins_its_groups(self, tmp_path):
+        """As on a doctor's page: copies that no hash finds, patients of an upload."""
+        files = {f"{n}.png": png(n) for n in range(60)}
+        lines = [f"{n}.png,{'cat' if n % 2 else 'dog'},p{n // 3}" for n in range(60)]
+        files["labels.csv"] = "\n".join(["filename,label,patient", *lines]).encode()
+        column = {"by": "column", "column": "patient"}
+        first = run(tmp_path / "a", write_zip(tmp_path / "a.zip", files), split=column)
+        rows = first.rows()
+        pairs = [(f"{n}.png", f"{n + 30}.png") for n in (0, 10, 20)]
+        alike = [[rows[one]["sha256"] for one in pair] for pair in pairs]
+        split = {"by": "duplicates", "again": True, "alike": [*alike, ["f" * 64]]}
+
+        second = run(tmp_path / "b", version(first), split=split)
+
+        made = second.rows()
+        for one, other in pairs:
+            assert made[one]["group"] == made[other]["group"]
+        for n in range(60):
+            assert made[f"{n}.png"]["split"] == made[f"{n // 3 * 3}.png"]["split"]
+        assert all(len(splits) == 1 for splits in self.splits(second).values())
+        third = run(
+            tmp_path / "c",
+            version(second, 2),
+            edits=[edit("exclude", rows["1.png"]["sha256"])],
+        )
+        assert third.rows()["0.png"]["group"] == third.rows()["32.png"]["group"]
+
+    @pytest.mark.parametrize(
+        ("split", "words"),
+        [
+            ({"by": "folder"}, "needs folders beside the class folders"),
+            ({"by": "column", "column": "eye"}, "a value of “eye”"),
+            ({"by": "column"}, "`split.column` must name"),
+            ({"by": "moon"}, "`split.by` must be one of"),
+            ({"again": 3}, "`split.again` must be true or false"),
+            ({"by": "folder", "alike": [["a"]]}, "`split.alike` must list clusters"),
+        ],
+    )
+    def test_what_makes_no_groups_is_refused(self, tmp_path, split, words):
+        archive = write_zip(tmp_path / "a.zip", GOOD)
+
+        assert words in refused(tmp_path, archive, split=split)

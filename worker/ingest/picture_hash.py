@@ -1,4 +1,4 @@
-"""Perceptual hashes of pictures, and the clusters of those that look alike.
+"""Perceptual hashes of pictures, and the pairs and clusters of those that look alike.
 
 Copies of one scene (another size, another compression, the next frame of a film) have
 hashes that differ in few of 64 bits. Those within `MAX_DISTANCE` bits of each other,
@@ -22,6 +22,7 @@ from scipy.sparse.csgraph import connected_components
 # of the 19 pairs that differ in 6 bits, about half do.
 MAX_DISTANCE = 4
 _BITS = 64
+_MOST_SHARING = 12  # pictures with one hash whose pairs are all listed
 _HASH_SIZE = 8  # bits a side
 _READ_PX = 128  # a JPEG is decoded at this size or somewhat more: 10 times as fast
 _PAIRS_AT_ONCE = 4_000_000  # 32 MiB of differences
@@ -47,9 +48,49 @@ def hash_file(path: str) -> int:
 
 
 def hash_picture(image: Image.Image) -> int:
-    """Returns the 64-bit hash of what a picture shows: the signs of its low waves."""
+    """Returns the 64-bit hash of what a picture shows: the signs of its low waves.
+
+    Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010.
+    """
     bits = imagehash.phash(image, hash_size=_HASH_SIZE).hash
     return int.from_bytes(np.packbits(bits.reshape(-1)).tobytes(), "big")
+
+
+def find_pairs(hashes: np.ndarray, max_distance: int) -> np.ndarray:
+    """Returns the pairs of pictures whose hashes are near each other.
+
+    Of many with one hash (plain pictures have it) not all pairs are listed, but those
+    with the first of them; so many pairs that memory would fill are thinned out alike.
+
+    Args:
+        hashes: `(pictures,)` uint64.
+        max_distance: Most bits in which neighbours differ, 0 to 15.
+
+    Returns:
+        `(pairs, 2)` int64, the lower place first, in ascending order.
+    """
+    unique, where = np.unique(hashes.astype(np.uint64), return_inverse=True)
+    search = _Search(unique, max_distance)
+    search.look_among(np.arange(len(unique)), np.arange(_BITS), _DEEPEST)
+    order = np.argsort(where, kind="stable")
+    places = np.split(order, np.cumsum(np.bincount(where))[:-1])
+    found = [_pair_up(own, own) for own in places if len(own) > 1]
+    found += [_pair_up(places[one], places[two]) for one, two in search.edges.list()]
+    pairs = np.concatenate([np.zeros((0, 2), np.int64), *found])
+    pairs = np.unique(np.sort(pairs, axis=1), axis=0)
+    return pairs[pairs[:, 0] != pairs[:, 1]]
+
+
+def _pair_up(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Returns all pairs; of too many those with the first of either."""
+    if len(ones) * len(others) > _MOST_SHARING**2:
+        firsts = [(ones[:1], others), (ones, others[:1])]
+        return np.concatenate([_pair_up_all(*pair) for pair in firsts])
+    return _pair_up_all(ones, others)
+
+
+def _pair_up_all(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
+    return np.stack(np.meshgrid(ones, others), axis=-1).reshape(-1, 2)
 
 
 def find_clusters(hashes: np.ndarray, max_distance: int = MAX_DISTANCE) -> np.ndarray:
@@ -85,6 +126,13 @@ class _Edges:
         self._count += len(rows)
         if self._count > _EDGES_KEPT:
             self._thin_out()
+
+    def list(self) -> np.ndarray:
+        """Returns the pairs, each once: `(pairs, 2)`."""
+        if not self._rows:
+            return np.zeros((0, 2), np.int64)
+        rows, columns = np.concatenate(self._rows), np.concatenate(self._columns)
+        return np.unique(np.stack([rows, columns], axis=1), axis=0)
 
     def components(self) -> np.ndarray:
         if not self._rows:

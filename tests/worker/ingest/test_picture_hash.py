@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.worker.ingest.uploads import encode, pixels
-from worker.ingest.picture_hash import find_clusters, hash_file
+from tests.worker.insight.doctor.made_pictures import crop, draw_texture, encode_again
+from worker.ingest.picture_hash import (
+    find_clusters,
+    find_pairs,
+    hash_file,
+    hash_picture,
+)
 
 
 def compare_all(hashes, most):
@@ -83,3 +89,67 @@ def test_another_size_and_compression_look_alike(tmp_path):
 
     assert int(one ^ same).bit_count() <= 4
     assert int(one ^ another).bit_count() > 10
+
+
+def count_bits_apart(first, second):
+    return int(np.bitwise_count(np.uint64(first) ^ np.uint64(second)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=8),
+    st.lists(st.tuples(st.integers(0, 7), st.sets(st.integers(0, 63), max_size=12))),
+    st.integers(0, 11),
+)
+def test_the_same_pairs_are_found_as_by_comparing_all(roots, changes, most):
+    derived = [
+        roots[at % len(roots)] ^ sum(1 << bit for bit in bits) for at, bits in changes
+    ]
+    hashes = np.array((roots + derived)[:12], np.uint64)
+
+    found = find_pairs(hashes, most)
+
+    everything = [
+        (left, right)
+        for left in range(len(hashes))
+        for right in range(left + 1, len(hashes))
+        if count_bits_apart(hashes[left], hashes[right]) <= most
+    ]
+    assert [tuple(pair) for pair in found.tolist()] == everything
+
+
+def test_thousands_of_plain_pictures_do_not_make_millions_of_pairs():
+    hashes = np.zeros(20_000, np.uint64)
+    hashes[10_000:] = 1
+
+    pairs = find_pairs(hashes, 7)
+
+    assert len(pairs) < 60_000
+    assert {0, 10_000, 19_999} <= set(pairs.ravel().tolist())
+
+
+def hash_pixels(picture):
+    return hash_picture(Image.fromarray(picture).convert("L"))
+
+
+def test_copies_have_nearly_the_hash_of_their_original():
+    picture = draw_texture(1)
+    brighter = np.clip(picture * 1.1, 0, 255).astype(np.uint8)
+
+    original = hash_pixels(picture)
+
+    assert count_bits_apart(original, hash_pixels(encode_again(picture))) <= 4
+    assert count_bits_apart(original, hash_pixels(brighter)) <= 7
+
+
+def test_different_pictures_have_different_hashes():
+    hashes = np.array([hash_pixels(draw_texture(s)) for s in range(30)], np.uint64)
+
+    assert len(find_pairs(hashes, 7)) == 0
+
+
+def test_the_middle_of_an_original_has_the_hash_of_a_cropped_copy():
+    picture = draw_texture(2)
+    middle = np.ascontiguousarray(picture[3:-3, 3:-3])
+
+    assert count_bits_apart(hash_pixels(middle), hash_pixels(crop(picture))) < 8

@@ -5,8 +5,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
-from worker.insight.doctor.hashing import hash_pictures
+from worker.ingest.picture_hash import hash_picture
 from worker.insight.probe import Report, report_nothing
 
 _BLOCK_ROWS = 256
@@ -55,11 +56,11 @@ def measure_appearance(pixels: Any, *, report: Report = report_nothing) -> Appea
     for at in range(0, len(pixels), _BLOCK_ROWS):
         block = np.asarray(pixels[at : at + _BLOCK_ROWS])
         greys = np.stack([cv2.cvtColor(one, cv2.COLOR_RGB2GRAY) for one in block])
-        hashes[0, at : at + len(block)] = hash_pictures(greys)
         edge = round(_CROPPED * greys.shape[1])
         middle = slice(edge, greys.shape[1] - edge)
-        hashes[1, at : at + len(block)] = hash_pictures(greys[:, middle, middle])
         for row, grey in enumerate(greys, start=at):
+            parts = grey, grey[middle, middle]
+            hashes[:, row] = [hash_picture(Image.fromarray(part)) for part in parts]
             numbers[row] = _measure(grey)
         report(at + len(block), len(pixels))
     return Appearance(hashes, *numbers.T)

@@ -12,9 +12,9 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from worker.ingest.picture_hash import find_pairs
 from worker.insight.doctor.comparison import compare_pairs
 from worker.insight.doctor.finding import NO_GROUP
-from worker.insight.doctor.hashing import find_close_pairs
 from worker.insight.doctor.neighbours import Neighbours
 from worker.insight.probe import Report, report_nothing
 
@@ -99,7 +99,7 @@ def _list_candidates(hashes: np.ndarray, neighbours: Neighbours) -> np.ndarray:
     left, place = np.nonzero(neighbours.similarities[:, :_NEAREST] >= _LEAST_SIMILARITY)
     near = np.sort(np.stack([left, nearest[left, place]], axis=1), axis=1)
     total = hashes.shape[1]
-    close = np.sort(find_close_pairs(hashes.ravel(), _RADIUS) % total, axis=1)
+    close = np.sort(find_pairs(hashes.ravel(), _RADIUS) % total, axis=1)
     pairs = np.unique(np.concatenate([near.astype(np.int64), close]), axis=0)
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
     if len(pairs) > MOST_COMPARED:

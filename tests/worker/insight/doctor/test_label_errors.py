@@ -8,6 +8,7 @@ from worker.insight.cross_validation import cross_validate
 from worker.insight.doctor.examination import examine
 from worker.insight.doctor.label_errors import find_suspects, mix_opinions
 from worker.insight.doctor.neighbours import find_neighbours, reduce_features
+from worker.insight.probe import Recipe
 
 
 def make_clusters(each=60, classes=3, apart=3.0):
@@ -28,7 +29,7 @@ def judge(features, labels, groups=None):
         np.arange(len(labels)),
         classes=classes,
         groups=groups,
-        strength=0.01,
+        recipe=Recipe(0.01),
     ).probabilities
     return mix_opinions(probed, find_neighbours(reduced, 15), labels, groups)
 

@@ -107,6 +107,8 @@ def make_forecast(classes=CLASSES, **changes):
             "balanced": _make_preset("balanced", (0.87, 0.91, 0.94), (300, 420, 640)),
             "best": _make_preset("best", (0.88, 0.92, 0.95), (700, 980, 1500)),
         },
+        "doubts": None,
+        "base_models_left_out": [],
         "learning_curve": {
             "points": [
                 {"share": s, "images": n, "accuracy": a, "interval": i}
@@ -126,6 +128,7 @@ def make_forecast(classes=CLASSES, **changes):
                     "more": 190,
                     "gain_points": 1.6,
                     "interval": [0.2, 3.0],
+                    "overall_points": 0.7,
                     "sentence": f"Twice as many pictures of {second} would gain "
                     "about 1.6 points.",
                 }
@@ -139,6 +142,7 @@ def make_forecast(classes=CLASSES, **changes):
         "winner": "EfficientNetLite1",
         "findings": {
             "counts": COUNTS,
+            "most_listed": 2000,
             "total": sum(COUNTS.values()),
             "accepted": 0,
         },
@@ -214,7 +218,12 @@ def _make_preset(name, accuracy, seconds):
         "accuracy": list(accuracy),
         "seconds": list(seconds),
         "memory_bytes": int(1.4 * _GIB),
-        "disk_bytes": {**disk, "total": sum(disk.values())},
+        "disk_bytes": {
+            **disk,
+            "total": sum(disk.values()),
+            "there": disk["pack"] + 8_000_000,
+        },
+        "obstacle": None,
         "sentence": f"{name}: {100 * low:.0f} to {100 * high:.0f} % right, about "
         f"{100 * middle:.0f}, in {seconds[1] / 60:.0f} min.",
     }

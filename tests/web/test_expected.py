@@ -72,6 +72,32 @@ class TestShortages:
         assert "These 4 jobs take about 4096.0 TiB" in alike
         assert "These 5 jobs take about 6656.0 TiB" in more
 
+    def test_what_the_forecast_has_left_is_not_counted_again(
+        self, ana, rows, here, dataset
+    ):
+        parts = {"pack": 2**50, "features": 2**50, "checkpoints": 2**49}
+        there = {"there": 2**50 + 2**49, "total": sum(parts.values())}
+        rows.forecast(ana.user_id, dataset, **need(disk=parts | there))
+
+        (plain,) = find_shortages(here, want(dataset, "fast"))
+        (other,) = find_shortages(here, want(dataset, "fast", image_size_px=160))
+
+        assert "takes about 1024.0 TiB" in plain
+        assert "takes about 2560.0 TiB" in other
+
+    def test_preset_that_could_not_be_trained_is_told(self, ana, rows, here, dataset):
+        presets = make_forecast()["presets"]
+        presets["best"] |= {"obstacle": "it does not fit", "memory_bytes": None}
+        rows.forecast(ana.user_id, dataset, presets=presets)
+
+        (warning,) = find_shortages(here, want(dataset, "fast", "best"))
+
+        assert warning == (
+            "“cells” with best could not be trained on the worker that forecast it: it "
+            "does not fit."
+        )
+        assert find_shortages(here, want(dataset, "fast")) == []
+
     def test_memory_is_compared_with_the_largest_worker_that_could(
         self, ana, rows, here, dataset
     ):

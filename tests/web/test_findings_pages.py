@@ -4,6 +4,7 @@ import re
 
 import pytest
 from PIL import Image
+from sqlalchemy import select
 
 from shared import (
     attempt_result_store,
@@ -13,6 +14,7 @@ from shared import (
     job_store,
 )
 from shared.job_status import JobKind
+from shared.tables import Forecast
 from tests.web.forecast_example import COUNTS, digest_of, list_pictures, make_findings
 
 
@@ -136,6 +138,19 @@ class TestPage:
         assert first.count("<article") == 24
         assert "24 of 2,000 findings" in first
         assert last.count("<article") == beyond.count("<article") == 8
+
+    def test_findings_that_are_too_many_are_counted(self, ana, rows):
+        dataset = rows.dataset(ana.user_id)
+        counts = {"counts": {"blurred": 2500}, "most_listed": 2000, "total": 2500}
+        found = make_findings(counts={"blurred": 3})
+        rows.forecast(ana.user_id, dataset, found)
+        with rows.database.transaction() as s:
+            forecast = s.scalars(select(Forecast)).one()
+            forecast.summary = forecast.summary | {"findings": counts}
+
+        html = ana.get(f"/datasets/{dataset}/findings?kind=blurred").text
+
+        assert "500 more were found than are listed" in html
 
     def test_names_cannot_bring_markup(self, ana, rows):
         evil = '"><script>alert(1)</script>'

@@ -56,6 +56,25 @@ class TestSection:
         assert "1.4 GiB" in shown
         assert f'href="/jobs/new?dataset={dataset}&amp;preset=balanced"' in shown
 
+    def test_what_cannot_be_told_or_done_is_said(self, ana, rows, dataset, page):
+        told = make_forecast(
+            doubts="Many labels of the training pictures may be wrong.",
+            base_models_left_out=[{"name": "ResNet50", "reason": "It has no weights."}],
+        )
+        told["presets"]["best"] |= {
+            "seconds": None,
+            "memory_bytes": None,
+            "obstacle": "it does not fit into the memory of this worker",
+        }
+        told.pop("findings")
+        rows.forecast(ana.user_id, dataset, **told)
+
+        shown = page()
+
+        assert "Many labels of the training pictures may be wrong." in shown
+        assert "ResNet50 could not be compared: It has no weights." in shown
+        assert "it does not fit into the memory of this worker" in shown
+
     def test_chart_has_its_numbers_beside_it(self, ana, rows, dataset, page):
         job = rows.forecast(ana.user_id, dataset)
 

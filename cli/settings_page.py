@@ -13,9 +13,9 @@ HEADING = """\
 # Settings
 
 Every setting is an environment variable; there is no other configuration file. The
-table is made from `shared/settings.py` by `python -m cli.settings_page`, and a test
-compares the two. Start-up lists every invalid value at once and stops. `-` as a default
-means that the installation's own is used, as the sentence says.
+table is made from `shared/setting_fields.py` by `python -m cli.settings_page`, and a
+test compares the two. Start-up lists every invalid value at once and stops. `-` as a
+default means that the installation's own is used, as the sentence says.
 
 Secrets need not stand in the environment: the settings that end in `_FILE` name files
 that hold one each, as container engines and service managers hand them over.

@@ -7,7 +7,7 @@ import pytest
 
 from cli.secret_commands import NAMES, make_secrets
 from shared.errors import UserError
-from shared.settings import MIN_SECRET_CHARACTERS
+from shared.setting_fields import MIN_SECRET_CHARACTERS
 
 
 def read_all(folder):

@@ -9,18 +9,11 @@ from sqlalchemy.orm import Session
 from shared import audit_store, forecast_store, training_promise_store
 from shared.database import now_ms, read_clock
 from shared.errors import Cancelled, InternalError, LostLease, OutdatedError
+from shared.forecast_tables import Forecast
 from shared.job_status import Desired, JobStatus
 from shared.notifications import event_store
 from shared.notifications.event_store import EventKind
-from shared.tables import (
-    Attempt,
-    Dataset,
-    DatasetVersion,
-    Forecast,
-    Job,
-    Model,
-    ModelVersion,
-)
+from shared.tables import Attempt, Dataset, DatasetVersion, Job, Model, ModelVersion
 
 OUTPUT = "model"
 

@@ -7,8 +7,8 @@ from sqlalchemy.orm import Session
 
 from shared import audit_store
 from shared.database import now_ms
+from shared.forecast_tables import FindingDecision
 from shared.sql_dialect import in_parts, insert
-from shared.tables import FindingDecision
 
 
 def accept(

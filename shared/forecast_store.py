@@ -9,10 +9,11 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from shared.dataset_store import get_version
+from shared.forecast_tables import Forecast
 from shared.job_status import TERMINAL, JobKind
 from shared.job_submit_store import hold_dataset, submit
 from shared.sql_dialect import in_parts
-from shared.tables import Dataset, DatasetVersion, Forecast, Job
+from shared.tables import Dataset, DatasetVersion, Job
 
 
 @dataclass(frozen=True)

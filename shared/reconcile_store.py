@@ -13,6 +13,7 @@ from shared import user_limit_store
 from shared.attempt_progress_store import FINAL
 from shared.database import now_ms, read_clock
 from shared.dataset_store import find_uploads
+from shared.forecast_tables import Forecast
 from shared.job_status import TERMINAL, Desired, JobKind, JobStatus
 from shared.tables import (
     Attempt,
@@ -20,7 +21,6 @@ from shared.tables import (
     Checkpoint,
     Dataset,
     DatasetVersion,
-    Forecast,
     Job,
     ModelVersion,
     PausedQueue,

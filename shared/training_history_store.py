@@ -5,15 +5,9 @@ from typing import Any
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
+from shared.forecast_tables import Forecast, TrainingPromise
 from shared.job_status import JobKind, JobStatus
-from shared.tables import (
-    Attempt,
-    DatasetVersion,
-    Forecast,
-    Job,
-    ModelVersion,
-    TrainingPromise,
-)
+from shared.tables import Attempt, DatasetVersion, Job, ModelVersion
 
 MOST = 200  # trainings that one forecast looks at
 

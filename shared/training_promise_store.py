@@ -15,10 +15,11 @@ from sqlalchemy.orm import Session
 
 from shared.database import now_ms
 from shared.forecast_store import find_newest, read_preset
+from shared.forecast_tables import Forecast, TrainingPromise
 from shared.pages import Page, read_page
 from shared.presets import PRESETS, build_training_spec
 from shared.sql_dialect import in_parts, insert
-from shared.tables import Dataset, Forecast, Job, TrainingPromise
+from shared.tables import Dataset, Job
 
 LOOKED_BACK = 1000  # delivered promises that their quality is told from
 # Of a spec, what changes neither the accuracy nor the time that is to be expected.

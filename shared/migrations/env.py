@@ -2,6 +2,7 @@
 
 from alembic import context
 
+import shared.forecast_tables
 import shared.notifications.tables  # noqa: F401 - further tables of the same Base
 from shared.tables import Base
 

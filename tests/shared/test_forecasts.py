@@ -19,11 +19,12 @@ from shared import (
 from shared.artifacts import Storage
 from shared.errors import Cancelled, ConflictError, LostLease, NotFoundError
 from shared.expected_starts import Taker, expect_starts
+from shared.forecast_tables import Forecast
 from shared.garbage import collect_garbage
 from shared.job_duration import USUAL_FORECAST_SECONDS, Durations, measure_work
 from shared.presets import build_training_spec
 from shared.queue_outlook_store import list_waiting
-from shared.tables import Dataset, DatasetVersion, Forecast, Job
+from shared.tables import Dataset, DatasetVersion, Job
 from tests import factories
 
 

@@ -3,8 +3,9 @@
 import pytest
 
 from shared import training_promise_store
+from shared.forecast_tables import TrainingPromise
 from shared.presets import build_training_spec
-from shared.tables import DatasetVersion, TrainingPromise
+from shared.tables import DatasetVersion
 from tests import factories
 from tests.web.forecast_example import make_forecast
 

@@ -13,8 +13,8 @@ from shared import (
     job_read_store,
     job_store,
 )
+from shared.forecast_tables import Forecast
 from shared.job_status import JobKind
-from shared.tables import Forecast
 from tests.web.forecast_example import COUNTS, digest_of, list_pictures, make_findings
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.tables import TrainingPromise
+from shared.forecast_tables import TrainingPromise
 
 
 @pytest.fixture

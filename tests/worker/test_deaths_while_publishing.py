@@ -11,7 +11,8 @@ from sqlalchemy import func, select
 from shared import reconcile_store
 from shared.artifacts import Storage
 from shared.database import Database
-from shared.tables import DatasetVersion, Forecast, ModelVersion
+from shared.forecast_tables import Forecast
+from shared.tables import DatasetVersion, ModelVersion
 from tests.worker.processes import ROOT
 from tests.worker.workshop import Workshop
 

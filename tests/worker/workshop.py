@@ -8,13 +8,13 @@ from sqlalchemy import select
 
 from shared import attempt_store, forecast_store, job_store
 from shared.artifacts import Storage
+from shared.forecast_tables import Forecast
 from shared.settings import Settings
 from shared.tables import (
     Attempt,
     Checkpoint,
     Dataset,
     DatasetVersion,
-    Forecast,
     Job,
     Metric,
     Model,

@@ -8,7 +8,8 @@ from flask import url_for
 from shared import finding_decision_store
 from shared.artifacts import Storage
 from shared.errors import NotFoundError
-from shared.tables import Dataset, DatasetVersion, Forecast
+from shared.forecast_tables import Forecast
+from shared.tables import Dataset, DatasetVersion
 from web.datasets import findings
 from web.datasets.decisions import find_making
 from web.datasets.finding_choices import (

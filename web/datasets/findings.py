@@ -10,8 +10,8 @@ from typing import Any
 
 from shared.artifacts import Storage
 from shared.errors import ConflictError, NotFoundError, UserError
+from shared.forecast_tables import Forecast
 from shared.pages import Page, cut_page
-from shared.tables import Forecast
 
 FILE = "findings.parquet"
 MOST_PICTURES = 24  # of one finding that a page shows

@@ -5,8 +5,9 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from shared import forecast_store, training_promise_store
+from shared.forecast_tables import Forecast, TrainingPromise
 from shared.job_status import JobStatus
-from shared.tables import DatasetVersion, Forecast, TrainingPromise
+from shared.tables import DatasetVersion
 from web.bokeh_assets import BOKEH_VERSION
 from web.datasets.forecast_bases import list_left_out, make_base_models, tell_winner
 from web.datasets.forecast_curve import make_curve

@@ -11,8 +11,9 @@ from shared.artifacts import Storage
 from shared.base_models import get_base_model
 from shared.errors import ConflictError, NotFoundError
 from shared.forecast_store import Asked
+from shared.forecast_tables import Forecast
 from shared.job_status import TERMINAL, JobKind
-from shared.tables import DatasetVersion, Forecast, Job
+from shared.tables import DatasetVersion, Job
 from web.auth.datastore import Account
 from web.installation import Installation
 

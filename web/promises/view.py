@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from shared import job_read_store, training_promise_store
-from shared.tables import TrainingPromise
+from shared.forecast_tables import TrainingPromise
 from web.paging import Pager, asked_page
 from web.ranges import Span, say_share, say_shares, say_times
 

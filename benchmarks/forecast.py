@@ -6,6 +6,8 @@ on its own forecast and on the finished trainings of the five others, never on i
 
     coverage        share of the ranges of accuracy that hold what was delivered
     width_points    their mean width, percentage points
+    strict          the same two where a task is promised nothing by trainings on any of
+                    its pictures, in whichever classes: three tasks share theirs
     minutes_error   what the likely minutes were off by: `median` and `worst`, of cells
                     measured while nothing else ran
     curve_points    what the learning curve, fitted on half of the data, was off by for
@@ -75,6 +77,7 @@ class Row:
     seconds: float
     delivered_seconds: float
     is_quiet: bool
+    memory_error: float | None
 
     @property
     def holds(self) -> bool:
@@ -124,14 +127,19 @@ def measure(task: Task, presets: Sequence[str], *, again_if_busy: bool) -> Measu
     return Measured(forecast, delivered, half)
 
 
-def judge(measured: dict[str, Measured]) -> list[Row]:
-    """Returns every promise, each made without its own task's trainings."""
+def judge(measured: dict[str, Measured], *, is_strict: bool = False) -> list[Row]:
+    """Returns every promise, each made without its own task's trainings.
+
+    Args:
+        measured: By task.
+        is_strict: Whether to leave out those of all tasks with the same pictures.
+    """
     rows = []
     for name, one in measured.items():
         others = [
             job
             for other, two in measured.items()
-            if other != name
+            if other != name and not (is_strict and _share_pictures(name, other))
             for job in _list_history(other, two)
         ]
         for preset, values in one.delivered.items():
@@ -153,6 +161,7 @@ def judge(measured: dict[str, Measured]) -> list[Row]:
                     seconds=told["seconds"][1],
                     delivered_seconds=_total(values),
                     is_quiet=_is_quiet(values) and _is_quiet(one.forecast),
+                    memory_error=_compare_memory(one.forecast, preset, values),
                 )
             )
     return rows
@@ -161,9 +170,13 @@ def judge(measured: dict[str, Measured]) -> list[Row]:
 def summarise(rows: Sequence[Row], measured: dict[str, Measured]) -> dict[str, Any]:
     """Returns the figures that the bars are about, and every row."""
     errors = [row.seconds_error for row in rows if row.is_quiet]
-    return {
-        "coverage": statistics.mean(row.holds for row in rows),
-        "width_points": 100 * statistics.mean(row.high - row.low for row in rows),
+    memory = [row.memory_error for row in rows if row.memory_error is not None]
+    return _measure_ranges(rows) | {
+        "strict": _measure_ranges(judge(measured, is_strict=True)),
+        "memory_error": {
+            "median": statistics.median(memory) if memory else None,
+            "worst": max(memory, default=None),
+        },
         "minutes_error": {
             "median": statistics.median(errors) if errors else None,
             "worst": max(errors) if errors else None,
@@ -174,6 +187,18 @@ def summarise(rows: Sequence[Row], measured: dict[str, Measured]) -> dict[str, A
         },
         "rows": [vars(row) | {"holds": row.holds} for row in rows],
     }
+
+
+def _measure_ranges(rows: Sequence[Row]) -> dict[str, float]:
+    return {
+        "coverage": statistics.mean(row.holds for row in rows),
+        "width_points": 100 * statistics.mean(row.high - row.low for row in rows),
+    }
+
+
+def _share_pictures(one: str, other: str) -> bool:
+    known = TASKS.get(one), TASKS.get(other)
+    return None not in known and len({task.pictures for task in known if task}) == 1
 
 
 def list_missed(summary: dict[str, Any]) -> list[str]:
@@ -221,6 +246,16 @@ def print_table(rows: Sequence[Row], summary: dict[str, Any]) -> None:
             f"minutes off by {minutes['median']:.0%} (median) and "
             f"{minutes['worst']:.0%} (worst) in {minutes['cells']} quiet cells"
         )
+    strict = summary["strict"]
+    print(
+        f"knowing nothing of the same pictures: coverage {strict['coverage']:.1%}, "
+        f"mean width {strict['width_points']:.1f} points"
+    )
+    if summary["memory_error"]["median"] is not None:
+        print(
+            f"memory off by {summary['memory_error']['median']:.0%} (median) and "
+            f"{summary['memory_error']['worst']:.0%} (worst)"
+        )
     for name, points in summary["curve_points"].items():
         print(f"{name}: the curve of half the data was off by {points:.1f} points")
 
@@ -243,6 +278,14 @@ def _list_history(task: str, one: Measured) -> list[dict[str, Any]]:
         }
         for preset, values in one.delivered.items()
     ]
+
+
+def _compare_memory(
+    forecast: dict[str, Any], preset: str, values: dict[str, Any]
+) -> float | None:
+    """What the promised memory was off by, as a share of the real peak."""
+    told, peak = forecast["presets"][preset]["memory_bytes"], values.get("peak_bytes")
+    return abs(told - peak) / peak if told and peak else None
 
 
 def _total(values: dict[str, Any]) -> float:

@@ -11,6 +11,7 @@ def _forecast(probe: float) -> dict:
         "probe": {"accuracy": probe, "images": 2000},
         "reckoned_seconds": [90.0, 100.0, 110.0],
         "step_deviation": 0.0,
+        "memory_bytes": 1100,
     }
     return {"presets": {"balanced": preset}, "measured": QUIET}
 
@@ -21,6 +22,7 @@ def _task(probe: float, delivered: float, measured=QUIET) -> Measured:
         "images": {"train": 1700, "val": 300, "test": 600},
         "seconds": {"fine_tune": 80.0, "export": 20.0},
         "measured": measured,
+        "peak_bytes": 1000,
     }
     return Measured(_forecast(probe), {"balanced": values}, {"error_points": 1.0})
 
@@ -47,9 +49,52 @@ def test_busy_cells_say_nothing_of_minutes():
     assert summary["minutes_error"]["worst"] == pytest.approx(0.0, abs=0.01)
 
 
+def test_what_others_took_of_the_cores_decides_where_it_is_known():
+    calm = {"load": [0.5, 9.0], "others": 0.01}
+    disturbed = {"load": [0.5, 2.0], "others": 0.2}
+    measured = {
+        "one": _task(0.8, 0.83, calm),
+        "two": _task(0.8, 0.84, disturbed),
+    }
+
+    rows = forecast.judge(measured)
+
+    assert [row.is_quiet for row in rows] == [True, False]
+    assert rows[0].memory_error == pytest.approx(0.1)
+
+
+def test_tasks_of_the_same_pictures_say_nothing_where_it_is_strict():
+    measured = {
+        "elpv": _task(0.8, 0.85),
+        "elpv-grades": _task(0.8, 0.99),
+        "trashnet": _task(0.8, 0.85),
+    }
+
+    plain, strict = (
+        forecast.judge(measured, is_strict=is_strict)[0] for is_strict in (False, True)
+    )
+
+    assert strict.middle < plain.middle
+    assert set(forecast.summarise([plain], measured)["strict"]) == {
+        "coverage",
+        "width_points",
+    }
+
+
 def test_the_figures_and_the_bars_they_miss():
     def row(low: float, high: float, delivered: float, seconds: float) -> Row:
-        return Row("t", "fast", low, 0.8, high, delivered, seconds, 100.0, True)
+        return Row(
+            task="t",
+            preset="fast",
+            low=low,
+            middle=0.8,
+            high=high,
+            delivered=delivered,
+            seconds=seconds,
+            delivered_seconds=100.0,
+            is_quiet=True,
+            memory_error=0.1,
+        )
 
     measured = {"t": _task(0.8, 0.8)}
     good = forecast.summarise([row(0.78, 0.84, 0.8, 105)] * 2, measured)

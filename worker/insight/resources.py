@@ -24,8 +24,10 @@ _CHECKPOINTS = 2  # the newest, and the one before until that is proved
 _CHOICE_KINDS, _CHOICE_PICTURES = 6, 400
 # An epoch of a head on features, each thousand pictures (two cores, 1,280 features).
 _HEAD_SECONDS = 0.05
-# The regression that a head starts at, each thousand pictures of each view.
-_REGRESSION_SECONDS = 2.0
+# The regression that a head starts at, each thousand pictures of each view, thousand
+# features and boundary between classes: solar cells in two classes took 10 seconds, in
+# four classes, which are as many boundaries, 40.
+_REGRESSION_SECONDS = 0.6
 # Exporting traces and proves a model whatever its data: so many times as long as to
 # build and compile one for training.
 _EXPORT_BUILDS = 1.2
@@ -45,11 +47,13 @@ class Sizes:
         train: Images of the training split.
         val: Of the validation split.
         test: Of the test split.
+        classes: How many there are.
     """
 
     train: int
     val: int
     test: int
+    classes: int = 2
 
     @property
     def all(self) -> int:
@@ -82,7 +86,7 @@ def reckon_seconds(
     Shortest and longest differ by the epochs that early stopping may leave out.
     """
     fixed = costs.start_seconds + _reckon_views(spec, sizes, costs)
-    fixed += _reckon_frozen(spec, sizes) + _reckon_end(spec, sizes, costs)
+    fixed += _reckon_frozen(spec, sizes, costs) + _reckon_end(spec, sizes, costs)
     if not spec.fine_tune_epochs or costs.steps is None:
         return fixed, fixed, fixed
     steps = costs.steps
@@ -151,9 +155,12 @@ def _reckon_views(spec: TrainingSpec, sizes: Sizes, costs: Costs) -> float:
     return images * costs.pass_seconds
 
 
-def _reckon_frozen(spec: TrainingSpec, sizes: Sizes) -> float:
+def _reckon_frozen(spec: TrainingSpec, sizes: Sizes, costs: Costs) -> float:
     thousands = sizes.train * spec.feature_views / 1000
-    regression = _REGRESSION_SECONDS if spec.head_start == "logistic" else 0.0
+    boundaries = sizes.classes if sizes.classes > 2 else 1  # noqa: PLR2004
+    regression = _REGRESSION_SECONDS * costs.feature_size / 1000 * boundaries
+    if spec.head_start != "logistic":
+        regression = 0.0
     return thousands * (regression + _HEAD_SECONDS * spec.frozen_epochs)
 
 

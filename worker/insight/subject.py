@@ -69,7 +69,8 @@ class Subject:
     def sizes(self) -> Sizes:
         """How many pictures each split has."""
         count = {name: len(rows) for name, rows in self.images.splits.items()}
-        return Sizes(count["train"], count["val"], count["test"])
+        classes = len(self.images.classes)
+        return Sizes(count["train"], count["val"], count["test"], classes)
 
     @cached_property
     def passer(self) -> Passer:

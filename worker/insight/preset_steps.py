@@ -36,16 +36,11 @@ def time_presets(subject: Subject, folder: Path) -> dict[str, Timed]:
         subject.passer.open_pack(spec)
     if wanted:
         events.phase(_PHASE)
-    known = {
-        key: _time(subject, spec, folder, (done, len(wanted)))
-        for done, (key, spec) in enumerate(wanted.items())
-    }
+    known = {key: _time(subject, spec, folder) for key, spec in wanted.items()}
     return {name: known[keys[name]] if name in keys else None for name in presets}
 
 
-def _time(
-    subject: Subject, spec: TrainingSpec, folder: Path, place: tuple[int, int]
-) -> Timed:
+def _time(subject: Subject, spec: TrainingSpec, folder: Path) -> Timed:
     request = subject.request
     asked = {
         "kind": "train",
@@ -58,13 +53,12 @@ def _time(
         "threads": subject.threads,
     }
 
-    def say_alive() -> None:
-        events.progress(_PHASE, *place, "trainings")
+    def report(done: int, total: int) -> None:
+        events.progress(_PHASE, done, total, "seconds at most")
 
-    say_alive()
     try:
         with subject.booked("timing"):
-            return time_apart(asked, folder, say_alive)
+            return time_apart(asked, folder, report)
     except CannotTime as error:
         return error
 

@@ -30,14 +30,14 @@ _TOO_SLOW = f"its first steps took more than {_MOST_SECONDS // 60} minutes"
 
 
 def time_apart(
-    spec: dict[str, Any], folder: Path, say_alive: Callable[[], None]
+    spec: dict[str, Any], folder: Path, report: Callable[[int, int], None]
 ) -> StepTiming:
     """Builds the fine-tuning that `spec` describes and times some of its steps.
 
     Args:
         spec: SPEC.json of a training.
         folder: For the files that are spoken through; made if it is not there.
-        say_alive: Called every few seconds meanwhile.
+        report: Called every few seconds with the seconds so far, and those it may take.
 
     Raises:
         CannotTime: It does not fit, fails, or does not end.
@@ -53,7 +53,7 @@ def time_apart(
         stdout=subprocess.DEVNULL,
         env=environment,
     )
-    code = _wait(child, say_alive)
+    code = _wait(child, report)
     if code == -signal.SIGKILL:  # nobody else kills it
         raise CannotTime(_TOO_LARGE, is_memory=True)
     try:
@@ -96,18 +96,19 @@ def _describe(error: Exception) -> dict[str, Any]:
     return {"failed": f"its first steps failed ({message})", "is_memory": False}
 
 
-def _wait(child: subprocess.Popen[bytes], say_alive: Callable[[], None]) -> int:
+def _wait(child: subprocess.Popen[bytes], report: Callable[[int, int], None]) -> int:
     """Returns the exit code."""
     began = time.monotonic()
     while True:
         try:
             return child.wait(_NEWS_EVERY_SECONDS)
         except subprocess.TimeoutExpired:
-            if time.monotonic() - began > _MOST_SECONDS:
+            seconds = round(time.monotonic() - began)
+            if seconds > _MOST_SECONDS:
                 child.kill()
                 child.wait()
                 raise CannotTime(_TOO_SLOW, is_memory=False) from None
-            say_alive()
+            report(seconds, _MOST_SECONDS)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def asked(tmp_path):
 
 @pytest.mark.xdist_group("insight")
 def test_a_process_of_its_own_tells_what_steps_take(tmp_path, asked):
-    told = timed_steps.time_apart(asked, tmp_path / "timing", lambda: None)
+    told = timed_steps.time_apart(asked, tmp_path / "timing", lambda *_: None)
 
     assert 0 < told.step_seconds < told.build_seconds
     assert told.memory_bytes > 100 << 20
@@ -77,7 +77,7 @@ def test_what_cannot_be_trained_is_an_answer(tmp_path, asked):
     asked["weights_dirs"] = []
 
     with pytest.raises(CannotTime, match="ResNet50") as told:
-        timed_steps.time_apart(asked, tmp_path / "timing", lambda: None)
+        timed_steps.time_apart(asked, tmp_path / "timing", lambda *_: None)
 
     assert not told.value.is_memory
 
@@ -86,7 +86,7 @@ def test_what_cannot_be_trained_is_an_answer(tmp_path, asked):
 def test_what_the_kernel_kills_does_not_fit(tmp_path, asked, monkeypatch):
     monkeypatch.setattr(timed_steps, "_NEWS_EVERY_SECONDS", 0.2)
 
-    def kill() -> None:
+    def kill(*_: int) -> None:
         for child in psutil.Process().children():
             if "worker.insight.timed_steps" in child.cmdline():
                 child.kill()

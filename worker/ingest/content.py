@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Generic, Protocol, TypeVar
 
 # Which split keeps a picture that was given in several: a copy of a test image must
@@ -18,7 +19,11 @@ class HasContent(Protocol):
         """Hash of the pixels, or of the bytes where nothing was decoded."""
         ...
 
-    sha256: str
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the bytes."""
+        ...
+
     label: str
     split: str | None
     name: str
@@ -48,11 +53,11 @@ class Merged(Generic[Image]):
 
 def merge_identical(images: Iterable[Image]) -> Merged[Image]:
     """Keeps one of each group of identical pictures, none where labels disagree."""
-    groups: dict[str, list[Image]] = {}
-    for image in images:
-        groups.setdefault(image.content, []).append(image)
     merged: Merged[Image] = Merged([], [], [], 0)
-    for _, group in sorted(groups.items()):
+    # Sorted, not gathered by content: nearly every group is a single image.
+    ordered = sorted(images, key=lambda image: image.content)
+    for _, same in groupby(ordered, key=lambda image: image.content):
+        group = list(same)
         # By bytes before names: what is kept must not depend on what a file is called.
         group.sort(key=lambda one: (_SPLIT_RANK[one.split], one.sha256, one.name))
         if len({image.label for image in group}) > 1:

@@ -35,9 +35,11 @@ REMARKS = {
 class Picture:
     """A proved picture; `HasContent` for merging.
 
+    There may be a million: digests are bytes, half as large as in words.
+
     Args:
-        sha256: Of the original bytes.
-        content: Hash of the upright pixels.
+        digest: SHA-256 of the original bytes.
+        pixels_digest: SHA-256 of the upright pixels.
         label: Its class.
         split: The user's wish, if any.
         name: The user's name for it.
@@ -52,8 +54,8 @@ class Picture:
         picture_hash: As `picture_hash` computes it, where somebody has.
     """
 
-    sha256: str
-    content: str
+    digest: bytes
+    pixels_digest: bytes
     label: str
     split: str | None
     name: str
@@ -66,6 +68,16 @@ class Picture:
     remarks: Sequence[str]
     group: str | None = None
     picture_hash: int | None = None
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the original bytes, in hexadecimal digits."""
+        return self.digest.hex()
+
+    @property
+    def content(self) -> str:
+        """SHA-256 of the upright pixels, in hexadecimal digits."""
+        return self.pixels_digest.hex()
 
     @property
     def path(self) -> Path:
@@ -165,9 +177,10 @@ def _learn(outcome: Outcome) -> Known:
 def _picture(
     labelled: LabelledFile, proof: dict[str, Any], png: FoundFile | None
 ) -> Picture:
+    labelled.file.sha256 = None  # it was needed to find proofs, and is the same
     return Picture(
-        sha256=proof["sha256"],
-        content=proof["content"],
+        digest=bytes.fromhex(proof["sha256"]),
+        pixels_digest=bytes.fromhex(proof["content"]),
         label=labelled.label,
         split=labelled.split,
         name=labelled.file.name,

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 MANIFEST_TABLE = "manifest.parquet"
 QUARANTINE_TABLE = "quarantine.parquet"
 CONTENTS_TABLE = "contents.parquet"
-_ROWS_AT_ONCE = 20_000
+_ROWS_AT_ONCE = 2_000
 _COLUMNS = [
     ("path", pa.string()),
     ("original", pa.string()),

@@ -4,14 +4,14 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.web.forecast_example import COUNTS, list_pictures, make_findings
-from tests.web.test_browser import WIDTHS, chromium, page, site  # noqa: F401
-from tests.web.test_findings_pages import (
+from tests.web.findings.decided import (
     key_of,
     list_accepted,
     list_edits,
     list_ingests,
 )
+from tests.web.forecast_example import COUNTS, list_pictures, make_findings
+from tests.web.test_browser import WIDTHS, chromium, page, site  # noqa: F401
 
 SUSPECTS = make_findings(counts={"suspect_label": 30})
 PAGES = (

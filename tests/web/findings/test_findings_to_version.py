@@ -6,8 +6,8 @@ import shutil
 import pyarrow.parquet as pq
 
 from shared import attempt_result_store, dataset_store
+from tests.web.findings.decided import list_ingests
 from tests.web.forecast_example import make_findings
-from tests.web.test_findings_pages import list_ingests
 from tests.worker.ingest.ingest_process import run
 from tests.worker.ingest.uploads import class_folders, png, write_zip
 

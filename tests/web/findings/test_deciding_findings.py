@@ -6,22 +6,20 @@ import pytest
 
 from shared import user_store
 from shared.errors import ConflictError
-from tests.web.forecast_example import make_findings
-from tests.web.test_findings_pages import (
-    dataset,  # noqa: F401 - a fixture
-    decide,  # noqa: F401 - a fixture
+from tests.web.findings.decided import (
     key_of,
     list_accepted,
     list_edits,
     list_ingests,
     picture_of,
 )
+from tests.web.forecast_example import make_findings
 from web.auth.datastore import make_account
 from web.datasets.finding_choices import Choice, Wishes, decide_findings
 
 
 @pytest.fixture
-def doubted(ana, rows, dataset):  # noqa: F811
+def doubted(ana, rows, dataset):
     """Four doubtful labels, the last two of them in the test split."""
     found = make_findings(counts={"suspect_label": 4})
     for row in found[2:]:
@@ -31,7 +29,7 @@ def doubted(ana, rows, dataset):  # noqa: F811
 
 
 @pytest.fixture
-def ask(api, ana, dataset):  # noqa: F811
+def ask(api, ana, dataset):
     """Sends decisions to the API."""
     client = api(ana.user_id)
 
@@ -51,8 +49,8 @@ class TestTestPictures:
         self,
         ana,
         rows,
-        dataset,  # noqa: F811
-        decide,  # noqa: F811
+        dataset,
+        decide,
         doubted,
     ):
         decide(chosen=doubted, action="relabel", key="k")
@@ -62,17 +60,17 @@ class TestTestPictures:
         assert "2 pictures of the test split stayed as they were" in shown
 
     @pytest.mark.usefixtures("doubted")
-    def test_whoever_includes_them_gets_them(self, rows, dataset, decide):  # noqa: F811
+    def test_whoever_includes_them_gets_them(self, rows, dataset, decide):
         decide(whole="suspect_label", action="exclude", test="yes", key="k")
 
         assert list_edits(rows, dataset) == [("exclude", None, suspects(0, 1, 2, 3))]
 
-    def test_a_choice_of_its_own_holds(self, rows, dataset, decide, doubted):  # noqa: F811
+    def test_a_choice_of_its_own_holds(self, rows, dataset, decide, doubted):
         decide(**{f"do__{doubted[3]}": "exclude"}, key="k")
 
         assert list_edits(rows, dataset) == [("exclude", None, suspects(3))]
 
-    def test_of_them_alone_nothing_is_made(self, rows, dataset, decide, doubted):  # noqa: F811
+    def test_of_them_alone_nothing_is_made(self, rows, dataset, decide, doubted):
         answer = decide(chosen=doubted[2:], action="exclude", key="k")
 
         assert answer.status_code == 400
@@ -81,7 +79,7 @@ class TestTestPictures:
 
 
 class TestApi:
-    def test_each_finding_gets_what_was_chosen_for_it(self, rows, dataset, ask):  # noqa: F811
+    def test_each_finding_gets_what_was_chosen_for_it(self, rows, dataset, ask):
         answer = ask(
             choices=[
                 {"key": key_of("suspect_label"), "action": "relabel"},
@@ -98,13 +96,13 @@ class TestApi:
         assert list_accepted(rows, dataset) == {key_of("blurred")}
 
     @pytest.mark.usefixtures("doubted")
-    def test_all_of_a_kind_leave_test_pictures(self, rows, dataset, ask):  # noqa: F811
+    def test_all_of_a_kind_leave_test_pictures(self, rows, dataset, ask):
         answer = ask(kind="suspect_label", action="relabel")
 
         assert answer.json["left_in_test"] == 2
         assert list_edits(rows, dataset) == [("relabel", "defective", suspects(0, 1))]
 
-    def test_splits_are_dealt_anew(self, rows, dataset, ask):  # noqa: F811
+    def test_splits_are_dealt_anew(self, rows, dataset, ask):
         ask(split={"by": "folder", "again": True})
 
         (job,) = list_ingests(rows, dataset)
@@ -120,7 +118,7 @@ class TestApi:
             ({"version": 7, "kind": "blurred", "action": "accept"}, "404: version 7"),
         ],
     )
-    def test_what_cannot_be_is_told(self, rows, dataset, ask, body, told):  # noqa: F811
+    def test_what_cannot_be_is_told(self, rows, dataset, ask, body, told):
         answer = ask(**body)
 
         status, _, words = told.partition(": ")
@@ -129,7 +127,7 @@ class TestApi:
         assert list_ingests(rows, dataset) == []
 
 
-def test_of_two_who_decide_at_once_one_is_told_of_the_other(app, ana, rows, dataset):  # noqa: F811
+def test_of_two_who_decide_at_once_one_is_told_of_the_other(app, ana, rows, dataset):
     here = app.extensions["trainyard"]
     with rows.database.reading() as s:
         account = make_account(user_store.get_user(s, ana.user_id))

@@ -16,29 +16,17 @@ _LOOKS = (("kept", "train", "within the range"), ("missed", "val", "outside of i
 def build_accuracy_chart() -> Any:
     """Returns the empty chart of promised ranges and delivered accuracies, as JSON."""
     plot = build_figure("Promised and delivered accuracy", "promise, by time")
-    names = ("number", "job", "low", "high", "delivered")
-    dots = []
-    for series, tag, words in _LOOKS:
-        source = ColumnDataSource(
-            {name: [] for name in names}, name=f"accuracy-{series}"
-        )
-        plot.segment(
-            "number", "low", "number", "high", source=source, line_width=1, alpha=0.5
-        ).glyph.tags = [tag]
-        drawn = plot.scatter(
-            "number", "delivered", source=source, size=6, legend_label=words
-        )
-        drawn.glyph.tags = [tag]
-        dots.append(drawn)
-    plot.add_tools(
-        HoverTool(
-            renderers=dots,
-            tooltips=[
-                ("job", "@job"),
-                ("promised", "@low{0.0 %} to @high{0.0 %}"),
-                ("delivered", "@delivered{0.0 %}"),
-            ],
-        )
+    dots = _draw_promises(
+        plot,
+        "accuracy",
+        span=("number", "low", "number", "high"),
+        dot=("number", "delivered"),
+    )
+    _tell(
+        plot,
+        dots,
+        ("promised", "@low{0.0 %} to @high{0.0 %}"),
+        ("delivered", "@delivered{0.0 %}"),
     )
     plot.yaxis.formatter = NumeralTickFormatter(format="0 %")
     _put_legend_above(plot)
@@ -48,41 +36,59 @@ def build_accuracy_chart() -> Any:
 @lru_cache(maxsize=1)
 def build_minutes_chart() -> Any:
     """Returns the empty chart of promised and taken minutes, by magnitude, as JSON."""
-    plot = build_figure(
-        "Minutes taken by minutes promised", "promised", "log", "log"
-    )  # fmt: skip
+    plot = build_figure("Minutes taken by minutes promised", "promised", "log", "log")
     plot.yaxis.axis_label = "taken"
     line = ColumnDataSource({"promised": [], "taken": []}, name="as-promised")
     plot.line("promised", "taken", source=line, line_dash="dotted").glyph.tags = [
         "quiet"
     ]
-    names = ("job", "low", "promised", "high", "taken")
-    dots = []
-    for series, tag, words in _LOOKS:
-        source = ColumnDataSource(
-            {name: [] for name in names}, name=f"minutes-{series}"
-        )
-        plot.segment(
-            "low", "taken", "high", "taken", source=source, line_width=1, alpha=0.5
-        ).glyph.tags = [tag]
-        drawn = plot.scatter(
-            "promised", "taken", source=source, size=6, legend_label=words
-        )
-        drawn.glyph.tags = [tag]
-        dots.append(drawn)
-    plot.add_tools(
-        HoverTool(
-            renderers=dots,
-            tooltips=[
-                ("job", "@job"),
-                ("promised", "@low{0.0} to @high{0.0} min"),
-                ("took", "@taken{0.0} min"),
-            ],
-        )
+    dots = _draw_promises(
+        plot,
+        "minutes",
+        span=("low", "taken", "high", "taken"),
+        dot=("promised", "taken"),
+    )
+    _tell(
+        plot,
+        dots,
+        ("promised", "@low{0.0} to @high{0.0} min"),
+        ("took", "@taken{0.0} min"),
     )
     plot.xaxis.formatter = plot.yaxis.formatter = NumeralTickFormatter(format="0.[00]")
     _put_legend_above(plot)
     return json_item(plot, ID("chart-promised-minutes"))
+
+
+def _draw_promises(
+    plot: Any,
+    name: str,
+    *,
+    span: tuple[str, str, str, str],
+    dot: tuple[str, str],
+) -> list[Any]:
+    """Draws each promise as a line and what came as a dot; returns the dots.
+
+    Args:
+        plot: To draw on.
+        name: Of the sources, before `-kept` and `-missed`.
+        span: Columns of the line: x and y of its ends.
+        dot: Columns of the dot.
+    """
+    dots = []
+    for series, tag, words in _LOOKS:
+        columns = dict.fromkeys(["job", *span, *dot])
+        source = ColumnDataSource(
+            {column: [] for column in columns}, name=f"{name}-{series}"
+        )
+        line = plot.segment(*span, source=source, line_width=1, alpha=0.5)
+        drawn = plot.scatter(*dot, source=source, size=6, legend_label=words)
+        line.glyph.tags = drawn.glyph.tags = [tag]
+        dots.append(drawn)
+    return dots
+
+
+def _tell(plot: Any, dots: list[Any], *more: tuple[str, str]) -> None:
+    plot.add_tools(HoverTool(renderers=dots, tooltips=[("job", "@job"), *more]))
 
 
 def _put_legend_above(plot: Any) -> None:

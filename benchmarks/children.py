@@ -17,7 +17,8 @@ def run_child(module: str, spec: dict[str, Any], folder: Path) -> dict[str, Any]
     """Runs a real child process to its end.
 
     Returns:
-        Its last event, and under `peak_bytes` the most that it has held resident.
+        Its last event, and under `peak_bytes` the most that it, or a process that it
+        waited for, has held resident.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "SPEC.json").write_text(json.dumps(spec))
@@ -32,7 +33,8 @@ def run_child(module: str, spec: dict[str, Any], folder: Path) -> dict[str, Any]
         )
         assert child.stdout is not None
         told = child.stdout.read().splitlines()
-        # Of this child alone: what `getrusage` tells is the most of all so far.
+        # Of this child and those it waited for, the largest: what `getrusage` tells is
+        # the most of all children so far.
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
     last = json.loads((told or [b"{}"])[-1])

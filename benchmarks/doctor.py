@@ -218,7 +218,7 @@ def main() -> int:
     if arguments.json:
         # The bar is for the best of the sets; all else that is said holds for each.
         rows = list(figures.values())
-        keys = [key for key, value in rows[0].items() if isinstance(value, float)]
+        keys = [key for key in rows[0] if key.endswith(("_recall", "_precision"))]
         flat = {key: min(row[key] for row in rows) for key in keys}
         flat |= {"flip_recall_at_half_precision": best, "sets": figures}
         print(json.dumps(flat | {"bar": BAR, "missed": is_missed}))

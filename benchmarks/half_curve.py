@@ -16,8 +16,9 @@ _SEED = 1
 def measure_half(version: Path, caches: Path) -> dict[str, Any]:
     """Returns what half of the data foretold, and what all of it reached.
 
-    Both by the same probe on the features of the default preset, out of fold, on
-    training and validation pictures, copies of one picture in one fold.
+    Both by probes on the features of the default preset, out of fold, on training and
+    validation pictures, copies of one picture in one fold. What half of them are asked
+    has seen nothing of the others: neither in its components nor in its penalty.
 
     Args:
         version: The dataset version.
@@ -25,6 +26,8 @@ def measure_half(version: Path, caches: Path) -> dict[str, Any]:
     """
     determinism.prepare_environment()
     from worker.insight import findings, learning_curve  # noqa: PLC0415 - frameworks
+    from worker.insight.components import reduce_features  # noqa: PLC0415
+    from worker.insight.cross_validation import cross_validate  # noqa: PLC0415
     from worker.insight.subject import open_subject  # noqa: PLC0415
 
     request = Request(
@@ -38,10 +41,20 @@ def measure_half(version: Path, caches: Path) -> dict[str, Any]:
     view = subject.view(spec)
     labels, rows = subject.images.labels, subject.rows
     half = draw_rows(rows, labels, len(rows) // 2, np.random.default_rng(_SEED))
-    how = {"recipe": view.probed.recipe, "groups": subject.groups, "seed": _SEED}
-    points = learning_curve.measure_points(view.reduced, labels, half, **how)
+    how: dict[str, Any] = {"groups": subject.groups, "seed": _SEED}
+    reduced = reduce_features(view.made.features, np.sort(half))
+    known = cross_validate(
+        reduced,
+        labels,
+        half,
+        classes=len(subject.images.classes),
+        groups=subject.groups,
+    )
+    points = learning_curve.measure_points(
+        reduced, labels, half, recipe=known.recipe, **how
+    )
     whole = learning_curve.measure_points(
-        view.reduced, labels, rows, shares=(1.0,), **how
+        view.reduced, labels, rows, recipe=view.probed.recipe, shares=(1.0,), **how
     )[0]
     curve = learning_curve.fit_curve(
         [point.images for point in points], [1 - point.accuracy for point in points]

@@ -74,7 +74,7 @@ def decide(
         *({"key": key, "action": "exclude"} for key in exclude or []),
         *({"key": key, "action": "quarantine"} for key in quarantine or []),
     ]
-    kind, action = _read_every(every)
+    kind, action = _read_every(every, include_test=include_test)
     client = connect()
     found = client.find_dataset(dataset)
     if found["version"] is None:
@@ -106,8 +106,12 @@ def _read_relabel(words: str) -> dict[str, Any]:
     return {"key": key, "action": "relabel"} | ({"label": label} if label else {})
 
 
-def _read_every(words: str | None) -> tuple[str | None, str | None]:
+def _read_every(
+    words: str | None, *, include_test: bool
+) -> tuple[str | None, str | None]:
     if words is None:
+        if include_test:
+            raise UserError("`--include-test` goes with `--all`.", field="include_test")
         return None, None
     kind, _, action = words.partition("=")
     if not action:

@@ -1,5 +1,6 @@
 """What the API takes and gives of forecasts, findings and promises."""
 
+from collections import Counter
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
@@ -137,6 +138,9 @@ class FindingDecisions(Strict):
     def _check_bulk(self) -> "FindingDecisions":
         if (self.kind is None) != (self.action is None):
             raise ValueError("`kind` and `action` go together")
+        counts = Counter(choice.key for choice in self.choices)
+        if twice := [key for key, count in counts.items() if count > 1]:
+            raise ValueError(f"choose once for each finding: {min(twice)} stands twice")
         return self
 
 

@@ -41,6 +41,17 @@ def accept(
         require_change(account, dataset, "dataset")
         forecast = find_state(session, dataset_id, version).require()
     kinds = {row.key: row.kind for row in resolve(here.storage, forecast, keys)}
+    return record(here, account, dataset_id, kinds)
+
+
+def record(
+    here: Installation, account: Account, dataset_id: int, kinds: dict[str, str]
+) -> int:
+    """Notes that findings are fine, by key and kind; returns how many were not before.
+
+    Raises:
+        NotFoundError: When there is no such dataset.
+    """
 
     def write(session: Session) -> int:
         dataset_store.get_dataset(session, dataset_id)

@@ -167,8 +167,12 @@ def _refuse_amount(wanted: Decisions) -> None:
 
 
 def _describe(wanted: Decisions) -> dict[str, Any]:
-    """What makes two requests the same; the images stand in the job's spec anyway."""
-    whole = json.dumps([[asdict(one) for one in wanted.decisions], wanted.split])
+    """What makes two requests the same; the images stand in the job's spec anyway.
+
+    Not the clusters, which follow from the newest findings and from what was accepted.
+    """
+    split = {k: v for k, v in (wanted.split or {}).items() if k != "alike"} or None
+    whole = json.dumps([[asdict(one) for one in wanted.decisions], split])
     return {
         "dataset_id": wanted.dataset_id,
         "version": wanted.version,

@@ -11,6 +11,7 @@ from typing import Any
 
 from shared import dataset_store, finding_decision_store
 from shared.errors import UserError
+from shared.forecast_tables import Forecast
 from web.auth.datastore import Account
 from web.datasets import accepted_findings, findings
 from web.datasets.add import Added
@@ -164,19 +165,15 @@ def decide_findings(here: Installation, account: Account, wishes: Wishes) -> Out
     decisions = _gather(plan)
     added = None
     if decisions or wishes.split:
-        split = wishes.split
-        if split and split.get("by") == "duplicates":
-            # Those that were found are held together, beside those that ingest finds.
-            alike = findings.list_clusters(
-                here.storage, forecast, accepted, most=MAX_IMAGES
-            )
-            split = {**split, "alike": alike}
+        fine = accepted | set(plan.accepted)
+        split = _add_clusters(here, forecast, wishes.split, fine)
         wanted = Decisions(dataset.id, wishes.version, decisions, split, wishes.key)
         added = decide(here, account, wanted)
     done = 0
     if plan.accepted:
-        done = accepted_findings.accept(
-            here, account, dataset.id, plan.accepted, wishes.version
+        kinds = {one.key: one.kind for one in found}
+        done = accepted_findings.record(
+            here, account, dataset.id, {key: kinds[key] for key in plan.accepted}
         )
     return Outcome(
         accepted=done,
@@ -185,6 +182,19 @@ def decide_findings(here: Installation, account: Account, wishes: Wishes) -> Out
         images=_count(decisions),
         added=added,
     )
+
+
+def _add_clusters(
+    here: Installation,
+    forecast: Forecast,
+    split: dict[str, Any] | None,
+    accepted: set[str],
+) -> dict[str, Any] | None:
+    """Has copies that were found held together, beside those that ingest finds."""
+    if not split or split.get("by") != "duplicates":
+        return split
+    alike = findings.list_clusters(here.storage, forecast, accepted, most=MAX_IMAGES)
+    return {**split, "alike": alike}
 
 
 def _make_plan(
@@ -214,16 +224,13 @@ def _make_plan(
 
 def _list_going(plan: _Plan, finding: Resolved, choice: Choice, keep: str) -> list[str]:
     """Returns the pictures that an action takes out: of copies, all but one."""
-    if finding.kind not in COPIES:
-        return _leave_test(plan, finding, choice, finding.images)
-    if keep == KEEP_NONE:
-        return finding.images
-    staying = 0
-    if keep == KEEP_TEST:
-        staying = next(
-            (finding.splits.index(s) for s in _KEPT_SPLITS if s in finding.splits), 0
-        )
-    return [image for at, image in enumerate(finding.images) if at != staying]
+    going = finding.images
+    if finding.kind in COPIES and keep != KEEP_NONE:
+        kept = [s for s in _KEPT_SPLITS if s in finding.splits]
+        is_test_kept = keep == KEEP_TEST and kept
+        staying = finding.splits.index(kept[0]) if is_test_kept else 0
+        going = [image for at, image in enumerate(finding.images) if at != staying]
+    return _leave_test(plan, finding, choice, going)
 
 
 def _leave_test(
@@ -274,6 +281,10 @@ def _refuse_nothing(plan: _Plan, wishes: Wishes) -> None:
             "What you chose cannot be done about any of these findings: they are about "
             "no picture of this version, or no label is suggested for them.",
             field="action",
+        )
+    if wishes.whole_kind:
+        raise UserError(
+            "There are no findings of this kind that are not accepted.", field="kind"
         )
     raise UserError(
         "Nothing is chosen. Tick findings and say what is to become of them.",

@@ -64,7 +64,7 @@ def find_shortages(here: Installation, wanted: Wanted) -> list[str]:
     return [
         *_compare_disk(here, needed, len(promised) * len(wanted.recipes)),
         *_compare_memory(promised, presets, memory_mb),
-        *_list_obstacles(promised, presets),
+        *_list_obstacles(promised, _list_plain(wanted.recipes)),
     ]
 
 
@@ -199,6 +199,15 @@ def _compare_memory(
         "`image_size_px` needs less."
     )
     return [words]
+
+
+def _list_plain(recipes: list[tuple[str, TrainingSpec]]) -> set[str]:
+    """Returns the presets that are asked for as they are, whatever the seed."""
+    return {
+        name
+        for name, spec in recipes
+        if spec == build_training_spec(name, {"seed": spec.seed})
+    }
 
 
 def _list_obstacles(

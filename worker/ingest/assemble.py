@@ -12,7 +12,8 @@ from worker.ingest.diff import compare
 from worker.ingest.edits import apply_edits
 from worker.ingest.found import SkipList
 from worker.ingest.group_split import deal_groups
-from worker.ingest.groups import assign_groups, decide_by, forget_other_groups
+from worker.ingest.grouping import Grouping, decide_grouping
+from worker.ingest.groups import assign_groups
 from worker.ingest.join import Joined, join, take_alone
 from worker.ingest.limits import Limits
 from worker.ingest.request import ADD, Request
@@ -90,17 +91,16 @@ def assemble(
     """
     merged = merge_identical(pictures)
     _note_identical(merged, skips)
-    by, column = decide_by(request.dealing, parent)
-    if parent:
-        forget_other_groups(parent, by, column)
+    before = parent.grouping if parent else Grouping()
+    grouping = decide_grouping(request.dealing, before)
     if parent and request.mode == ADD:
         joined = join(merged, parent, skips)
     else:
         joined = take_alone(merged, parent)
     groups = assign_groups(
         joined.pictures,
-        by,
-        column,
+        grouping,
+        parent,
         request.dealing.alike,
         limits=request.limits,
         report=report,
@@ -108,10 +108,10 @@ def assemble(
     shares = request.dealing.shares(parent.shares if parent else None)
     splits, notes = _deal(joined, request, parent, shares)
     collected.notes += [*groups, *notes]
-    facts = {"by": by, "column": column, "seed": shares.seed}
+    facts = grouping.as_facts() | {"seed": shares.seed}
     diff = compare(parent, joined, splits) if parent else None
     if parent and diff:
-        _refuse_unchanged(diff, parent, (by, column), is_edit=bool(request.edits))
+        _refuse_unchanged(diff, parent, grouping, is_edit=bool(request.edits))
     return Version(
         joined, splits, merged, collected, skips, request.limits, facts, parent, diff
     )
@@ -156,11 +156,11 @@ def _note_identical(merged: Merged[Picture], skips: SkipList) -> None:
 def _refuse_unchanged(
     diff: dict[str, Any],
     parent: Parent,
-    groups: tuple[str | None, str | None],
+    grouping: Grouping,
     *,
     is_edit: bool,
 ) -> None:
-    if any(diff["counts"].values()) or (parent.by, parent.column) != groups:
+    if any(diff["counts"].values()) or parent.grouping != grouping:
         return
     if is_edit:
         raise UserError(

@@ -20,18 +20,22 @@ def name_folders(names: Sequence[str], labels: Sequence[str]) -> list[str | None
         names: The user's names of all pictures of a version, with their folders.
         labels: Their classes.
     """
-    folders = [_find_own(*pair) for pair in zip(names, labels, strict=True)]
+    # All classes', not the picture's own: one that was relabelled lies where it lay.
+    classes = set(labels)
+    folders = [_find_own(name, classes) for name in names]
     shared = _count_shared(folders)
     return ["/".join(parts[shared:]) or None for parts in folders]
 
 
-def _find_own(name: str, label: str) -> tuple[str, ...]:
+def _find_own(name: str, classes: set[str]) -> tuple[str, ...]:
     folders = PurePosixPath(name).parts[:-1]
-    at = [n for n, folder in enumerate(folders) if clean_label(folder) == label]
+    at = [n for n, folder in enumerate(folders) if clean_label(folder) in classes]
     below = folders[at[-1] + 1 :] if at else folders
     above = folders[: at[-1]] if at else ()
     return tuple(
-        folder for folder in below or above if folder.lower() not in SPLIT_ALIASES
+        folder
+        for folder in below or above
+        if folder.lower() not in SPLIT_ALIASES and clean_label(folder) not in classes
     )
 
 

@@ -15,27 +15,21 @@ from scipy.sparse.csgraph import connected_components
 
 from shared.errors import UserError
 from worker.ingest.child_pool import Work, run_in_children
-from worker.ingest.dealing import BY_COLUMN, BY_DUPLICATES, BY_FOLDER, Dealing
+from worker.ingest.dealing import BY_COLUMN, BY_FOLDER
 from worker.ingest.folder_groups import name_folders
+from worker.ingest.grouping import Grouping
 from worker.ingest.join import AnyPicture
 from worker.ingest.limits import Limits
 from worker.ingest.picture_hash import find_clusters
-from worker.ingest.version_source import Parent
+from worker.ingest.version_source import KeptPicture, Parent
 
 _NAME_CHARACTERS = 16  # of the hash that stands for a cluster
 
 
-def decide_by(dealing: Dealing, parent: Parent | None) -> tuple[str | None, str | None]:
-    """Returns what makes the groups and its column: as asked, else as in the parent."""
-    if dealing.names_by or parent is None:
-        return dealing.by, dealing.column
-    return parent.by, parent.column
-
-
 def assign_groups(
     pictures: list[AnyPicture],
-    by: str | None,
-    column: str | None,
+    grouping: Grouping,
+    parent: Parent | None,
     alike: Sequence[Sequence[str]],
     *,
     limits: Limits,
@@ -44,10 +38,10 @@ def assign_groups(
     """Gives every picture its group, and returns sentences about them.
 
     Args:
-        pictures: Those in use; those of the parent have its groups, unless these were
-            forgotten.
-        by: What makes groups; None takes them all away.
-        column: The label table's column, where it names them.
+        pictures: Those in use.
+        grouping: What makes groups.
+        parent: The version that they come from, if any: what it held together as
+            copies stays together.
         alike: SHA-256 of pictures that are known to look alike, cluster by cluster.
         limits: Time and memory of the children that look at pictures.
         report: Called with pictures looked at, and all of them.
@@ -55,36 +49,33 @@ def assign_groups(
     Raises:
         UserError: No picture has a group, so something else was meant.
     """
-    if by is None:
-        for picture in pictures:
-            picture.group = None
-        return []
-    if by == BY_FOLDER:
-        folders = name_folders(
-            [picture.name for picture in pictures],
-            [picture.label for picture in pictures],
-        )
-        for picture, folder in zip(pictures, folders, strict=True):
-            picture.group = folder
-    elif by == BY_DUPLICATES:
+    named = _name_groups(pictures, grouping, parent)
+    if grouping.by and not any(named):
+        raise UserError(_nothing_found(grouping), field="split")
+    before = [picture.group for picture in pictures]
+    for picture, name in zip(pictures, named, strict=True):
+        picture.group = name
+    if grouping.copies:
         _hash_all(pictures, limits, report)
-        _name_clusters(pictures, alike)
-    if by != BY_DUPLICATES and not any(picture.group for picture in pictures):
-        raise UserError(_nothing_found(by, column), field="split")
-    return _describe(pictures, by, column)
+        known = parent.grouping.copies if parent else False
+        _join_copies(pictures, alike, before if known else [])
+    return _describe(pictures, grouping)
 
 
-def forget_other_groups(parent: Parent, by: str | None, column: str | None) -> None:
-    """Takes away groups that were made in another way than is asked for now.
-
-    Not where clusters of copies are asked for: those are joined to them.
-    """
-    if by == BY_DUPLICATES or (parent.by, parent.column) == (by, column):
-        return
-    for picture in parent.pictures:
-        picture.group = None
-    for entry in parent.quarantine:
-        entry.picture.group = None
+def _name_groups(
+    pictures: list[AnyPicture], grouping: Grouping, parent: Parent | None
+) -> list[str | None]:
+    """Returns the groups that folders or a column name, clusters aside."""
+    if grouping.by == BY_FOLDER:
+        labels = [picture.label for picture in pictures]
+        return name_folders([picture.name for picture in pictures], labels)
+    if grouping.by != BY_COLUMN:
+        return [None] * len(pictures)
+    is_same = parent is None or parent.grouping.column == grouping.column
+    return [
+        picture.given if is_same or not isinstance(picture, KeptPicture) else None
+        for picture in pictures
+    ]
 
 
 def _hash_all(
@@ -110,10 +101,15 @@ def _hash_all(
         report(done, len(unknown))
 
 
-def _name_clusters(pictures: list[AnyPicture], alike: Sequence[Sequence[str]]) -> None:
+def _join_copies(
+    pictures: list[AnyPicture],
+    alike: Sequence[Sequence[str]],
+    before: Sequence[str | None],
+) -> None:
     """Joins what looks alike to the groups that are there.
 
-    Each group is named after the first of its pictures; whoever is alone has none.
+    A group keeps its name as long as it takes in no other; else it is named after the
+    first of its pictures. Whoever is alone has none.
     """
     place = {picture.sha256: at for at, picture in enumerate(pictures)}
     ties = [[place[sha] for sha in cluster if sha in place] for cluster in alike]
@@ -121,12 +117,15 @@ def _name_clusters(pictures: list[AnyPicture], alike: Sequence[Sequence[str]]) -
     hashes = np.array([pictures[at].picture_hash for at in hashed], np.uint64)
     ties += _gather(zip(hashed, find_clusters(hashes).tolist(), strict=True))
     ties += _gather((at, one.group) for at, one in enumerate(pictures) if one.group)
+    ties += _gather((at, group) for at, group in enumerate(before) if group)
     joined = _join(len(pictures), ties)
-    sizes = np.bincount(joined, minlength=1)
-    names: dict[int, str] = {}
-    for picture, number in zip(pictures, joined.tolist(), strict=True):
-        first = names.setdefault(number, picture.sha256[:_NAME_CHARACTERS])
-        picture.group = first if sizes[number] > 1 else None
+    for places in _gather(enumerate(joined.tolist())):
+        names = {pictures[at].group for at in places} - {None}
+        name = pictures[places[0]].sha256[:_NAME_CHARACTERS]
+        if len(names) == 1:
+            name = names.pop()
+        for at in places:
+            pictures[at].group = name if len(places) > 1 else None
 
 
 def _gather(numbered: Iterable[tuple[int, Hashable]]) -> list[list[int]]:
@@ -145,11 +144,12 @@ def _join(count: int, ties: list[list[int]]) -> np.ndarray:
     return connected_components(graph, directed=False)[1]
 
 
-def _nothing_found(by: str, column: str | None) -> str:
-    if by == BY_COLUMN:
+def _nothing_found(grouping: Grouping) -> str:
+    if grouping.by == BY_COLUMN:
         return (
-            f"`split.column`: no label table gives any picture a value of “{column}”. "
-            "Name a column of the table that came with the pictures."
+            f"`split.column`: no label table gives any picture a value of "
+            f"“{grouping.column}”. Name a column of the table that came with the "
+            "pictures."
         )
     return (
         "`split.by` folder needs folders beside the class folders, as in "
@@ -158,15 +158,19 @@ def _nothing_found(by: str, column: str | None) -> str:
     )
 
 
-def _describe(pictures: list[AnyPicture], by: str, column: str | None) -> list[str]:
+def _describe(pictures: list[AnyPicture], grouping: Grouping) -> list[str]:
+    words = {
+        BY_FOLDER: ["folders beside the class folders"],
+        BY_COLUMN: [f"the column “{grouping.column}”"],
+    }.get(grouping.by or "", [])
+    if grouping.copies:
+        words = [*words, "clusters of pictures that look alike"]
+    if not words:
+        return []
     groups = {picture.group for picture in pictures} - {None}
     alone = sum(picture.group is None for picture in pictures)
-    words = {
-        BY_FOLDER: "folders beside the class folders",
-        BY_COLUMN: f"the column “{column}”",
-        BY_DUPLICATES: "clusters of pictures that look alike",
-    }
-    sentence = f"Splits keep groups whole: {words[by]}. There are {len(groups):,}"
+    sentence = f"Splits keep groups whole: {' and '.join(words)}. "
+    sentence += f"There are {len(groups):,}"
     if alone:
         sentence += f", and {alone:,} pictures by themselves"
     return [f"{sentence}."]

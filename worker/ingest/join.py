@@ -130,7 +130,7 @@ class _Table:
             reason = f"{there}, which is relabelled to “{picture.label}”."
             self._skips.add(picture.name, "copy", reason)
         used.label = picture.label
-        used.group = picture.group if picture.group is not None else used.group
+        used.given = picture.given if picture.given is not None else used.given
 
     def _stay_aside(
         self, aside: Quarantined[KeptPicture], again: list[Picture]
@@ -152,7 +152,7 @@ def _as_before(picture: Picture, before: dict[str, KeptPicture]) -> AnyPicture:
     if old.sha256 != picture.sha256:  # the same pixels in another file
         return replace(picture, split=split)
     return replace(
-        old, label=picture.label, split=split, name=picture.name, group=picture.group
+        old, label=picture.label, split=split, name=picture.name, given=picture.given
     )
 
 

@@ -27,6 +27,7 @@ _HASH_SIZE = 8  # bits a side
 _READ_PX = 128  # a JPEG is decoded at this size or somewhat more: 10 times as fast
 _PAIRS_AT_ONCE = 4_000_000  # 32 MiB of differences
 _EDGES_KEPT = 2_000_000
+_PAIRS_KEPT = 1_000_000
 _SHORT_RUN = 64
 _LARGE_BUCKET = 5_000
 _DEEPEST = 3
@@ -60,7 +61,7 @@ def find_pairs(hashes: np.ndarray, max_distance: int) -> np.ndarray:
     """Returns the pairs of pictures whose hashes are near each other.
 
     Of many with one hash (plain pictures have it) not all pairs are listed, but those
-    with the first of them; so many pairs that memory would fill are thinned out alike.
+    with the first of them. Of more pairs of hashes than `_PAIRS_KEPT` the nearest are.
 
     Args:
         hashes: `(pictures,)` uint64.
@@ -70,13 +71,19 @@ def find_pairs(hashes: np.ndarray, max_distance: int) -> np.ndarray:
         `(pairs, 2)` int64, the lower place first, in ascending order.
     """
     unique, where = np.unique(hashes.astype(np.uint64), return_inverse=True)
-    search = _Search(unique, max_distance)
+    kept = _Pairs(unique)
+    search = _Search(unique, max_distance, kept)
     search.look_among(np.arange(len(unique)), np.arange(_BITS), _DEEPEST)
+    near = kept.list()
+    counts = np.bincount(where, minlength=len(unique))
     order = np.argsort(where, kind="stable")
-    places = np.split(order, np.cumsum(np.bincount(where))[:-1])
-    found = [_pair_up(own, own) for own in places if len(own) > 1]
-    found += [_pair_up(places[one], places[two]) for one, two in search.edges.list()]
-    pairs = np.concatenate([np.zeros((0, 2), np.int64), *found])
+    places = np.split(order, np.cumsum(counts)[:-1])
+    first = order[np.cumsum(counts) - counts]
+    is_single = (counts[near] == 1).all(axis=1)
+    found = [np.zeros((0, 2), np.int64), first[near[is_single]]]
+    found += [_pair_up(own, own) for own in places if len(own) > 1]
+    found += [_pair_up(places[a], places[b]) for a, b in near[~is_single].tolist()]
+    pairs = np.concatenate(found)
     pairs = np.unique(np.sort(pairs, axis=1), axis=0)
     return pairs[pairs[:, 0] != pairs[:, 1]]
 
@@ -106,9 +113,10 @@ def find_clusters(hashes: np.ndarray, max_distance: int = MAX_DISTANCE) -> np.nd
     if not len(hashes):
         return np.zeros(0, np.int32)
     unique, where = np.unique(hashes.astype(np.uint64), return_inverse=True)
-    search = _Search(unique, max_distance)
+    edges = _Edges(len(unique))
+    search = _Search(unique, max_distance, edges)
     search.look_among(np.arange(len(unique)), np.arange(_BITS), _DEEPEST)
-    return search.edges.components()[where]
+    return edges.components()[where]
 
 
 class _Edges:
@@ -127,13 +135,6 @@ class _Edges:
         if self._count > _EDGES_KEPT:
             self._thin_out()
 
-    def list(self) -> np.ndarray:
-        """Returns the pairs, each once: `(pairs, 2)`."""
-        if not self._rows:
-            return np.zeros((0, 2), np.int64)
-        rows, columns = np.concatenate(self._rows), np.concatenate(self._columns)
-        return np.unique(np.stack([rows, columns], axis=1), axis=0)
-
     def components(self) -> np.ndarray:
         if not self._rows:
             return np.arange(self._nodes, dtype=np.int32)
@@ -150,17 +151,45 @@ class _Edges:
         self._count = 0
 
 
+class _Pairs:
+    """Pairs of neighbours themselves; of too many the nearest."""
+
+    def __init__(self, hashes: np.ndarray) -> None:
+        self._hashes = hashes
+        self._found = [np.zeros((0, 2), np.int64)]
+        self._count = 0
+
+    def add(self, rows: np.ndarray, columns: np.ndarray) -> None:
+        self._found.append(np.stack([rows, columns], axis=1))
+        self._count += len(rows)
+        if self._count > 2 * _PAIRS_KEPT:
+            self._thin_out()
+
+    def list(self) -> np.ndarray:
+        """Returns the pairs, each once: `(pairs, 2)`."""
+        self._thin_out()
+        return self._found[0]
+
+    def _thin_out(self) -> None:
+        pairs = np.unique(np.sort(np.concatenate(self._found), axis=1), axis=0)
+        if len(pairs) > _PAIRS_KEPT:
+            apart = self._hashes[pairs[:, 0]] ^ self._hashes[pairs[:, 1]]
+            nearest = np.argsort(np.bitwise_count(apart), kind="stable")
+            pairs = pairs[np.sort(nearest[:_PAIRS_KEPT])]
+        self._found, self._count = [pairs], len(pairs)
+
+
 class _Search:
     """Looks for pairs that differ in few bits.
 
     Args:
         hashes: All of them, each once.
         most: Bits in which neighbours differ at most.
+        edges: Receives the pairs, some of them several times.
     """
 
-    def __init__(self, hashes: np.ndarray, most: int) -> None:
-        self._hashes, self._most = hashes, most
-        self.edges = _Edges(len(hashes))
+    def __init__(self, hashes: np.ndarray, most: int, edges: "_Edges | _Pairs") -> None:
+        self._hashes, self._most, self.edges = hashes, most, edges
 
     def look_among(self, members: np.ndarray, bits: np.ndarray, depth: int) -> None:
         """Adds the pairs among `members`, which differ in `bits` alone.

@@ -9,6 +9,7 @@ from shared.errors import UserError
 from shared.source_addresses import parse_address
 from worker.ingest.dealing import Dealing, parse_dealing
 from worker.ingest.edits import Edit, parse_edits
+from worker.ingest.grouping import find_column
 from worker.ingest.limits import Limits, parse_limits
 from worker.ingest.remote.rules import AddressRules, parse_rules
 
@@ -81,7 +82,8 @@ def load_request(path: Path) -> Request:
     if not isinstance(spec, dict) or not spec.get("sources"):
         raise UserError("`sources` must name at least one source.", field="sources")
     dealing = parse_dealing(spec.get("split") or {})
-    sources = [_parse_source(entry, dealing.column) for entry in spec["sources"]]
+    column = find_column(dealing, _find_parent(spec["sources"]))
+    sources = [_parse_source(entry, column) for entry in spec["sources"]]
     parents = [source for source in sources if source.type == VERSION]
     request = Request(
         sources=[source for source in sources if source.type != VERSION],
@@ -117,6 +119,14 @@ def _refuse_contradictions(request: Request, parents: int) -> None:
             f"{VERSION} and `mode` {ADD}.",
             field="edits",
         )
+
+
+def _find_parent(entries: list[Any]) -> Path | None:
+    """Returns the folder of the version among the sources, as far as it is named."""
+    for entry in entries:
+        if isinstance(entry, dict) and entry.get("type") == VERSION:
+            return Path(str(entry.get("path")))
+    return None
 
 
 def _parse_source(entry: Any, column: str | None) -> Source:

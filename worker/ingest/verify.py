@@ -50,6 +50,7 @@ class Picture:
         width_px: Upright width.
         height_px: Upright height.
         remarks: What was done to it, as codes of `REMARKS`.
+        given: Its value in the label table's column of groups, where it has one.
         group: What one split must hold together, if anything.
         picture_hash: As `picture_hash` computes it, where somebody has.
     """
@@ -66,6 +67,7 @@ class Picture:
     width_px: int
     height_px: int
     remarks: Sequence[str]
+    given: str | None = None
     group: str | None = None
     picture_hash: int | None = None
 
@@ -192,7 +194,7 @@ def _picture(
         height_px=proof["height_px"],
         # One of a few for all pictures of a kind, mostly the empty one.
         remarks=tuple(map(sys.intern, proof["remarks"])),
-        group=labelled.group,
+        given=labelled.group,
     )
 
 

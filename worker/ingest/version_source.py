@@ -14,14 +14,16 @@ from typing import Any, Generic, TypeVar
 
 from shared.artifacts import APPEAR_SECONDS, verify_manifest
 from shared.errors import UserError
+from worker.ingest.dealing import BY_COLUMN
+from worker.ingest.grouping import Grouping, read_grouping
 from worker.ingest.version_tables import (
     CONTENTS_TABLE,
     MANIFEST_TABLE,
     QUARANTINE_TABLE,
+    REPORT,
     read_table,
 )
 
-REPORT = "report.json"
 _READERS = 8  # looking at a file waits for the disk
 _TOLD_EVERY = 1000  # pictures
 
@@ -42,7 +44,8 @@ class KeptPicture:
         size_bytes: Of the original; 0 where the version did not know it.
         width_px: Upright width.
         height_px: Upright height.
-        group: What one split must hold together.
+        given: Its value in the label table's column of groups, where it has one.
+        group: What one split holds together.
         picture_hash: As `picture_hash` computes it, where somebody has.
     """
 
@@ -57,6 +60,7 @@ class KeptPicture:
     size_bytes: int
     width_px: int
     height_px: int
+    given: str | None = None
     group: str | None = None
     picture_hash: int | None = None
 
@@ -111,8 +115,7 @@ class Parent:
         name: What sentences call it: `version 3`.
         number: Of the version, where the records told it.
         fingerprint: Its identity.
-        by: What makes its groups.
-        column: The column that names them.
+        grouping: What makes its groups.
         counts: Its pictures by split.
         pictures: Those in use; edits change them.
         quarantine: Those set aside.
@@ -122,8 +125,7 @@ class Parent:
     name: str
     number: int | None
     fingerprint: str
-    by: str | None
-    column: str | None
+    grouping: Grouping
     counts: dict[str, int]
     pictures: list[KeptPicture] = field(default_factory=list)
     quarantine: list[Quarantined[KeptPicture]] = field(default_factory=list)
@@ -155,27 +157,31 @@ def load_parent(
     verify_manifest(folder, appear_seconds=APPEAR_SECONDS)
     facts = json.loads((folder / REPORT).read_text(encoding="utf-8"))
     known = {row["sha256"]: row for row in read_table(folder, CONTENTS_TABLE)}
-    split = facts.get("split") or {}
+    grouping = read_grouping(facts.get("split") or {})
     parent = Parent(
         folder=folder,
         name=name,
         number=number,
         fingerprint=facts["fingerprint"],
-        by=split.get("by"),
-        column=split.get("column"),
+        grouping=grouping,
         counts={part: sum(counts.values()) for part, counts in facts["counts"].items()},
     )
     for row in read_table(folder, MANIFEST_TABLE):
-        parent.pictures.append(_picture(folder, row, known.get(row["sha256"], {})))
+        facts = known.get(row["sha256"], {})
+        parent.pictures.append(_picture(folder, row, facts, grouping))
     for row in read_table(folder, QUARANTINE_TABLE):
-        picture = _picture(folder, row, known.get(row["sha256"], {}))
+        picture = _picture(folder, row, known.get(row["sha256"], {}), grouping)
         parent.quarantine.append(Quarantined(picture, row["labels"], row["reason"]))
     _look_at_files(parent, report)
     return parent
 
 
-def _picture(folder: Path, row: dict[str, Any], known: dict[str, Any]) -> KeptPicture:
-    group = row["group"]
+def _picture(
+    folder: Path, row: dict[str, Any], known: dict[str, Any], grouping: Grouping
+) -> KeptPicture:
+    group, given = row["group"], known.get("given_group")
+    if grouping.by == BY_COLUMN and not grouping.copies:
+        given = given or group  # as a version from before the column was kept has it
     return KeptPicture(
         sha256=row["sha256"],
         known_content=known.get("content"),
@@ -188,6 +194,7 @@ def _picture(folder: Path, row: dict[str, Any], known: dict[str, Any]) -> KeptPi
         size_bytes=known.get("size_bytes") or 0,
         width_px=row["width_px"],
         height_px=row["height_px"],
+        given=sys.intern(given) if given is not None else None,
         group=sys.intern(group) if group is not None else None,
         picture_hash=known.get("picture_hash"),
     )

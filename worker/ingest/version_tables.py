@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+REPORT = "report.json"
 MANIFEST_TABLE = "manifest.parquet"
 QUARANTINE_TABLE = "quarantine.parquet"
 CONTENTS_TABLE = "contents.parquet"
@@ -41,6 +42,7 @@ SCHEMAS = {
             ("content", pa.string()),  # hash of the pixels; null where unknown
             ("picture_hash", pa.uint64()),  # null where nobody needed it
             ("size_bytes", pa.int64()),  # of the original
+            ("given_group", pa.string()),  # by the label table; null for none
         ]
     ),
 }

@@ -32,10 +32,11 @@ from worker.ingest.version_tables import (
     CONTENTS_TABLE,
     MANIFEST_TABLE,
     QUARANTINE_TABLE,
+    REPORT,
     write_table,
 )
 
-REPORT, DIFF = "report.json", "diff.json"
+DIFF = "diff.json"
 # Copying waits for the disk, not for the processor.
 _WRITERS = 8
 
@@ -177,6 +178,7 @@ def _content_row(picture: AnyPicture) -> dict[str, Any]:
         "content": picture.known_content if is_kept else picture.content,
         "picture_hash": picture.picture_hash,
         "size_bytes": picture.size_bytes,
+        "given_group": picture.given,
     }
 
 

@@ -19,7 +19,8 @@ def deal_folds(
 
     Args:
         labels: Class numbers.
-        groups: Rows with one number stay together. Defaults to each by itself.
+        groups: Rows with one number stay together. Defaults to each by itself, and so
+            it is where all are of one group.
         seed: Of the dealing.
 
     Shapes:
@@ -28,6 +29,8 @@ def deal_folds(
     _, numbers = np.unique(
         np.arange(len(labels)) if groups is None else groups, return_inverse=True
     )
+    if not numbers.any():
+        numbers = np.arange(len(labels))
     count = int(max(2, min(FOLDS, numbers.max() + 1)))
     if np.bincount(labels).max() < count:
         return numbers % count  # too few of every class to be stratified

@@ -123,22 +123,23 @@ def measure_points(
     classes = int(labels.max()) + 1
     fits = _plan_fits(folds, classes, shares)
 
-    def judge(fit: _Fit) -> np.ndarray:
+    def judge(fit: _Fit) -> tuple[int, np.ndarray]:
         others, judged = np.flatnonzero(folds != fit.fold), folds == fit.fold
         random = np.random.default_rng((seed, fit.draw))
         chosen = draw_rows(others, own, fit.images, random)
         told = fit_probe(x[chosen], own[chosen], recipe).ask(x[judged], classes)
-        return told.argmax(axis=1) == own[judged]
+        return len(chosen), told.argmax(axis=1) == own[judged]
 
-    right = run_fits(judge, fits, threads=threads, report=report)
+    judged = run_fits(judge, fits, threads=threads, report=report)
     points = []
     cut = min(1.0, MOST_FITTED / (len(rows) - np.bincount(folds)).mean())
     for share in sorted({fit.share for fit in fits}):
         own_fits = [at for at, fit in enumerate(fits) if fit.share == share]
         hits = np.zeros((1 + max(fits[at].draw for at in own_fits), len(rows)))
         for at in own_fits:
-            hits[fits[at].draw, folds == fits[at].fold] = right[at]
-        images = round(float(np.mean([fits[at].images for at in own_fits])))
+            hits[fits[at].draw, folds == fits[at].fold] = judged[at][1]
+        # Of each class a whole picture is drawn: it may be more than was planned.
+        images = round(float(np.mean([judged[at][0] for at in own_fits])))
         points.append(Point(share * cut, images, hits, own))
     return points
 

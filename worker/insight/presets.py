@@ -172,7 +172,10 @@ def _ratios(jobs: Sequence[dict[str, Any]]) -> list[float]:
     """What finished trainings took, against what was reckoned for them before."""
     found = []
     for job in jobs:
-        reckoned = (job.get("promised") or {}).get("reckoned_seconds")
+        promised = job.get("promised") or {}
+        if promised.get("obstacle"):
+            continue  # without steps to time, hardly anything was reckoned
+        reckoned = promised.get("reckoned_seconds")
         taken = job.get("running_seconds")
         if reckoned and taken and job.get("same_worker", True):
             found.append(float(taken) / float(reckoned[1]))

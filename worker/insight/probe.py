@@ -1,9 +1,10 @@
 """Linear probes: what a linear classifier makes of the features of a frozen base.
 
 A logistic regression, whose penalty is chosen once per dataset. Its time grows with the
-number of classes; where there are many, a discriminant analysis takes its place, whose
-time does not. Many probes are fitted at a time, each on one thread: how BLAS splits its
-sums must not depend on the machine, and its threads would wait for each other.
+number of classes; where there are many, a discriminant analysis takes its place
+(`discriminant`), whose time hardly does. Many probes are fitted at a time, each on one
+thread: how BLAS splits its sums must not depend on the machine, and its threads would
+wait for each other.
 """
 
 import os
@@ -14,10 +15,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
+
+from worker.insight.discriminant import Discriminant, fit_discriminant
 
 MOST_FITTED = 20_000  # rows of one fit; more make it slower, not better
 _MOST_ITERATIONS = 200
@@ -54,7 +56,7 @@ class Recipe:
 class Probe:
     """A fitted linear classifier; one that has seen a single class always says it."""
 
-    fitted: LogisticRegression | LinearDiscriminantAnalysis | None
+    fitted: LogisticRegression | Discriminant | None
     only: int = 0
 
     def ask(self, x: np.ndarray, classes: int) -> np.ndarray:
@@ -91,7 +93,10 @@ def fit_probe(
     if len(np.unique(labels)) < 2:  # noqa: PLR2004 - nothing to tell apart
         return Probe(None, int(labels[0]) if len(labels) else 0)
     if recipe.strength is None:
-        return Probe(_fit_discriminant(x, labels, twice))
+        if twice is not None:
+            x = np.concatenate([x, x[twice]])
+            labels = np.concatenate([labels, labels[twice]])
+        return Probe(fit_discriminant(x, labels))
     weights = None if twice is None else np.where(twice, 2.0, 1.0)
     fit = LogisticRegression(C=recipe.strength, max_iter=_MOST_ITERATIONS)
     return Probe(fit.fit(x, labels, sample_weight=weights))
@@ -159,12 +164,3 @@ def run_fits(
                 results.append(result)
                 report(len(results), len(tasks))
     return results
-
-
-def _fit_discriminant(
-    x: np.ndarray, labels: np.ndarray, twice: np.ndarray | None
-) -> LinearDiscriminantAnalysis:
-    if twice is not None:
-        x = np.concatenate([x, x[twice]])
-        labels = np.concatenate([labels, labels[twice]])
-    return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(x, labels)

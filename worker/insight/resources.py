@@ -117,7 +117,7 @@ def correct_seconds(
     spread = statistics.pstdev(logs) if len(logs) > 1 else 0.0
     doubt = max(_LEAST_DOUBT, spread, deviation) * (1.5 if not logs else 1.0)
     return (
-        shortest * times * (1 - doubt),
+        shortest * times / (1 + doubt),
         likely * times,
         longest * times * (1 + doubt),
     )
@@ -200,4 +200,8 @@ def describe_doubt(known: Sequence[Any], *, has_steps: bool) -> str:
     measured = "steps" if has_steps else "the pass over the pictures"
     if not known:
         return f"from {measured} timed on this worker; no finished training corrects it"
-    return f"from {measured} timed on this worker and {len(known)} finished trainings"
+    plural = "" if len(known) == 1 else "s"
+    return (
+        f"from {measured} timed on this worker and {len(known)} finished "
+        f"training{plural}"
+    )

@@ -61,7 +61,6 @@ def forecast(request: Request, workdir: Path, started: float) -> None:
     from worker.insight.doctor.examination import list_readable  # noqa: PLC0415
     from worker.insight.doctor.finding import write_findings  # noqa: PLC0415
     from worker.insight.subject import open_subject  # noqa: PLC0415
-    from worker.insight.timing import find_peak_memory  # noqa: PLC0415
 
     events.phase("prepare")
     imported = time.monotonic() - started
@@ -72,8 +71,7 @@ def forecast(request: Request, workdir: Path, started: float) -> None:
     events.phase("features")
     default = request.presets()[DEFAULT_PRESET]
     made = subject.make_pass(default)
-    # Before anything else is held: so much does a training hold that only makes passes.
-    pass_memory = find_peak_memory()
+    pass_memory = sections.measure_pass_memory(subject, made)
     events.phase("doctor")
     pictures = findings.gather_pictures(subject, made)
     likeness = findings.find_likeness(subject, pictures)

@@ -14,6 +14,7 @@ from worker.insight import (
     timing,
 )
 from worker.insight.doctor.examination import Likeness
+from worker.insight.passes import Pass
 from worker.insight.preset_steps import Timed
 from worker.insight.presets import (
     Judged,
@@ -89,7 +90,7 @@ def build_base_models(subject: Subject) -> dict[str, Any]:
         try:
             view = subject.view(spec)
             with subject.booked("timing"):
-                seconds = _time_pass(subject, view)
+                seconds = _time_pass(subject, view.made)
         except Exception as error:
             if not entries or not _concerns_one(error):
                 raise
@@ -121,7 +122,7 @@ def build_presets(
         obstacle = steps if isinstance(steps, CannotTime) else None
         steps = None if isinstance(steps, CannotTime) else steps
         with subject.booked("timing"):
-            pass_seconds = _time_pass(subject, view)
+            pass_seconds = _time_pass(subject, view.made)
         size = view.made.features.shape[1]
         section[name] = describe_preset(
             name,
@@ -151,8 +152,17 @@ def _concerns_one(error: Exception) -> bool:
     return isinstance(error, UserError) or failures.is_memory(error)
 
 
-def _time_pass(subject: Subject, view: View) -> float:
-    made = view.made
+def measure_pass_memory(subject: Subject, made: Pass) -> int:
+    """Returns the bytes that a training holds which only makes passes.
+
+    To be asked before anything else is held.
+    """
+    if made.was_found:
+        _time_pass(subject, made)  # else not even its network has been built
+    return timing.find_peak_memory()
+
+
+def _time_pass(subject: Subject, made: Pass) -> float:
     return timing.time_pass(
         made.pack, made.base, made.origin, subject.request.engines, subject.threads
     )

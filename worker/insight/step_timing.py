@@ -12,7 +12,7 @@ class StepTiming:
     Args:
         build_seconds: From nothing to a model that has made its first steps.
         step_seconds: Of one update of the weights, the median.
-        deviation: Of single steps, as a share of the median.
+        deviation: What the median may be off by, as a share of it.
         predict_seconds: Of predicting one batch.
         memory_bytes: The most that this process has held resident.
     """

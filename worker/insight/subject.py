@@ -9,11 +9,12 @@ from functools import cached_property
 import numpy as np
 
 from shared.base_models import resolve_image_size_px
-from shared.errors import UserError
+from shared.errors import InternalError, UserError
 from shared.training_spec import TrainingSpec
 from worker import events
 from worker.insight.components import reduce_features
 from worker.insight.cross_validation import Probed, cross_validate
+from worker.insight.folds import FOLDS
 from worker.insight.groups import join_groups, read_groups
 from worker.insight.passes import Pass, Passer
 from worker.insight.request import Request
@@ -21,6 +22,7 @@ from worker.insight.resources import Sizes
 from worker.training import determinism
 from worker.training.labelled_images import LabelledImages, read_dataset
 
+_LARGEST_GROUP = 0.5  # of the pictures to train and to choose by
 _FEWEST = 4  # pictures in training and validation: two folds of two
 
 
@@ -87,12 +89,23 @@ class Subject:
     def hold_together(self, groups: np.ndarray) -> None:
         """Has folds keep these together too; before the first view is asked for.
 
+        Where that would leave hardly anything to learn from (a film whose frames are
+        each like the next, two cameras that saw one scene) the finer groups stay as
+        they were.
+
         Shapes:
             groups: (images,) integers.
+
+        Raises:
+            InternalError: A probe has met its pictures' copies already.
         """
-        assert not self._views, "a probe has met its pictures' copies already"
+        if self._views:
+            raise InternalError("folds were dealt before their groups were known")
         known = [] if self.groups is None else [self.groups]
-        self.groups = join_groups([*known, groups])
+        joined = join_groups([*known, groups])
+        sizes = np.unique(joined[self.rows], return_counts=True)[1]
+        if len(sizes) >= FOLDS and sizes.max() <= _LARGEST_GROUP * len(self.rows):
+            self.groups = joined
 
     def make_pass(self, spec: TrainingSpec) -> Pass:
         """Returns what the frozen base of `spec` shows; each pass is made once.

@@ -1,10 +1,11 @@
 """Times fine-tuning in a process of its own: `python -m worker.insight.timed_steps`.
 
 What a training costs is what a training does: a fresh process that builds the model,
-makes its first steps and holds nothing else. Its memory is then its own, and one that
-does not fit ends alone; the forecast goes on and says so.
+makes its first steps and holds nothing else. What it holds is what a training holds,
+and one that does not fit beside the forecast ends alone; the forecast says so.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -48,7 +49,7 @@ def time_apart(
     asked.write_text(json.dumps(spec))
     environment = {k: v for k, v in os.environ.items() if k != events.FD_VARIABLE}
     child = subprocess.Popen(
-        [sys.executable, "-m", __name__, str(asked), str(answer)],
+        [sys.executable, "-m", __name__, str(asked), str(answer), str(os.getpid())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         env=environment,
@@ -68,11 +69,8 @@ def time_apart(
 
 def main(arguments: list[str]) -> int:
     """Times what SPEC.json describes; its answer is a file."""
-    # Whoever asked may end without a word; of the two, it is the one to be spared when
-    # memory runs out.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    Path("/proc/self/oom_score_adj").write_text("1000")
-    asked, answer = map(Path, arguments)
+    asked, answer, parent = Path(arguments[0]), Path(arguments[1]), int(arguments[2])
+    _end_with(parent)
     determinism.prepare_environment()
     try:
         from worker.insight.timing import time_steps  # noqa: PLC0415
@@ -87,6 +85,18 @@ def main(arguments: list[str]) -> int:
         answer.write_text(json.dumps(_describe(error)))
         return 1
     return 0
+
+
+def _end_with(parent: int) -> None:
+    """Has the kernel end this process with the one that asked.
+
+    And this one first, when memory runs out: the other one tells it.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended already
+        os._exit(1)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _describe(error: Exception) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Everything is measured with the objects that training itself uses, on the pictur
 themselves: a fine-tune step of the preset, a prediction, a block of the frozen pass.
 """
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from worker.training.training_state import FINE_TUNE, TrainingState
 
 _WARM_UP = 2  # steps that compile and fill caches
 _MOST_STEPS, _MOST_SECONDS = 8, 8.0
+_UNKNOWN_DOUBT = 0.1
+_DEVIATIONS = 1.4826  # median deviations that are a standard one
 _PREDICTIONS = 3
 _PASS_IMAGES = 96
 
@@ -52,13 +55,13 @@ def time_steps(material: Material) -> StepTiming:
         if sum(seconds) > _MOST_SECONDS:
             break
     median = statistics.median(seconds)
-    spread = float(np.std(seconds)) / median if len(seconds) > 1 else 0.1
     inputs = phase.train[0][0]
     phase.step.predict(inputs)
     predicted = statistics.median(
         _time(lambda: phase.step.predict(inputs)) for _ in range(_PREDICTIONS)
     )
-    return StepTiming(built, median, spread, predicted, find_peak_memory())
+    doubt = _measure_doubt(seconds, median)
+    return StepTiming(built, median, doubt, predicted, find_peak_memory())
 
 
 def time_pass(
@@ -80,6 +83,18 @@ def time_pass(
     began = time.monotonic()
     engine.compute(pixels)
     return (time.monotonic() - began) / count
+
+
+def _measure_doubt(seconds: list[float], median: float) -> float:
+    """Returns what the median may be off by, as a share of it.
+
+    From the median deviation, which one hiccup among the steps does not move; an epoch
+    is a sum of hundreds of them.
+    """
+    if len(seconds) < 2:  # noqa: PLR2004 - one step says nothing of others
+        return _UNKNOWN_DOUBT
+    apart = statistics.median(abs(one - median) for one in seconds)
+    return _DEVIATIONS * apart / median / math.sqrt(len(seconds))
 
 
 def _time(call: Callable[[], object]) -> float:

@@ -115,6 +115,14 @@ class TestApi:
             ({"kind": "blurred"}, "422: go together"),
             ({"choices": [{"key": "f" * 32, "action": "accept"}]}, "409: newest"),
             ({"choices": [{"key": "f" * 32, "action": "restore"}]}, "422: accept"),
+            (
+                {"choices": [{"key": "a", "action": "accept"}] * 2},
+                "422: choose once for each finding",
+            ),
+            (
+                {"kind": "imbalance", "action": "accept"},
+                "400: no findings of this kind",
+            ),
             ({"version": 7, "kind": "blurred", "action": "accept"}, "404: version 7"),
         ],
     )
@@ -146,3 +154,14 @@ def test_of_two_who_decide_at_once_one_is_told_of_the_other(app, ana, rows, data
     refused = [one for one in told if isinstance(one, ConflictError)]
     assert len(refused) == 3
     assert len(list_ingests(rows, dataset)) == 1
+
+
+class TestCopies:
+    def test_those_in_the_test_split_stay_too(self, ana, rows, dataset, decide):
+        (row,) = make_findings(counts={"near_duplicate": 1})
+        row["splits"] = ["test", "test", "train"]
+        rows.forecast(ana.user_id, dataset, [row])
+
+        decide(whole="near_duplicate", action="exclude", keep="none", key="k")
+
+        assert list_edits(rows, dataset) == [("exclude", None, row["images"][2:])]

@@ -272,7 +272,8 @@ class TestDecide:
         ("keep", "going"), [("test", [0, 2]), ("first", [1, 2]), ("none", [0, 1, 2])]
     )
     def test_of_copies_one_stays(self, rows, dataset, decide, keep, going):
-        decide(chosen=key_of("near_duplicate"), action="exclude", keep=keep)
+        near = key_of("near_duplicate")
+        decide(chosen=near, action="exclude", keep=keep, test="yes")
 
         ((action, _, images),) = list_edits(rows, dataset)
         assert action == "exclude"
@@ -290,9 +291,12 @@ class TestDecide:
     ):
         found = make_findings(counts={"near_duplicate": 3, "split_leak": 1})
         rows.forecast(ana.user_id, dataset, found)
-        decide(chosen=found[1]["key"], action="accept")
+        accept = {"chosen": found[1]["key"], "action": "accept"}
 
-        decide(deal="duplicates", key="k")
+        first = decide(**accept, deal="duplicates", key="k")
+        again = decide(**accept, deal="duplicates", key="k")
+
+        assert first.location == again.location
 
         (job,) = list_ingests(rows, dataset)
         fine = found[1]["key"]

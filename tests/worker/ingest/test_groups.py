@@ -35,6 +35,12 @@ def test_folders_are_those_that_say_more_than_class_and_split(names, folders):
     assert name_folders(names, labels) == folders
 
 
+def test_a_picture_that_was_relabelled_stays_with_its_folder():
+    names = ["f/cat/p1/a.png", "f/cat/p1/b.png", "f/dog/p2/c.png"]
+
+    assert name_folders(names, ["cat", "dog", "dog"]) == ["p1", "p1", "p2"]
+
+
 class TestGroups:
     """Whole groups in one split, whatever makes them."""
 
@@ -61,14 +67,13 @@ class TestGroups:
         self._add_to(ingest, tmp_path)
 
     def _add_to(self, parent, tmp_path):
-        """A picture of a known patient joins the others of theirs."""
+        """A picture of a known patient joins the others of theirs, without a word."""
         files = {f"new {n}.png": png(700 + n) for n in range(10)}
         lines = [f"new {n}.png,cat,p{n}" for n in range(10)]
         files["labels.csv"] = "\n".join(["filename,label,Patient", *lines]).encode()
-        split = {"by": "column", "column": "patient"}
         archive = write_zip(tmp_path / "b.zip", files)
 
-        ingest = run(tmp_path / "more", version(parent), archive, split=split)
+        ingest = run(tmp_path / "more", version(parent), archive)
 
         assert all(len(splits) == 1 for splits in self.splits(ingest).values())
         assert counts(ingest) == {"added": 10}
@@ -142,6 +147,14 @@ class TestGroups:
         for n in range(60):
             assert made[f"{n}.png"]["split"] == made[f"{n // 3 * 3}.png"]["split"]
         assert all(len(splits) == 1 for splits in self.splits(second).values())
+        assert made["9.png"]["group"] == "p3"  # a patient that has no copy elsewhere
+        more = {
+            "new.png": png(900),
+            "labels.csv": b"filename,label,patient\nnew.png,cat,p3",
+        }
+        archive = write_zip(tmp_path / "more.zip", more)
+        added = run(tmp_path / "more", version(second, 2), archive).rows()
+        assert added["new.png"]["split"] == made["9.png"]["split"]
         third = run(
             tmp_path / "c",
             version(second, 2),

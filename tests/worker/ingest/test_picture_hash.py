@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.worker.ingest.uploads import encode, pixels
 from tests.worker.insight.doctor.made_pictures import crop, draw_texture, encode_again
+from worker.ingest import picture_hash
 from worker.ingest.picture_hash import (
     find_clusters,
     find_pairs,
@@ -153,3 +154,16 @@ def test_the_middle_of_an_original_has_the_hash_of_a_cropped_copy():
     middle = np.ascontiguousarray(picture[3:-3, 3:-3])
 
     assert count_bits_apart(hash_pixels(middle), hash_pixels(crop(picture))) < 8
+
+
+def test_of_too_many_pairs_the_nearest_are_kept(monkeypatch):
+    monkeypatch.setattr(picture_hash, "_PAIRS_KEPT", 20)
+    # Each differs from the next in one bit more than the one before.
+    chain = [(1 << bits) - 1 for bits in range(60)]
+    hashes = np.array([*chain, 2**63, 2**63 + 1], np.uint64)
+
+    found = find_pairs(hashes, 7)
+
+    apart = [count_bits_apart(hashes[one], hashes[two]) for one, two in found]
+    assert len(found) == 20
+    assert set(apart) == {1}

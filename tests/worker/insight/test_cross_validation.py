@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from tests.worker.insight.clouds import make_clouds
 from worker.insight import probe as probes
 from worker.insight.components import reduce_features
 from worker.insight.cross_validation import cross_validate
+from worker.insight.discriminant import fit_discriminant
 from worker.insight.folds import deal_folds
 from worker.insight.groups import join_groups
 from worker.insight.probe import Recipe, choose_recipe, fit_probe
@@ -176,3 +178,28 @@ def test_two_classes_have_one_boundary_however_many_rows():
     recipe = choose_recipe(features, labels, rows[::2], rows[1::2])
 
     assert recipe.strength
+
+
+def test_where_all_are_of_one_group_each_is_by_itself():
+    folds = deal_folds(np.tile([0, 1], 20), np.zeros(40, int))
+
+    assert np.bincount(folds).tolist() == [8] * 5
+
+
+def test_a_discriminant_needs_no_second_picture_of_a_class():
+    features, labels = make_clouds(1, classes=30, apart=9.0, size=40)
+
+    told = fit_probe(features, labels, Recipe(None)).ask(features, 30)
+
+    assert (told.argmax(axis=1) == labels).all()
+
+
+def test_a_discriminant_is_that_of_scikit_learn_where_that_shrinks_alike():
+    features, labels = make_clouds(200, apart=2.0)
+    theirs = LinearDiscriminantAnalysis(solver="lsqr").fit(features, labels)
+
+    ours = fit_discriminant(features, labels)
+
+    said = ours.predict_proba(features)
+    assert (said.argmax(axis=1) == theirs.predict(features)).mean() > 0.98
+    assert said == pytest.approx(theirs.predict_proba(features), abs=0.1)

@@ -137,3 +137,16 @@ def test_what_a_class_gains_is_told_of_itself_and_of_all():
     # Of 816 pictures 16 are its own: all of them right would be two points.
     assert 0 < rare.overall_points < 2
     assert rare.points > 5 * rare.overall_points
+
+
+def test_many_small_classes_have_a_curve_of_the_pictures_that_were_drawn():
+    features, labels = make_clouds(6, classes=40, apart=6.0, size=50)
+
+    points = measure_points(
+        features, labels, np.arange(len(labels)), recipe=Recipe(None)
+    )
+
+    # A quarter of 192 is 48, and of each class whole pictures are drawn.
+    assert [point.images for point in points][-1] == 192
+    assert all(point.images % 40 == 0 for point in points[:-1])
+    assert points[-1].accuracy > 0.9

@@ -5,7 +5,7 @@ from shared.presets import PRESETS, build_training_spec
 from worker.insight.cross_validation import Probed
 from worker.insight.leaderboard import Entry, choose_winner, describe_base_models
 from worker.insight.preset_accuracy import Experience, foresee
-from worker.insight.presets import Judged, describe_preset, judge_probe
+from worker.insight.presets import Judged, describe_preset, judge_probe, promise
 from worker.insight.probe import Recipe
 from worker.insight.resources import (
     Costs,
@@ -213,3 +213,29 @@ def test_the_winner_is_the_cheapest_of_those_that_none_beats():
     assert choose_winner(apart, labels) == "EfficientNetLite0"
     rows = describe_base_models(apart, labels)
     assert [row["is_winner"] for row in rows] == [True, False]
+
+
+def test_a_doubt_beyond_all_bounds_promises_no_time_below_zero():
+    short, likely, long = correct_seconds((600.0, 900.0, 1200.0), [], 0.9)
+
+    assert 0 < short < likely < long
+
+
+def test_what_could_not_be_timed_teaches_nothing_about_minutes():
+    job = {
+        "preset": "best",
+        "running_seconds": 1500.0,
+        "promised": {"reckoned_seconds": [100.0, 100.0, 100.0]},
+    }
+    told = {}
+    for name, obstacle in (("timed", None), ("not", "it does not fit")):
+        history = [job | {"promised": job["promised"] | {"obstacle": obstacle}}]
+        facts = {
+            "probe": {"accuracy": 0.8, "images": 1000},
+            "reckoned_seconds": [60.0, 60.0, 60.0],
+            "step_deviation": 0.0,
+        }
+        told[name] = promise("best", facts, test_images=300, history=history)
+
+    assert told["timed"]["seconds"][1] > 100
+    assert told["not"]["seconds"][1] == pytest.approx(60)

@@ -12,8 +12,9 @@ from worker.insight.doctor.words import SPLIT_WORDS, join_words
 
 # A class with fewer than this share of the largest one's pictures is told.
 _FEW = 0.2
-# A folder that holds this share of a class is only another name for it.
+# Of a class, or of all pictures: a folder that holds more is no group.
 _TOO_COMMON = 0.5
+_NEARLY_ALONE = 0.9  # share of a folder's pictures that are of one class
 _FEWEST_IN_GROUP = 2
 
 
@@ -62,19 +63,32 @@ def find_shared_groups(pictures: Pictures) -> list[Finding]:
 def _find_folders(pictures: Pictures) -> list[str | None]:
     """Returns each picture's folder as ingest deals by them.
 
-    None where there is none, and where a folder holds most of a class: it is only
-    another name for it.
+    None where there is none to tell: a folder with most of a class and little else is
+    only another name for it, and one with most of all pictures says nothing.
     """
     labels = [pictures.label(row) for row in range(len(pictures))]
     folders = name_folders(pictures.names, labels)
-    counts = Counter(folders)
-    sizes = np.bincount(pictures.labels, minlength=len(pictures.classes))
-    return [
+    held: dict[str, Counter[str]] = defaultdict(Counter)
+    for folder, label in zip(folders, labels, strict=True):
+        if folder:
+            held[folder][label] += 1
+    sizes = Counter(labels)
+    kept = {
         folder
-        if folder and _FEWEST_IN_GROUP <= counts[folder] <= _TOO_COMMON * sizes[label]
-        else None
-        for folder, label in zip(folders, pictures.labels, strict=True)
-    ]
+        for folder, counts in held.items()
+        if _FEWEST_IN_GROUP <= counts.total() <= _TOO_COMMON * len(labels)
+        and not _stands_for_class(counts, sizes)
+    }
+    return [folder if folder in kept else None for folder in folders]
+
+
+def _stands_for_class(counts: Counter[str], sizes: Counter[str]) -> bool:
+    label, count = counts.most_common(1)[0]
+    return (
+        count > _TOO_COMMON * sizes[label]
+        and count > _NEARLY_ALONE * counts.total()
+        and len(sizes) > 1
+    )
 
 
 def _tell_group(

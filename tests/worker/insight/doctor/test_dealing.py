@@ -49,3 +49,24 @@ def test_a_folder_that_holds_most_of_a_class_is_no_group():
     pictures = make_pictures(PLAIN, splits=SPLITS, names=names)
 
     assert find_shared_groups(pictures) == []
+
+
+def test_places_that_hold_all_classes_are_groups_however_large():
+    names = [f"place{row % 4}/class{row // 4 % 2}/{row}.jpg" for row in range(40)]
+    splits = {
+        "train": np.arange(30),
+        "val": np.arange(30, 35),
+        "test": np.arange(35, 40),
+    }
+    pictures = make_pictures(
+        np.zeros((40, 8, 8, 3), np.uint8),
+        splits=splits,
+        names=names,
+        labels=[row // 4 % 2 for row in range(40)],
+    )
+
+    found = find_shared_groups(pictures)
+
+    assert [f.sentence.split("“")[1].split("”")[0] for f in found] == [
+        "place0", "place1", "place2", "place3",
+    ]  # fmt: skip

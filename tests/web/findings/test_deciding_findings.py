@@ -120,7 +120,7 @@ class TestApi:
                 "422: choose once for each finding",
             ),
             (
-                {"kind": "imbalance", "action": "accept"},
+                {"kind": "group_leak", "action": "accept"},
                 "400: no findings of this kind",
             ),
             ({"version": 7, "kind": "blurred", "action": "accept"}, "404: version 7"),

@@ -147,14 +147,12 @@ class TestGroups:
         for n in range(60):
             assert made[f"{n}.png"]["split"] == made[f"{n // 3 * 3}.png"]["split"]
         assert all(len(splits) == 1 for splits in self.splits(second).values())
-        assert made["9.png"]["group"] == "p3"  # a patient that has no copy elsewhere
-        more = {
-            "new.png": png(900),
-            "labels.csv": b"filename,label,patient\nnew.png,cat,p3",
-        }
+        assert made["12.png"]["group"] == "p4"  # a patient that has no copy elsewhere
+        table = b"filename,label,patient\nnew.png,cat,p4"
+        more = {"new.png": png(900), "labels.csv": table}
         archive = write_zip(tmp_path / "more.zip", more)
         added = run(tmp_path / "more", version(second, 2), archive).rows()
-        assert added["new.png"]["split"] == made["9.png"]["split"]
+        assert added["new.png"]["split"] == made["12.png"]["split"]
         third = run(
             tmp_path / "c",
             version(second, 2),

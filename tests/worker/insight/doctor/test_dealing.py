@@ -53,11 +53,8 @@ def test_a_folder_that_holds_most_of_a_class_is_no_group():
 
 def test_places_that_hold_all_classes_are_groups_however_large():
     names = [f"place{row % 4}/class{row // 4 % 2}/{row}.jpg" for row in range(40)]
-    splits = {
-        "train": np.arange(30),
-        "val": np.arange(30, 35),
-        "test": np.arange(35, 40),
-    }
+    ends = {"train": (0, 30), "val": (30, 35), "test": (35, 40)}
+    splits = {name: np.arange(*span) for name, span in ends.items()}
     pictures = make_pictures(
         np.zeros((40, 8, 8, 3), np.uint8),
         splits=splits,

@@ -1,4 +1,4 @@
-"""Times the steps of every preset that fine-tunes, each kind of step once."""
+"""Times the steps of every preset, or its predictions, each kind once."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from worker.insight.timed_steps import time_apart
 
 _PHASE = "timing"
 
-# Of a preset: its steps, what keeps them from being made here, or None where there are
-# none to time.
+# Of a preset: its steps, what keeps them from being made here, or None where nothing
+# is timed.
 Timed = StepTiming | CannotTime | None
 
 
@@ -29,7 +29,7 @@ def time_presets(subject: Subject, folder: Path) -> dict[str, Timed]:
     keys = {
         name: _key_of(spec)
         for name, spec in presets.items()
-        if spec.fine_tune_epochs and subject.request.times_steps
+        if subject.request.times_steps
     }
     wanted = {key: presets[name] for name, key in keys.items()}
     for spec in wanted.values():
@@ -65,5 +65,5 @@ def _time(subject: Subject, spec: TrainingSpec, folder: Path) -> Timed:
 
 def _key_of(spec: TrainingSpec) -> str:
     """Presets that differ in the number of epochs alone have steps alike."""
-    changed = {"frozen_epochs": 1, "fine_tune_epochs": 1}
+    changed = {"frozen_epochs": 1, "fine_tune_epochs": min(1, spec.fine_tune_epochs)}
     return spec.model_copy(update=changed).model_dump_json()

@@ -23,7 +23,7 @@ _CHECKPOINTS = 2  # the newest, and the one before until that is proved
 # What `augmentation_choice` judges: six kinds of changes, 400 pictures at most.
 _CHOICE_KINDS, _CHOICE_PICTURES = 6, 400
 # An epoch of a head on features, each thousand pictures (two cores, 1,280 features).
-_HEAD_SECONDS = 0.05
+_HEAD_SECONDS = 0.07
 # The regression that a head starts at, each thousand pictures of each view, thousand
 # features and boundary between classes: solar cells in two classes took 10 seconds, in
 # four classes, which are as many boundaries, 40.
@@ -31,6 +31,8 @@ _REGRESSION_SECONDS = 0.6
 # Exporting traces and proves a model whatever its data: so many times as long as to
 # build and compile one for training.
 _EXPORT_BUILDS = 1.2
+# The model that is evaluated is built anew, but learns no step.
+_EVALUATION_BUILDS = 0.5
 _EXPORT_SECONDS = 12.0
 # Of trainings that may stop early, the share of epochs beyond the patience that is
 # usually run.
@@ -68,7 +70,7 @@ class Costs:
     Args:
         pass_seconds: Of the frozen base, one image.
         feature_size: Features of one image.
-        steps: Of fine-tuning; None for presets that do not fine-tune.
+        steps: Of the preset; None where none were timed.
         start_seconds: What every training takes to begin.
     """
 
@@ -170,7 +172,8 @@ def _reckon_end(spec: TrainingSpec, sizes: Sizes, costs: Costs) -> float:
         return sizes.test * costs.pass_seconds + _EXPORT_SECONDS
     batches = math.ceil(sizes.test / spec.batch_size)
     predicted = batches * _count_mirrors(spec) * costs.steps.predict_seconds
-    return predicted + _EXPORT_SECONDS + _EXPORT_BUILDS * costs.steps.build_seconds
+    built = (_EVALUATION_BUILDS + _EXPORT_BUILDS) * costs.steps.build_seconds
+    return predicted + built + _EXPORT_SECONDS
 
 
 def _count_mirrors(spec: TrainingSpec) -> int:

@@ -7,11 +7,12 @@ from shared.training_spec import TrainingSpec
 
 @dataclass(frozen=True)
 class StepTiming:
-    """What fine-tuning costs.
+    """What steps and predictions cost.
 
     Args:
-        build_seconds: From nothing to a model that has made its first steps.
-        step_seconds: Of one update of the weights, the median.
+        build_seconds: From nothing to a model that has made its first steps, or without
+            fine-tuning its first predictions.
+        step_seconds: Of one update of the weights, the median; 0 without fine-tuning.
         deviation: What the median may be off by, as a share of it.
         predict_seconds: Of predicting one batch.
         memory_bytes: The most that this process has held resident.

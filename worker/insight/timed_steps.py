@@ -1,4 +1,4 @@
-"""Times fine-tuning in a process of its own: `python -m worker.insight.timed_steps`.
+"""Times a training in a process of its own: `python -m worker.insight.timed_steps`.
 
 What a training costs is what a training does: a fresh process that builds the model,
 makes its first steps and holds nothing else. What it holds is what a training holds,
@@ -33,7 +33,7 @@ _TOO_SLOW = f"its first steps took more than {_MOST_SECONDS // 60} minutes"
 def time_apart(
     spec: dict[str, Any], folder: Path, report: Callable[[int, int], None]
 ) -> StepTiming:
-    """Builds the fine-tuning that `spec` describes and times some of its steps.
+    """Builds what `spec` trains and times some of its steps, or its predictions.
 
     Args:
         spec: SPEC.json of a training.
@@ -73,13 +73,17 @@ def main(arguments: list[str]) -> int:
     _end_with(parent)
     determinism.prepare_environment()
     try:
-        from worker.insight.timing import time_steps  # noqa: PLC0415
+        from worker.insight.timing import (  # noqa: PLC0415
+            time_predictions,
+            time_steps,
+        )
         from worker.training import materials  # noqa: PLC0415 - frameworks
         from worker.training.request import load_request  # noqa: PLC0415
         from worker.training.training_state import TrainingState  # noqa: PLC0415
 
         material = materials.prepare(load_request(asked, asked.parent), TrainingState())
-        answer.write_text(json.dumps(asdict(time_steps(material))))
+        time_it = time_steps if material.spec.fine_tune_epochs else time_predictions
+        answer.write_text(json.dumps(asdict(time_it(material))))
     except Exception as error:  # noqa: BLE001 - whatever it is, the other one tells it
         traceback.print_exc()
         answer.write_text(json.dumps(_describe(error)))

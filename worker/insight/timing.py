@@ -16,6 +16,7 @@ import psutil
 from worker.insight.step_timing import StepTiming
 from worker.training import features, phase_setup
 from worker.training.best_weights import BestWeights
+from worker.training.evaluate import predict_all
 from worker.training.feature_engines import Origin
 from worker.training.frozen_base import FrozenBase
 from worker.training.pack import Pack
@@ -62,6 +63,27 @@ def time_steps(material: Material) -> StepTiming:
     )
     doubt = _measure_doubt(seconds, median)
     return StepTiming(built, median, doubt, predicted, find_peak_memory())
+
+
+def time_predictions(material: Material) -> StepTiming:
+    """Builds a whole model and times its predictions, for trainings without steps.
+
+    Raises:
+        MemoryError: When not even single pictures fit.
+    """
+    began = time.monotonic()
+    model = phase_setup.build_untrained(material)
+    rows = np.asarray(material.pack.splits["test"])[: material.spec.batch_size]
+
+    def predict() -> object:
+        size = material.spec.batch_size
+        return predict_all(model, material.pack, rows, size, lambda *_: None)
+
+    predict()
+    built = time.monotonic() - began
+    predicted = statistics.median(_time(predict) for _ in range(_PREDICTIONS))
+    whole = predicted * material.spec.batch_size / len(rows)
+    return StepTiming(built, 0.0, 0.0, whole, find_peak_memory())
 
 
 def time_pass(

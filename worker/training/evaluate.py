@@ -109,7 +109,7 @@ def evaluate(
     """
     rows = np.asarray(pack.splits["test"])
     size = math.ceil(spec.batch_size / 2**halvings)
-    probabilities = _predict_all(model, pack, rows, size, report)
+    probabilities = predict_all(model, pack, rows, size, report)
     labels = np.asarray(pack.labels)
     summary = measure(
         probabilities,
@@ -214,7 +214,7 @@ def measure_calibration(
     return {"ece": error, "bins": bins}
 
 
-def _predict_all(
+def predict_all(
     model: keras.Model,
     pack: Pack,
     rows: np.ndarray,

@@ -227,6 +227,11 @@ def build_best(
     return model
 
 
+def build_untrained(material: Material) -> keras.Model:
+    """Returns the whole model with a new head, one view of a picture at a time."""
+    return _build_joined(material, Replicas())[2]
+
+
 def _build_joined(
     material: Material, replicas: Replicas, *, norms: bool = False
 ) -> tuple[keras.Model, keras.Model, keras.Model]:

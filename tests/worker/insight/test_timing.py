@@ -72,6 +72,17 @@ def test_a_process_of_its_own_tells_what_steps_take(tmp_path, asked):
 
 
 @pytest.mark.xdist_group("insight")
+def test_without_fine_tuning_predictions_are_timed(tmp_path, asked):
+    asked["training"] |= {"fine_tune_epochs": 0}
+
+    told = timed_steps.time_apart(asked, tmp_path / "timing", lambda *_: None)
+
+    assert told.step_seconds == told.deviation == 0
+    assert 0 < told.predict_seconds < told.build_seconds
+    assert told.memory_bytes > 100 << 20
+
+
+@pytest.mark.xdist_group("insight")
 def test_what_cannot_be_trained_is_an_answer(tmp_path, asked):
     asked["training"] |= {"weights": "imagenet", "base_model": "ResNet50"}
     asked["weights_dirs"] = []

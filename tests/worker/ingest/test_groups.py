@@ -1,6 +1,5 @@
 """What one split must hold whole, by the ingest child as a real process."""
 
-import itertools
 from collections import defaultdict
 
 import pyarrow.parquet as pq
@@ -115,17 +114,21 @@ class TestGroups:
         assert None not in table["picture_hash"].to_pylist()
 
     def test_by_folders_above_the_classes(self, tmp_path):
-        files = {
-            f"set/{split}/patient {n // 4}/{label}/{n}.png": png(1000 * at + n)
-            for at, label in enumerate(("cat", "dog"))
-            for n, split in zip(range(24), itertools.cycle(["train", "test"]))
+        labels = {
+            f"site/patient {n // 4}/{label}/{n}.png": label
+            for label in ("cat", "dog")
+            for n in range(24)
         }
+        files = {name: png(at) for at, name in enumerate(labels)}
+        lines = [f"{name},{label}" for name, label in labels.items()]
+        files["labels.csv"] = "\n".join(["filename,label", *lines]).encode()
         archive = write_zip(tmp_path / "a.zip", files)
 
-        ingest = run(tmp_path, archive, split={"by": "folder", "again": True})
+        ingest = run(tmp_path, archive, split={"by": "folder"})
 
         found = self.splits(ingest)
         assert set(found) == {f"patient {n}" for n in range(6)}
+        assert all(len(splits) == 1 for splits in found.values())
 
     def test_what_is_known_to_look_alike_joins_its_groups(self, tmp_path):
         """As on a doctor's page: copies that no hash finds, patients of an upload."""

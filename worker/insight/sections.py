@@ -22,7 +22,7 @@ from worker.insight.presets import (
     describe_preset,
     judge_probe,
 )
-from worker.insight.resources import Costs
+from worker.insight.resources import Costs, reckon_memory
 from worker.insight.step_timing import CannotTime
 from worker.insight.subject import Subject, View
 from worker.training import failures
@@ -131,7 +131,7 @@ def build_presets(
             sizes=subject.sizes,
             costs=Costs(pass_seconds, size, steps, _find_start_seconds(subject)),
             history=subject.request.history,
-            memory_bytes=steps.memory_bytes if steps else pass_memory,
+            memory_bytes=reckon_memory(spec, steps) if steps else pass_memory,
             obstacle=obstacle,
         )
     return section

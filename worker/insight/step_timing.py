@@ -26,16 +26,7 @@ class StepTiming:
 
 
 class CannotTime(Exception):  # noqa: N818 - an answer, not a fault of the forecast
-    """A training with these settings would not run here.
-
-    Args:
-        reason: Goes on after “because”.
-        is_memory: Whether this worker's memory is too small for it.
-    """
-
-    def __init__(self, reason: str, *, is_memory: bool) -> None:
-        super().__init__(reason)
-        self.is_memory = is_memory
+    """A training with these settings would not run here; says why."""
 
 
 def count_steps(images: int, spec: TrainingSpec) -> int:

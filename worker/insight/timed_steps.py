@@ -56,14 +56,14 @@ def time_apart(
     )
     code = _wait(child, report)
     if code == -signal.SIGKILL:  # nobody else kills it
-        raise CannotTime(_TOO_LARGE, is_memory=True)
+        raise CannotTime(_TOO_LARGE)
     try:
         told = json.loads(answer.read_text())
     except (OSError, ValueError):
         reason = f"its first steps ended with exit code {code}"
-        raise CannotTime(reason, is_memory=False) from None
+        raise CannotTime(reason) from None
     if "failed" in told:
-        raise CannotTime(told["failed"], is_memory=told["is_memory"])
+        raise CannotTime(told["failed"])
     return StepTiming(**told)
 
 
@@ -105,9 +105,9 @@ def _end_with(parent: int) -> None:
 
 def _describe(error: Exception) -> dict[str, Any]:
     if failures.is_memory(error) or type(error).__name__ == "DeviceMemoryTooSmall":
-        return {"failed": _TOO_LARGE, "is_memory": True}
+        return {"failed": _TOO_LARGE}
     message = failures.explain(error).message.rstrip(".")
-    return {"failed": f"its first steps failed ({message})", "is_memory": False}
+    return {"failed": f"its first steps failed ({message})"}
 
 
 def _wait(child: subprocess.Popen[bytes], report: Callable[[int, int], None]) -> int:
@@ -121,7 +121,7 @@ def _wait(child: subprocess.Popen[bytes], report: Callable[[int, int], None]) ->
             if seconds > _MOST_SECONDS:
                 child.kill()
                 child.wait()
-                raise CannotTime(_TOO_SLOW, is_memory=False) from None
+                raise CannotTime(_TOO_SLOW) from None
             report(seconds, _MOST_SECONDS)
 
 

@@ -187,7 +187,7 @@ def test_what_cannot_be_trained_here_gets_no_minutes():
         costs=Costs(0.01, 1280, None, 2.0),
         history=[],
         memory_bytes=1,
-        obstacle=CannotTime("it does not fit", is_memory=True),
+        obstacle=CannotTime("it does not fit"),
     )
 
     assert told["seconds"] is None

@@ -87,10 +87,8 @@ def test_what_cannot_be_trained_is_an_answer(tmp_path, asked):
     asked["training"] |= {"weights": "imagenet", "base_model": "ResNet50"}
     asked["weights_dirs"] = []
 
-    with pytest.raises(CannotTime, match="ResNet50") as told:
+    with pytest.raises(CannotTime, match="ResNet50"):
         timed_steps.time_apart(asked, tmp_path / "timing", lambda *_: None)
-
-    assert not told.value.is_memory
 
 
 @pytest.mark.xdist_group("insight")
@@ -102,7 +100,5 @@ def test_what_the_kernel_kills_does_not_fit(tmp_path, asked, monkeypatch):
             if "worker.insight.timed_steps" in child.cmdline():
                 child.kill()
 
-    with pytest.raises(CannotTime, match="does not fit into the memory") as told:
+    with pytest.raises(CannotTime, match="does not fit into the memory"):
         timed_steps.time_apart(asked, tmp_path / "timing", kill)
-
-    assert told.value.is_memory

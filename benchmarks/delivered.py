@@ -25,6 +25,7 @@ def deliver(
     version: Path,
     work: Path,
     *,
+    promised: dict[str, Any],
     again_if: Callable[[dict[str, Any]], bool] = lambda _kept: False,
 ) -> dict[str, Any]:
     """Trains one preset on `version`, unless that was done before.
@@ -36,10 +37,12 @@ def deliver(
         version: The dataset version.
         work: Folder of trainings under way, which go on from their checkpoints, and of
             the caches that each task's forecast has left.
+        promised: What the forecast says of this preset, made on this machine.
         again_if: As in `Cells.measure`.
 
     Returns:
-        Accuracy on the test split with its interval, and the seconds of each phase.
+        Accuracy on the test split with its interval, the seconds of each phase, and the
+        machine with what was `promised` on it before.
     """
     training = build_training_spec(preset, {"seed": SEED}).model_dump(mode="json")
     facts = {
@@ -54,7 +57,10 @@ def deliver(
     return kept.measure(
         f"{task.name} {preset}",
         facts,
-        lambda: _train(training, version, work / key, work / f"{task.name}-caches"),
+        lambda: (
+            _train(training, version, work / key, work / f"{task.name}-caches")
+            | {"promised": promised, "machine": cells.describe_machine()}
+        ),
         again_if=again_if,
     )
 

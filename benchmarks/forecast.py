@@ -9,7 +9,7 @@ on its own forecast and on the finished trainings of the five others, never on i
     strict          the same two where a task is promised nothing by trainings on any of
                     its pictures, in whichever classes: three tasks share theirs
     minutes_error   what the likely minutes were off by: `median` and `worst`, of cells
-                    measured while nothing else ran
+                    measured while nothing else ran, on the machine that was forecast
     curve_points    what the learning curve, fitted on half of the data, was off by for
                     all of it, in points, by task
 
@@ -47,6 +47,7 @@ QUIET_LOAD = 2.6
 # Where it is known what others took of the cores' time, that much is too little to be
 # noticed.
 QUIET_SHARE = 0.05
+_OF_THE_MACHINE = ("reckoned_seconds", "step_deviation", "obstacle", "memory_bytes")
 
 
 @dataclass(frozen=True)
@@ -99,14 +100,11 @@ def measure(task: Task, presets: Sequence[str], *, again_if_busy: bool) -> Measu
     facts = {**task.facts, "version": digest_version(version)}
     code = cells.digest_sources("worker/insight")
 
-    def again(kept: dict[str, Any]) -> bool:
-        return again_if_busy and not _is_quiet(kept)
-
     forecast = kept.measure(
         f"{task.name} forecast",
         facts | {"code": code, "machine": cells.describe_machine()},
         lambda: _forecast(version, caches, work / f"{task.name}-forecast"),
-        again_if=again,
+        again_if=lambda values: again_if_busy and not _is_quiet(values),
     )
     half = kept.measure(
         f"{task.name} half",
@@ -120,7 +118,8 @@ def measure(task: Task, presets: Sequence[str], *, again_if_busy: bool) -> Measu
             preset,
             version,
             work,
-            again_if=again,
+            promised=forecast["presets"][preset] | {"measured": forecast["measured"]},
+            again_if=lambda values: again_if_busy and not _tells_minutes(values),
         )
         for preset in presets
     }
@@ -145,7 +144,7 @@ def judge(measured: dict[str, Measured], *, is_strict: bool = False) -> list[Row
         for preset, values in one.delivered.items():
             told = promise(
                 preset,
-                one.forecast["presets"][preset],
+                _tell_promised(one, preset),
                 test_images=values["images"]["test"],
                 history=others,
             )
@@ -160,8 +159,8 @@ def judge(measured: dict[str, Measured], *, is_strict: bool = False) -> list[Row
                     delivered=values["accuracy"],
                     seconds=told["seconds"][1],
                     delivered_seconds=_total(values),
-                    is_quiet=_is_quiet(values) and _is_quiet(one.forecast),
-                    memory_error=_compare_memory(one.forecast, preset, values),
+                    is_quiet=_tells_minutes(values),
+                    memory_error=_compare_memory(_tell_promised(one, preset), values),
                 )
             )
     return rows
@@ -273,23 +272,37 @@ def _list_history(task: str, one: Measured) -> list[dict[str, Any]]:
             "preset": preset,
             "accuracy": values["accuracy"],
             "images": values["images"],
-            "promised": one.forecast["presets"][preset],
-            "running_seconds": _total(values) if _is_quiet(values) else None,
+            "promised": _tell_promised(one, preset),
+            "running_seconds": _total(values) if _tells_minutes(values) else None,
         }
         for preset, values in one.delivered.items()
     ]
 
 
-def _compare_memory(
-    forecast: dict[str, Any], preset: str, values: dict[str, Any]
-) -> float | None:
+def _tell_promised(one: Measured, preset: str) -> dict[str, Any]:
+    """Returns what is promised before any experience.
+
+    Accuracy by the newest forecast; seconds and memory by the one that was made on the
+    machine that trained, just before.
+    """
+    newest = one.forecast["presets"][preset]
+    before = one.delivered[preset].get("promised", newest)
+    return newest | {name: before[name] for name in _OF_THE_MACHINE}
+
+
+def _compare_memory(promised: dict[str, Any], values: dict[str, Any]) -> float | None:
     """What the promised memory was off by, as a share of the real peak."""
-    told, peak = forecast["presets"][preset]["memory_bytes"], values.get("peak_bytes")
+    told, peak = promised["memory_bytes"], values.get("peak_bytes")
     return abs(told - peak) / peak if told and peak else None
 
 
 def _total(values: dict[str, Any]) -> float:
     return float(sum(values["seconds"].values()))
+
+
+def _tells_minutes(values: dict[str, Any]) -> bool:
+    promised = values.get("promised")
+    return promised is not None and _is_quiet(values) and _is_quiet(promised)
 
 
 def _is_quiet(values: dict[str, Any]) -> bool:

@@ -11,6 +11,7 @@ def _forecast(probe: float) -> dict:
         "probe": {"accuracy": probe, "images": 2000},
         "reckoned_seconds": [90.0, 100.0, 110.0],
         "step_deviation": 0.0,
+        "obstacle": None,
         "memory_bytes": 1100,
     }
     return {"presets": {"balanced": preset}, "measured": QUIET}
@@ -23,6 +24,7 @@ def _task(probe: float, delivered: float, measured=QUIET) -> Measured:
         "seconds": {"fine_tune": 80.0, "export": 20.0},
         "measured": measured,
         "peak_bytes": 1000,
+        "promised": _forecast(probe)["presets"]["balanced"] | {"measured": QUIET},
     }
     return Measured(_forecast(probe), {"balanced": values}, {"error_points": 1.0})
 
@@ -47,6 +49,19 @@ def test_busy_cells_say_nothing_of_minutes():
     assert [row.is_quiet for row in rows] == [True, False]
     assert summary["minutes_error"]["cells"] == 1
     assert summary["minutes_error"]["worst"] == pytest.approx(0.0, abs=0.01)
+
+
+def test_minutes_are_those_promised_on_the_machine_that_trained():
+    here, elsewhere, unknown = (_task(0.8, 0.83) for _ in range(3))
+    for other in (elsewhere, unknown):
+        other.forecast["presets"]["balanced"]["reckoned_seconds"] = [9.0, 10.0, 11.0]
+    del unknown.delivered["balanced"]["promised"]
+    measured = {"here": here, "elsewhere": elsewhere, "unknown": unknown}
+
+    rows = {row.task: row for row in forecast.judge(measured)}
+
+    assert rows["elsewhere"].seconds == pytest.approx(100, rel=0.01)
+    assert [row.is_quiet for row in rows.values()] == [True, True, False]
 
 
 def test_what_others_took_of_the_cores_decides_where_it_is_known():

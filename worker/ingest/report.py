@@ -1,11 +1,13 @@
 """What a dataset version tells of itself: `report.json`."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 from worker.ingest.assemble import Version
 from worker.ingest.content import Merged, fingerprint_rows
+from worker.ingest.join import AnyPicture
 from worker.ingest.split import SPLITS
 from worker.ingest.verify import REMARKS, Picture
 
@@ -16,12 +18,13 @@ MOST_QUARANTINED = 10_000  # listed; quarantine.parquet holds all
 def build_report(version: Version) -> dict[str, Any]:
     """Returns the report of a version, its samples aside."""
     pictures = version.joined.pictures
-    rows = list(zip(pictures, version.splits, strict=True))
-    counts = Counter((split, picture.label) for picture, split in rows)
+    counts = Counter((split, picture.label) for picture, split in _rows(version))
     classes = sorted({label for _, label in counts})
     skips = version.skips
     return {
-        "fingerprint": fingerprint_rows((p.sha256, p.label, s) for p, s in rows),
+        "fingerprint": fingerprint_rows(
+            (p.sha256, p.label, s) for p, s in _rows(version)
+        ),
         "classes": classes,
         "images": len(pictures),
         "size_bytes": sum(picture.size_bytes for picture in pictures),
@@ -42,6 +45,11 @@ def build_report(version: Version) -> dict[str, Any]:
         "quarantine": _list_quarantine(version),
         "quarantine_total": len(version.joined.quarantine),
     }
+
+
+def _rows(version: Version) -> Iterator[tuple[AnyPicture, str]]:
+    """Every picture with its split, in the order of the hashes."""
+    return zip(version.joined.pictures, version.splits, strict=True)
 
 
 def _list_changes(version: Version) -> list[dict[str, str]]:

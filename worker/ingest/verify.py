@@ -125,7 +125,7 @@ def verify(
             sorter.put(outcome.key, known)
             report(sorter.done, len(files))
     pictures = sorter.pictures
-    pictures.sort(key=lambda picture: (picture.sha256, picture.name))
+    pictures.sort(key=lambda picture: (picture.digest, picture.name))
     return pictures, _sentences(files, pictures)
 
 

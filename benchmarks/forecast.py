@@ -142,12 +142,7 @@ def judge(measured: dict[str, Measured], *, is_strict: bool = False) -> list[Row
             for job in _list_history(other, two)
         ]
         for preset, values in one.delivered.items():
-            told = promise(
-                preset,
-                _tell_promised(one, preset),
-                test_images=values["images"]["test"],
-                history=others,
-            )
+            told = promise(preset, _tell_promised(one, preset), others)
             low, middle, high = told["accuracy"]
             rows.append(
                 Row(

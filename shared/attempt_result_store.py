@@ -91,12 +91,14 @@ def complete_train(
         )
     )
     session.flush()
-    training_promise_store.deliver(
-        session,
-        job_id,
-        accuracy=evaluation.get("accuracy"),
-        seconds=job.running_ms / 1000,
-    )
+    # What was finished early at a wish is not what was promised.
+    if job.desired != Desired.FINISH:
+        training_promise_store.deliver(
+            session,
+            job_id,
+            accuracy=evaluation.get("accuracy"),
+            seconds=job.running_ms / 1000,
+        )
     detail = {"model_id": job.model_id, "version": version}
     _close_attempt(session, job_id, fence, "model_published", detail)
     return Completed(version, already=False)

@@ -2,31 +2,40 @@
 
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, Subquery, func, select
 from sqlalchemy.orm import Session
 
 from shared.forecast_tables import Forecast, TrainingPromise
-from shared.job_status import JobKind, JobStatus
+from shared.job_status import Desired, JobKind, JobStatus
 from shared.tables import Attempt, DatasetVersion, Job, ModelVersion
 
-MOST = 200  # trainings that one forecast looks at
+MOST = 100  # trainings of each preset that one forecast looks at
+MOST_OF_DATASET = 10  # of each preset: more of one dataset teach hardly more
 
 
 def list_history(
-    session: Session, *, dataset_id: int, worker_id: int | None, limit: int = MOST
+    session: Session,
+    *,
+    dataset_id: int,
+    worker_id: int | None,
+    limit: int = MOST,
+    of_dataset: int = MOST_OF_DATASET,
 ) -> list[dict[str, Any]]:
     """Returns finished trainings as forecasts read them, the newest first.
 
-    Left out are those whose dataset or evaluation has been deleted: nothing can be
-    compared with them.
+    Only those of which something was promised: no other one can be compared with what a
+    forecast says. Left out are those that were finished early at somebody's wish, and
+    those whose dataset or evaluation has been deleted.
 
     Args:
         session: Any session.
         dataset_id: The dataset to forecast.
         worker_id: The worker that forecasts.
-        limit: Most of them.
+        limit: Most of each preset, of as many datasets as there are.
+        of_dataset: Most of each preset and dataset, the newest.
     """
-    # Single entries of long documents: the whole ones of 200 trainings may be huge.
+    chosen = _choose(of_dataset)
+    # Single entries of long documents: the whole ones of so many may be huge.
     evaluation = ModelVersion.evaluation
     rows = session.execute(
         select(
@@ -40,19 +49,15 @@ def list_history(
             evaluation["classes"].label("classes"),
             DatasetVersion.report["counts"].label("counts"),
             Forecast.summary["presets"].label("presets"),
+            Forecast.summary["worker"].label("worker"),
         )
+        .join(chosen, chosen.c.job_id == Job.id)
         .join(ModelVersion, ModelVersion.job_id == Job.id)
         .join(DatasetVersion, DatasetVersion.id == Job.dataset_version_id)
         .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.fence == Job.fence))
-        .outerjoin(TrainingPromise, TrainingPromise.job_id == Job.id)
-        .outerjoin(Forecast, Forecast.id == TrainingPromise.forecast_id)
-        .where(
-            Job.kind == JobKind.TRAIN,
-            Job.state == JobStatus.SUCCEEDED,
-            ModelVersion.deleted_at.is_(None),
-        )
+        .join(Forecast, Forecast.id == chosen.c.forecast_id)
+        .where(chosen.c.of_preset <= limit)
         .order_by(Job.id.desc())
-        .limit(limit)
     )
     return [
         _describe(row, dataset_id, worker_id)
@@ -61,14 +66,59 @@ def list_history(
     ]
 
 
+def _choose(of_dataset: int) -> Subquery:
+    """Numbers the trainings of each preset, the newest of every dataset first.
+
+    A sweep of hundreds on one dataset must not crowd out what others have taught.
+    """
+    ranked = (
+        select(
+            TrainingPromise.job_id,
+            TrainingPromise.forecast_id,
+            TrainingPromise.preset,
+            func.row_number()
+            .over(
+                partition_by=(TrainingPromise.preset, Job.dataset_id),
+                order_by=Job.id.desc(),
+            )
+            .label("of_dataset"),
+        )
+        .join(Job, Job.id == TrainingPromise.job_id)
+        .join(ModelVersion, ModelVersion.job_id == Job.id)
+        .where(
+            Job.kind == JobKind.TRAIN,
+            Job.state == JobStatus.SUCCEEDED,
+            Job.desired != Desired.FINISH,
+            ModelVersion.deleted_at.is_(None),
+        )
+        .subquery()
+    )
+    return (
+        select(
+            ranked.c.job_id,
+            ranked.c.forecast_id,
+            func.row_number()
+            .over(
+                partition_by=ranked.c.preset,
+                order_by=(ranked.c.of_dataset, ranked.c.job_id.desc()),
+            )
+            .label("of_preset"),
+        )
+        .where(ranked.c.of_dataset <= of_dataset)
+        .subquery()
+    )
+
+
 def _describe(
     row: Row[*tuple[Any, ...]], dataset_id: int, worker_id: int | None
 ) -> dict[str, Any]:
+    promised = _find_promised(row.presets, row.spec.get("preset"))
     return {
         "job_id": row.id,
         "dataset_id": row.dataset_id,
         "same_dataset": row.dataset_id == dataset_id,
-        "same_worker": row.worker_id == worker_id,
+        # What was reckoned on another machine says nothing of how this one reckons.
+        "same_worker": row.worker_id == worker_id == _find_worker(row.worker),
         "preset": row.spec.get("preset"),
         "training": row.spec.get("training") or {},
         "images": {
@@ -77,7 +127,7 @@ def _describe(
         },
         "classes": len(row.classes or []),
         "accuracy": row.accuracy,
-        "promised": _find_promised(row.presets, row.spec.get("preset")),
+        "promised": promised,
         "seconds": row.seconds or {},
         "running_seconds": row.running_ms / 1000,
     }
@@ -87,3 +137,8 @@ def _find_promised(presets: Any, preset: Any) -> dict[str, Any] | None:
     """What the forecast said of the preset, on which the promise rests."""
     promised = presets.get(preset) if isinstance(presets, dict) else None
     return promised if isinstance(promised, dict) else None
+
+
+def _find_worker(worker: Any) -> int | None:
+    """The worker that made the forecast."""
+    return worker.get("id") if isinstance(worker, dict) else None

@@ -8,7 +8,8 @@ QUIET, BUSY = {"load": [0.5, 2.0]}, {"load": [0.5, 9.0]}
 
 def _forecast(probe: float) -> dict:
     preset = {
-        "probe": {"accuracy": probe, "images": 2000},
+        "probe": {"accuracy": probe, "independent_images": 2000},
+        "test": {"independent_images": 600},
         "reckoned_seconds": [90.0, 100.0, 110.0],
         "step_deviation": 0.0,
         "obstacle": None,

@@ -13,8 +13,6 @@ from shared import (
     forecast_store,
     job_store,
     reconcile_store,
-    training_history_store,
-    training_promise_store,
 )
 from shared.artifacts import Storage
 from shared.errors import Cancelled, ConflictError, LostLease, NotFoundError
@@ -22,7 +20,6 @@ from shared.expected_starts import Taker, expect_starts
 from shared.forecast_tables import Forecast
 from shared.garbage import collect_garbage
 from shared.job_duration import USUAL_FORECAST_SECONDS, Durations, measure_work
-from shared.presets import build_training_spec
 from shared.queue_outlook_store import list_waiting
 from shared.tables import Dataset, DatasetVersion, Job
 from tests import factories
@@ -378,67 +375,6 @@ def test_forecast_of_an_older_version_is_found(database, version_id, owner_id):
     assert found is not None
     assert (found[0].id, found[1].id) == (version_id, row)
     assert none is None
-
-
-def test_history_tells_what_trainings_took_and_reached(database, version_id, owner_id):
-    with database.transaction() as s:
-        version = s.get_one(DatasetVersion, version_id)
-        version.report = {"counts": {"train": {"a": 3, "b": 4}, "test": {"a": 2}}}
-        worker_id = factories.make_worker(s)
-        numbers = []
-        for accuracy in (0.8, 0.9, None):
-            spec = {"training": {"base_model": "MobileNet"}, "preset": "best"}
-            job_id = factories.make_job(
-                s, owner_id, dataset_id=version.dataset_id,
-                dataset_version_id=version_id, spec=spec,
-            )  # fmt: skip
-            claim = factories.claim(s, kinds=["train"], worker_id=worker_id)
-            evaluation = {"seconds": {"frozen": 3.5}, "classes": ["a", "b"]}
-            if accuracy is not None:
-                evaluation["accuracy"] = accuracy
-            factories.complete(s, job_id, claim.fence, evaluation=evaluation)
-            numbers.append(job_id)
-
-    with database.reading() as s:
-        history = training_history_store.list_history(
-            s, dataset_id=version.dataset_id, worker_id=worker_id
-        )
-
-    assert [row["job_id"] for row in history] == [numbers[1], numbers[0]]
-    newest = history[0]
-    assert newest["images"] == {"train": 7, "val": 0, "test": 2}
-    assert (newest["accuracy"], newest["classes"]) == (0.9, 2)
-    assert newest["seconds"] == {"frozen": 3.5}
-    assert (newest["same_dataset"], newest["same_worker"]) == (True, True)
-    assert newest["promised"] is None
-    assert newest["training"] == {"base_model": "MobileNet"}
-
-
-def test_history_brings_what_the_promise_of_a_training_rested_on(
-    database, version_id, owner_id
-):
-    best = {"probe": {"accuracy": 0.85, "images": 90}, "reckoned_seconds": [1, 2, 3]}
-    promised = {"accuracy": [0.8, 0.9, 1.0], "seconds": [1, 2, 3], **best}
-    with database.transaction() as s:
-        version = s.get_one(DatasetVersion, version_id)
-        version.report = {"counts": {"train": {"a": 3}, "test": {"a": 2}}}
-        summary = {"presets": {"best": promised}}
-        factories.make_forecast_row(s, version_id, owner_id, summary=summary)
-        training = build_training_spec("best").model_dump(mode="json")
-        job_id = factories.make_job(
-            s, owner_id, dataset_id=version.dataset_id, dataset_version_id=version_id,
-            spec={"training": training, "preset": "best"},
-        )  # fmt: skip
-        training_promise_store.make(s, [job_id])
-        claim = factories.claim(s, kinds=["train"])
-        factories.complete(s, job_id, claim.fence, evaluation={"accuracy": 0.9})
-
-    with database.reading() as s:
-        (told,) = training_history_store.list_history(
-            s, dataset_id=version.dataset_id, worker_id=None
-        )
-
-    assert told["promised"] == promised
 
 
 def test_collection_takes_only_forecasts_that_no_row_names(sqlite_database, tmp_path):

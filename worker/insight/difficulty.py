@@ -12,7 +12,7 @@ import numpy as np
 
 from worker.insight.cross_validation import Probed
 from worker.insight.doctor.examination import Likeness
-from worker.training.intervals import wilson_interval
+from worker.insight.independence import tell_interval
 
 _MOST_CONFUSIONS = 10
 _EXAMPLES = 4
@@ -83,8 +83,9 @@ def measure_nearest_neighbour(
     said[unanswered] = _ask_all(
         likeness.directions, labels, rows, groups, rows[unanswered]
     )
-    hits = int((said == labels[rows]).sum())
-    return hits / len(rows), wilson_interval(hits, len(rows))
+    right = said == labels[rows]
+    low, high = tell_interval(right, groups[rows])
+    return float(right.mean()), (low, high)
 
 
 def _ask_all(
@@ -133,6 +134,8 @@ def describe_difficulty(
     classes: Sequence[str],
     neighbour: tuple[float, tuple[float, float]],
     name_image: Any,
+    *,
+    groups: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Returns the section `difficulty` of forecast.json.
 
@@ -142,9 +145,11 @@ def describe_difficulty(
         classes: Class names.
         neighbour: As `measure_nearest_neighbour` returns it.
         name_image: Called with a row; returns (sha256, name).
+        groups: Of all images; None for each by itself.
     """
     truths = labels[probed.rows]
     right = probed.predicted == truths
+    own = None if groups is None else groups[probed.rows]
     accuracy = float(right.mean())
     majority, number = measure_majority(truths)
     confusions = list_confusions(probed, labels)
@@ -157,7 +162,7 @@ def describe_difficulty(
         "nearest_neighbour": {"accuracy": neighbour[0], "interval": list(neighbour[1])},
         "probe": {
             "accuracy": accuracy,
-            "interval": list(wilson_interval(int(right.sum()), len(right))),
+            "interval": tell_interval(right, own),
             "recall": recall,
         },
         "confusions": [

@@ -32,12 +32,27 @@ def deal_folds(
     if not numbers.any():
         numbers = np.arange(len(labels))
     count = int(max(2, min(FOLDS, numbers.max() + 1)))
-    if np.bincount(labels).max() < count:
+    # Dealing groups takes a step of Python and a row of classes each: not for pictures
+    # that are alone.
+    is_alone = np.bincount(numbers)[numbers] == 1
+    folds = np.zeros(len(labels), np.int64)
+    for part, kind in ((is_alone, StratifiedKFold), (~is_alone, StratifiedGroupKFold)):
+        splitter = kind(count, shuffle=True, random_state=seed)
+        folds[part] = _deal(splitter, labels[part], numbers[part])
+    # One large group may leave a fold without any.
+    folds = np.unique(folds, return_inverse=True)[1]
+    return folds if folds.max() else numbers % count
+
+
+def _deal(
+    splitter: StratifiedKFold | StratifiedGroupKFold,
+    labels: np.ndarray,
+    groups: np.ndarray,
+) -> np.ndarray:
+    """Returns the fold of each row."""
+    numbers, count = np.unique(groups, return_inverse=True)[1], splitter.n_splits
+    if len(np.unique(numbers)) < count or np.bincount(labels).max() < count:
         return numbers % count  # too few of every class to be stratified
-    # Dealing groups takes a step of Python each: not for pictures that are alone.
-    is_grouped = numbers.max() + 1 < len(labels)
-    kind = StratifiedGroupKFold if is_grouped else StratifiedKFold
-    splitter = kind(count, shuffle=True, random_state=seed)
     folds = np.zeros(len(labels), np.int64)
     with warnings.catch_warnings():
         # A class with fewer pictures than folds is missing in some: so be it.
@@ -45,6 +60,4 @@ def deal_folds(
         parts = splitter.split(np.zeros((len(labels), 1)), labels, numbers)
         for number, (_, held_out) in enumerate(parts):
             folds[held_out] = number
-    # One large group may leave a fold without any.
-    folds = np.unique(folds, return_inverse=True)[1]
-    return folds if folds.max() else numbers % count
+    return folds

@@ -8,8 +8,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from shared.base_models import get_base_model
-from worker.insight.cross_validation import Probed
-from worker.training.intervals import wilson_interval
+from worker.insight.independence import tell_interval
 
 # Two base models differ when chance alone would part them less often than this
 # (McNemar's exact test on the pictures that only one of them tells right).
@@ -23,56 +22,57 @@ class Entry:
     Args:
         name: Of the base model.
         image_size_px: Side of the pictures that it was shown.
-        probed: What the probe of its features says.
+        right: Whether the probe of its features tells each picture right.
         seconds_per_thousand: Its pass over a thousand pictures.
+
+    Shapes:
+        right: (n,) bool, of the same pictures for all base models.
     """
 
     name: str
     image_size_px: int
-    probed: Probed
+    right: np.ndarray
     seconds_per_thousand: float
 
 
-def choose_winner(entries: Sequence[Entry], labels: np.ndarray) -> str:
+def choose_winner(entries: Sequence[Entry]) -> str:
     """Returns the cheapest base model that none is demonstrably better than.
 
     Args:
-        entries: At least one, all probed on the same rows.
-        labels: Class numbers of all images.
+        entries: At least one.
     """
-    best = max(entries, key=lambda one: _right(one, labels).mean())
+    best = max(entries, key=lambda one: one.right.mean())
     rivals = [
         entry
         for entry in entries
-        if entry is best or not _is_better(_right(best, labels), _right(entry, labels))
+        if entry is best or not _is_better(best.right, entry.right)
     ]
     return min(rivals, key=lambda one: one.seconds_per_thousand).name
 
 
 def describe_base_models(
-    entries: Sequence[Entry], labels: np.ndarray
+    entries: Sequence[Entry], groups: np.ndarray | None = None
 ) -> list[dict[str, Any]]:
-    """Returns the list `base_models` of forecast.json, the most accurate first."""
-    winner = choose_winner(entries, labels)
-    rows = []
-    for entry in entries:
-        right = _right(entry, labels)
-        rows.append(
-            {
-                "name": entry.name,
-                "accuracy": float(right.mean()),
-                "interval": list(wilson_interval(int(right.sum()), len(right))),
-                "seconds_per_thousand": entry.seconds_per_thousand,
-                "parameters": get_base_model(entry.name).parameters,
-                "image_size_px": entry.image_size_px,
-                "is_winner": entry.name == winner,
-            }
-        )
+    """Returns the list `base_models` of forecast.json, the most accurate first.
+
+    Args:
+        entries: At least one.
+        groups: Of the pictures; None for each by itself.
+    """
+    winner = choose_winner(entries)
+    rows = [
+        {
+            "name": entry.name,
+            "accuracy": float(entry.right.mean()),
+            "interval": tell_interval(entry.right, groups),
+            "seconds_per_thousand": entry.seconds_per_thousand,
+            "parameters": get_base_model(entry.name).parameters,
+            "image_size_px": entry.image_size_px,
+            "is_winner": entry.name == winner,
+        }
+        for entry in entries
+    ]
     return sorted(rows, key=lambda row: -float(row["accuracy"]))
-
-
-def _right(entry: Entry, labels: np.ndarray) -> np.ndarray:
-    return entry.probed.predicted == labels[entry.probed.rows]
 
 
 def _is_better(one: np.ndarray, other: np.ndarray) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from worker.insight.folds import deal_folds
+from worker.insight.independence import tell_interval
 from worker.insight.probe import (
     MOST_FITTED,
     Recipe,
@@ -22,13 +23,15 @@ from worker.insight.probe import (
     report_nothing,
     run_fits,
 )
-from worker.training.intervals import wilson_interval
 from worker.training.regression import draw_rows
 
 SHARES = (0.1, 0.25, 0.5, 1.0)
 FORMULA = "error = a + b * images^-c"
-# How far beyond the data the curve is followed: further out it says nothing.
+# How far the curve is followed: to so many times the pictures to train on, and not
+# beyond so many times those that were fitted, which of large sets are a part.
 _AHEAD = (1.5, 2.0, 3.0)
+_TWICE = 2.0
+_FARTHEST = 4.0
 _DRAWS = (4, 3, 2, 1)  # draws of each share in each fold: small ones differ more
 _RESAMPLES = 200
 # Exponents seen in practice lie between 0.1 and 1 (Hestness et al., section 4).
@@ -73,16 +76,18 @@ class Point:
         images: How many that were.
         hits: For each draw, whether each judged picture was told right.
         labels: Class number of each judged picture.
+        groups: Of each judged picture; None for each by itself.
 
     Shapes:
         hits: (draws, n) float64, 0 or 1.
-        labels: (n,) integers.
+        labels, groups: (n,) integers.
     """
 
     share: float
     images: int
     hits: np.ndarray
     labels: np.ndarray
+    groups: np.ndarray | None = None
 
     @property
     def accuracy(self) -> float:
@@ -119,7 +124,8 @@ def measure_points(
     rows = np.sort(np.asarray(rows, np.int64))
     own = labels[rows]
     x = np.asarray(features[rows], np.float32)
-    folds = deal_folds(own, None if groups is None else groups[rows], seed=seed)
+    own_groups = None if groups is None else groups[rows]
+    folds = deal_folds(own, own_groups, seed=seed)
     classes = int(labels.max()) + 1
     fits = _plan_fits(folds, classes, shares)
 
@@ -140,7 +146,7 @@ def measure_points(
             hits[fits[at].draw, folds == fits[at].fold] = judged[at][1]
         # Of each class a whole picture is drawn: it may be more than was planned.
         images = round(float(np.mean([judged[at][0] for at in own_fits])))
-        points.append(Point(share * cut, images, hits, own))
+        points.append(Point(share * cut, images, hits, own, own_groups))
     return points
 
 
@@ -202,20 +208,26 @@ def fit_curve(images: Sequence[float], errors: Sequence[float]) -> Curve:
 def resample_curves(points: Sequence[Point], *, seed: int = 0) -> list[Curve]:
     """Returns the curves of other draws of the same pictures: the fit's uncertainty.
 
-    The pictures are drawn anew together for all shares, since they are judged on the
-    same ones, and so are the draws of each share.
+    The pictures, in whole groups, are drawn anew together for all shares, since they
+    are judged on the same ones, and so are the draws of each share.
     """
     random = np.random.default_rng(seed)
     images = [point.images for point in points]
-    judged = len(points[0].labels)
+    groups = points[0].groups
+    if groups is None:
+        groups = np.arange(len(points[0].labels))
+    numbers = np.unique(groups, return_inverse=True)[1]
+    count = int(numbers.max()) + 1
     curves = []
     for _ in range(_RESAMPLES):
-        chosen = random.integers(judged, size=judged)
+        times = np.bincount(random.integers(count, size=count), minlength=count)
+        weights = times[numbers] / times[numbers].sum()
         errors = [
             1
-            - point.hits[random.integers(len(point.hits), size=len(point.hits))]
-            .mean(axis=0)[chosen]
-            .mean()
+            - point.hits[random.integers(len(point.hits), size=len(point.hits))].mean(
+                axis=0
+            )
+            @ weights
             for point in points
         ]
         curves.append(fit_curve(images, errors))
@@ -249,26 +261,39 @@ def describe_curve(
         [point.images for point in points], [1 - point.accuracy for point in points]
     )
     resampled = resample_curves(points, seed=seed)
-    ahead = []
+    ahead = {}
     for times in _AHEAD:
         more = round(images * times)
+        if more > _FARTHEST * points[-1].images:
+            break
         accuracy, interval = look_ahead(curve, resampled, more)
-        ahead.append({"images": more, "accuracy": accuracy, "interval": list(interval)})
+        ahead[times] = {"images": more, "accuracy": accuracy, "interval": [*interval]}
     return told | {
         "fit": {"formula": FORMULA, "a": curve.a, "b": curve.b, "c": curve.c},
-        "ahead": ahead,
-        "sentence": _sentence(1 - curve.error(images), ahead[1]),
+        "ahead": list(ahead.values()),
+        "sentence": (
+            _sentence(1 - curve.error(images), ahead[_TWICE])
+            if _TWICE in ahead
+            else _too_far(points[-1].images, images)
+        ),
     }
 
 
 def _describe_point(point: Point) -> dict[str, Any]:
-    hits = round(point.accuracy * len(point.labels))
     return {
         "share": point.share,
         "images": point.images,
         "accuracy": point.accuracy,
-        "interval": list(wilson_interval(hits, len(point.labels))),
+        "interval": tell_interval(point.hits.mean(axis=0), point.groups),
     }
+
+
+def _too_far(measured: int, images: int) -> str:
+    return (
+        f"Probes were fitted on up to {measured:,} pictures. Whether more than the "
+        f"{images:,} that there are would help lies too far beyond them to be told; "
+        "the gains by class say where it might."
+    )
 
 
 def _sentence(now: float, twice: dict[str, Any]) -> str:

@@ -7,9 +7,12 @@ reckoned in log-odds, in which gains of easy and of hard datasets are alike:
     log-odds(delivered) = log-odds(probe) + gain of the preset + chance
 
 The gain is the mean over datasets of what trainings of the preset gained on them, drawn
-to a first guess that counts as two datasets. The range has three sources: the probe saw
-so many pictures and no more, gains differ between datasets, and the test split is a
-draw too.
+to a first guess that counts as two datasets. A dataset counts by how reliable its gain
+is, the share of the variance that is not the chance of its splits (the shrinkage factor
+of a random-effects mean): what twenty test pictures say moves nobody else's range.
+
+The range has three sources: the probe saw so many pictures and no more, gains differ
+between datasets, and the test split is a draw too.
 """
 
 import math
@@ -45,18 +48,18 @@ class Experience:
 
     Args:
         probe: What the probe of its features had said, 0 to 1.
-        probe_images: Pictures that the probe was judged on.
+        probe_images: Independent pictures that the probe was judged on.
         delivered: Accuracy on the test split, 0 to 1.
-        test_images: Pictures of the test split.
+        test_images: Independent pictures of the test split.
         dataset: Tells datasets apart: ten trainings on one say little more than one,
             since they share its probe and its test split. None counts as one by itself.
         same_dataset: Whether it was trained on the dataset that is forecast.
     """
 
     probe: float
-    probe_images: int
+    probe_images: float
     delivered: float
-    test_images: int
+    test_images: float
     dataset: int | str | None = None
     same_dataset: bool = False
 
@@ -84,8 +87,8 @@ def foresee(
     preset: str,
     probe: float,
     *,
-    probe_images: int,
-    test_images: int,
+    probe_images: float,
+    test_images: float,
     finished: Sequence[Experience],
 ) -> Expected:
     """Returns the range in which the accuracy on the test split will be.
@@ -93,8 +96,8 @@ def foresee(
     Args:
         preset: Its name.
         probe: Accuracy of the probe, 0 to 1.
-        probe_images: Pictures that it was judged on.
-        test_images: Pictures of the test split.
+        probe_images: Independent pictures that it was judged on.
+        test_images: Independent pictures of the test split.
         finished: Trainings of this preset.
     """
     gain, spread = _learn(preset, finished)
@@ -138,13 +141,16 @@ def _learn(preset: str, finished: Sequence[Experience]) -> tuple[float, float]:
             for one, name in zip(finished, names, strict=True)
         ]
     )
-    total = _GUESS_COUNTS + counts.sum()
-    gain = float((_GUESS_COUNTS * guess + counts @ gains) / total)
+    reliable = doubt**2 / (doubt**2 + chances)
+    total = _GUESS_COUNTS + counts @ reliable
+    gain = float((_GUESS_COUNTS * guess + (counts * reliable) @ gains) / total)
     # What single trainings were off by holds the chance of their splits, which is
-    # reckoned for the new one by itself.
+    # reckoned for the new one by itself. A square varies as its variance squared.
+    weights = counts * reliable**2
     squares = (gains - gain) ** 2 - chances
-    around = _GUESS_COUNTS * (doubt**2 + (guess - gain) ** 2) + counts @ squares
-    spread = math.sqrt(max(_LEAST_SPREAD**2, float(around / total)))
+    around = _GUESS_COUNTS * (doubt**2 + (guess - gain) ** 2) + weights @ squares
+    around /= _GUESS_COUNTS + weights.sum()
+    spread = math.sqrt(max(_LEAST_SPREAD**2, float(around)))
     return gain, spread * math.sqrt(1 + 1 / total)
 
 
@@ -154,12 +160,12 @@ def _name_datasets(finished: Sequence[Experience]) -> list[object]:
     ]
 
 
-def _log_odds(share: float, images: int) -> float:
+def _log_odds(share: float, images: float) -> float:
     hits = share * images
     return math.log((hits + _EDGE) / (images - hits + _EDGE))
 
 
-def _variance(share: float, images: int) -> float:
+def _variance(share: float, images: float) -> float:
     """Of the log-odds of a share that so many pictures gave."""
     hits = share * images
     edge = _EDGE_OF_VARIANCE

@@ -9,6 +9,7 @@ import numpy as np
 
 from shared.training_spec import TrainingSpec
 from worker.insight.cross_validation import Probed
+from worker.insight.independence import measure_design_effect, transfer_design_effect
 from worker.insight.preset_accuracy import Expected, Experience, foresee
 from worker.insight.resources import (
     Costs,
@@ -34,14 +35,25 @@ class Judged:
         images: Pictures that it was judged on.
         doubts_training: Whether only validation pictures were: their labels agree with
             the probe far more often than those of the training pictures.
+        design_effect: By how much their groups widen what chance does to the accuracy.
+        test_design_effect: The same for the test split.
     """
 
     accuracy: float
     images: int
     doubts_training: bool
+    design_effect: float = 1.0
+    test_design_effect: float = 1.0
 
 
-def judge_probe(probed: Probed, labels: np.ndarray, val: np.ndarray) -> Judged:
+def judge_probe(
+    probed: Probed,
+    labels: np.ndarray,
+    val: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    test: np.ndarray | None = None,
+) -> Judged:
     """Returns the accuracy to build a promise on.
 
     The test split is labelled like the validation split, if anything is. Wrong labels
@@ -52,18 +64,36 @@ def judge_probe(probed: Probed, labels: np.ndarray, val: np.ndarray) -> Judged:
         probed: What a probe says of training and validation pictures.
         labels: Class numbers of all images.
         val: Positions of the validation pictures.
+        groups: Of all images; None for each by itself.
+        test: Positions of the test pictures, of which nothing but the groups is read.
     """
     right = probed.predicted == labels[probed.rows]
     is_val = np.isin(probed.rows, val)
-    hits, images = int(right.sum()), len(right)
-    if is_val.any() and not is_val.all():
-        held_out, fitted = right[is_val], right[~is_val]
-        share = hits / images
-        noise = share * (1 - share) * (1 / len(held_out) + 1 / len(fitted))
-        gap = float(held_out.mean() - fitted.mean())
-        if gap > _SIGNIFICANT * math.sqrt(max(noise, 1e-12)):
-            return Judged(float(held_out.mean()), len(held_out), True)
-    return Judged(hits / images, images, False)
+    own = None if groups is None else groups[probed.rows]
+    effect = measure_design_effect(right, own)
+    doubts = _doubts_training(right, is_val, effect)
+    believed = is_val if doubts else np.ones(len(right), bool)
+    if own is not None:
+        own = own[believed]
+        effect = measure_design_effect(right[believed], own)
+    of_test = None if groups is None or test is None else groups[test]
+    return Judged(
+        float(right[believed].mean()),
+        int(believed.sum()),
+        doubts,
+        effect,
+        transfer_design_effect(effect, own, of_test),
+    )
+
+
+def _doubts_training(right: np.ndarray, is_val: np.ndarray, effect: float) -> bool:
+    if not is_val.any() or is_val.all():
+        return False
+    held_out, fitted = right[is_val], right[~is_val]
+    share = float(right.mean())
+    noise = share * (1 - share) * (1 / len(held_out) + 1 / len(fitted)) * effect
+    gap = float(held_out.mean() - fitted.mean())
+    return gap > _SIGNIFICANT * math.sqrt(max(noise, 1e-12))
 
 
 def describe_doubt_of_labels(judged: Judged) -> str | None:
@@ -104,20 +134,24 @@ def describe_preset(
         "memory_bytes": None if obstacle else memory_bytes,
         "obstacle": str(obstacle) if obstacle else None,
         "disk_bytes": reckon_disk(spec, sizes, costs.feature_size),
-        "probe": {"accuracy": judged.accuracy, "images": judged.images},
+        "probe": {
+            "accuracy": judged.accuracy,
+            "images": judged.images,
+            "independent_images": judged.images / judged.design_effect,
+        },
+        "test": {
+            "images": sizes.test,
+            "independent_images": sizes.test / judged.test_design_effect,
+        },
         "reckoned_seconds": list(reckon_seconds(spec, sizes, costs)),
         "step_deviation": costs.steps.deviation if costs.steps else 0.0,
         "costs": asdict(costs),
     }
-    return facts | promise(name, facts, test_images=sizes.test, history=history)
+    return facts | promise(name, facts, history)
 
 
 def promise(
-    name: str,
-    facts: dict[str, Any],
-    *,
-    test_images: int,
-    history: Sequence[dict[str, Any]],
+    name: str, facts: dict[str, Any], history: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     """Returns what is promised of a preset: `accuracy`, `seconds` and a `sentence`.
 
@@ -125,16 +159,15 @@ def promise(
 
     Args:
         name: Of the preset.
-        facts: `probe`, `reckoned_seconds`, `step_deviation` and `obstacle`.
-        test_images: Pictures of the test split.
+        facts: `probe`, `test`, `reckoned_seconds`, `step_deviation` and `obstacle`.
         history: Finished trainings, as in SPEC.json.
     """
     same = [job for job in history if job.get("preset") == name]
     expected = foresee(
         name,
         facts["probe"]["accuracy"],
-        probe_images=facts["probe"]["images"],
-        test_images=test_images,
+        probe_images=facts["probe"]["independent_images"],
+        test_images=facts["test"]["independent_images"],
         finished=_experiences(same),
     )
     told = {"accuracy": [expected.low, expected.middle, expected.high]}
@@ -152,15 +185,15 @@ def promise(
 def _experiences(jobs: Sequence[dict[str, Any]]) -> list[Experience]:
     found = []
     for job in jobs:
-        probe = (job.get("promised") or {}).get("probe")
-        test = (job.get("images") or {}).get("test")
+        promised = job.get("promised") or {}
+        probe, test = promised.get("probe"), promised.get("test")
         if probe and test and job.get("accuracy") is not None:
             found.append(
                 Experience(
                     probe=float(probe["accuracy"]),
-                    probe_images=int(probe["images"]),
+                    probe_images=float(probe["independent_images"]),
                     delivered=float(job["accuracy"]),
-                    test_images=int(test),
+                    test_images=float(test["independent_images"]),
                     dataset=job.get("dataset_id"),
                     same_dataset=bool(job.get("same_dataset")),
                 )

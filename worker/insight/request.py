@@ -23,7 +23,7 @@ class Request:
         base_models: Those to compare, the default one first.
         accepted: Keys of findings that the user has accepted.
         history: Finished trainings of this installation, the newest first.
-        machine: `memory_bytes` and `free_disk_bytes` of this worker.
+        worker: `id` and `name` of the worker that forecasts, empty when run alone.
         job: The job's facts, empty when run alone.
         times_steps: Whether steps of fine-tuning are timed.
     """
@@ -36,7 +36,7 @@ class Request:
     base_models: list[str]
     accepted: frozenset[str]
     history: list[dict[str, Any]]
-    machine: dict[str, Any]
+    worker: dict[str, Any]
     job: dict[str, Any] = field(default_factory=dict)
     times_steps: bool = True
 
@@ -70,7 +70,7 @@ def load_request(spec_path: Path, workdir: Path) -> Request:
         base_models=list(fields.get("base_models") or [default]),
         accepted=frozenset(fields.get("accepted") or []),
         history=list(fields.get("history") or []),
-        machine=dict(fields.get("machine") or {}),
+        worker=dict(fields.get("worker") or {}),
         job=dict(fields.get("job") or {}),
         times_steps=fields.get("times_steps", True) is not False,
     )

@@ -14,6 +14,7 @@ from typing import Any
 from shared.base_models import get_base_model, resolve_image_size_px
 from shared.training_spec import TrainingSpec
 from worker.insight.step_timing import StepTiming, count_steps
+from worker.training.regression import count_fitted
 
 _FLOAT_BYTES = 4
 _CHANNELS = 3
@@ -167,12 +168,16 @@ def _reckon_views(spec: TrainingSpec, sizes: Sizes, costs: Costs) -> float:
 
 
 def _reckon_frozen(spec: TrainingSpec, sizes: Sizes, costs: Costs) -> float:
-    thousands = sizes.train * spec.feature_views / 1000
-    boundaries = sizes.classes if sizes.classes > 2 else 1  # noqa: PLR2004
-    regression = _REGRESSION_SECONDS * costs.feature_size / 1000 * boundaries
+    epochs = sizes.train * spec.feature_views / 1000 * _HEAD_SECONDS
+    epochs *= spec.frozen_epochs
     if spec.head_start != "logistic":
-        regression = 0.0
-    return thousands * (regression + _HEAD_SECONDS * spec.frozen_epochs)
+        return epochs
+    fitted = count_fitted(
+        costs.feature_size, sizes.train, spec.feature_views, sizes.val
+    )
+    boundaries = sizes.classes if sizes.classes > 2 else 1  # noqa: PLR2004
+    each = _REGRESSION_SECONDS * costs.feature_size / 1000 * boundaries
+    return epochs + fitted * spec.feature_views / 1000 * each
 
 
 def _reckon_end(spec: TrainingSpec, sizes: Sizes, costs: Costs) -> float:

@@ -86,6 +86,7 @@ def forecast(request: Request, workdir: Path, started: float) -> None:
         "base_model": made.spec.base_model,
         "images": {name: len(rows) for name, rows in subject.images.splits.items()},
         "classes": subject.images.classes,
+        "worker": request.worker,
         "difficulty": sections.build_difficulty(subject, plain, likeness),
         "doubts": sections.describe_doubts(subject, plain),
         "learning_curve": sections.build_learning_curve(subject, plain),

@@ -41,7 +41,12 @@ def build_difficulty(
         likeness, labels, subject.rows, groups=subject.groups
     )
     return difficulty.describe_difficulty(
-        view.probed, labels, subject.images.classes, neighbour, subject.name_image
+        view.probed,
+        labels,
+        subject.images.classes,
+        neighbour,
+        subject.name_image,
+        groups=subject.groups,
     )
 
 
@@ -91,18 +96,20 @@ def build_base_models(subject: Subject) -> dict[str, Any]:
             view = subject.view(spec)
             with subject.booked("timing"):
                 seconds = _time_pass(subject, view.made)
+            subject.forget(spec)
         except Exception as error:
             if not entries or not _concerns_one(error):
                 raise
             left_out.append({"name": name, "reason": failures.explain(error).message})
             continue
         size = resolve_image_size_px(name, spec.image_size_px)
-        entries.append(leaderboard.Entry(name, size, view.probed, 1000 * seconds))
-    labels = subject.images.labels
+        right = view.probed.predicted == subject.images.labels[subject.rows]
+        entries.append(leaderboard.Entry(name, size, right, 1000 * seconds))
+    own = None if subject.groups is None else subject.groups[subject.rows]
     return {
-        "base_models": leaderboard.describe_base_models(entries, labels),
+        "base_models": leaderboard.describe_base_models(entries, own),
         "base_models_left_out": left_out,
-        "winner": leaderboard.choose_winner(entries, labels),
+        "winner": leaderboard.choose_winner(entries),
     }
 
 
@@ -144,7 +151,13 @@ def describe_doubts(subject: Subject, view: View) -> str | None:
 
 def _judge(subject: Subject, view: View) -> Judged:
     splits, labels = subject.images.splits, subject.images.labels
-    return judge_probe(view.probed, labels, splits["val"])
+    return judge_probe(
+        view.probed,
+        labels,
+        splits["val"],
+        groups=subject.groups,
+        test=splits["test"],
+    )
 
 
 def _concerns_one(error: Exception) -> bool:

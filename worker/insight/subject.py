@@ -132,6 +132,15 @@ class Subject:
                 self._views[key] = self._probe(made)
         return self._views[key]
 
+    def forget(self, spec: TrainingSpec) -> None:
+        """Lets go of the view of `spec`, unless it is one of the presets'.
+
+        Components and answers of a hundred thousand pictures are hundreds of megabytes
+        for each base model.
+        """
+        if _key_of(spec) not in map(_key_of, self.request.presets().values()):
+            self._views.pop(_key_of(spec), None)
+
     @contextmanager
     def booked(self, part: str) -> Iterator[None]:
         """Books what the block takes as seconds of `part`."""

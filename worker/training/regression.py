@@ -99,12 +99,12 @@ def fit_regression(
         views: one (rows, features) float32 each.
         labels: (rows,) integers.
     """
-    most_rows = _MOST_BYTES // (8 * views[0].shape[1])
-    held_out = held_out[: max(1, int(_MOST_HELD_OUT * most_rows))]
-    most_rows -= len(held_out)
+    features = views[0].shape[1]
+    held_out = held_out[: _count_held_out(features)]
+    fitted = count_fitted(features, len(train), len(views), len(held_out))
     random = np.random.default_rng(seed)
-    if len(train) * len(views) > most_rows:
-        train = draw_rows(train, labels, most_rows // len(views), random)
+    if fitted < len(train):
+        train = draw_rows(train, labels, fitted, random)
     x, judged = _gather(views, train), _gather(views[:1], held_out)
     y = np.tile(labels[train], len(views))
     mean, scale = _measure_spread(x)
@@ -118,6 +118,24 @@ def fit_regression(
     weights, biases = _as_softmax(best)
     kernel, bias = _for_all_classes(weights, biases, best.classes_, classes)
     return Regression(mean, scale, kernel, bias)
+
+
+def count_fitted(features: int, train: int, views: int, held_out: int) -> int:
+    """Returns how many pictures the regression fits, each in every view.
+
+    Args:
+        features: Of one picture.
+        train: Pictures to fit.
+        views: Of each of them.
+        held_out: Pictures that choose the penalty.
+    """
+    most_rows = _MOST_BYTES // (8 * features)
+    most_rows -= min(held_out, _count_held_out(features))
+    return train if train * views <= most_rows else most_rows // views
+
+
+def _count_held_out(features: int) -> int:
+    return max(1, int(_MOST_HELD_OUT * (_MOST_BYTES // (8 * features))))
 
 
 def draw_rows(

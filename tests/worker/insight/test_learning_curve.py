@@ -123,6 +123,43 @@ def test_of_more_pictures_than_are_fitted_shares_are_of_those(monkeypatch):
     assert points[-1].share == pytest.approx(100 / 480)
 
 
+def test_a_curve_is_not_followed_far_beyond_what_was_fitted():
+    judged = np.arange(2000)
+    points = [
+        Point(n / 1000, n, (judged < 2000 * (1 - 4 * n**-0.5))[None, :] * 1.0, judged)
+        for n in (100, 250, 500, 1000)
+    ]
+
+    near, far, farther = (describe_curve(points, n) for n in (1300, 2500, 5000))
+
+    assert [row["images"] for row in near["ahead"]] == [1950, 2600, 3900]
+    assert [row["images"] for row in far["ahead"]] == [3750]
+    assert farther["ahead"] == []
+    assert "too far beyond" in far["sentence"]
+    assert "up to 1,000 pictures" in farther["sentence"]
+
+
+def test_pictures_of_few_groups_leave_a_wider_outlook():
+    labels, groups = np.zeros(1000, int), np.arange(1000) // 100
+    random = np.random.default_rng(0)
+
+    def list_points(of: np.ndarray | None) -> list[Point]:
+        found = []
+        for n in (100, 250, 500, 1000):
+            # Whole groups are told right or not.
+            hits = np.tile(random.permutation(10) < 6, (100, 1)).T.ravel() * 1.0
+            found.append(Point(n / 1000, n, hits[None, :], labels, of))
+        return found
+
+    alone, grouped = (describe_curve(list_points(of), 1000) for of in (None, groups))
+
+    def width(told: dict) -> float:
+        low, high = told["points"][-1]["interval"]
+        return high - low
+
+    assert width(grouped) > 2 * width(alone)
+
+
 def test_what_a_class_gains_is_told_of_itself_and_of_all():
     features, labels = make_clouds([400, 400, 16], apart=3.0, size=40)
 

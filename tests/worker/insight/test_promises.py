@@ -91,6 +91,49 @@ def test_ranges_hold_what_drawn_trainings_deliver():
     assert np.mean(held) > 0.9
 
 
+def test_a_tiny_test_split_neither_moves_nor_narrows_what_others_are_promised():
+    """Ninety of a hundred that were expected, of twenty pictures: that is chance."""
+    tiny = Experience(0.85, 80, 0.9, 20, dataset=1)
+    large = Experience(0.85, 2000, 0.9, 2000, dataset=1)
+
+    first, after_tiny, after_large = (
+        _foresee(finished=finished) for finished in ((), (tiny,), (large,))
+    )
+
+    width = first.high - first.low
+    assert after_tiny.high - after_tiny.low > 0.9 * width
+    assert abs(after_tiny.middle - first.middle) < 0.005
+    assert after_large.middle > first.middle + 0.005
+
+
+def test_pictures_of_few_patients_promise_less_than_as_many_patients():
+    labels, val, test = np.zeros(2000, int), np.arange(1700, 2000), np.arange(2000)
+    patients = np.arange(2000) // 100
+    right = patients % 4 > 0  # of five patients nothing is told right
+
+    alone = judge_probe(_probe_of(right), labels, val)
+    grouped = judge_probe(_probe_of(right), labels, val, groups=patients, test=test)
+
+    assert alone.design_effect == alone.test_design_effect == 1
+    # Each patient is one observation: 20 of them in place of 2,000 pictures.
+    assert grouped.design_effect == pytest.approx(2000 / 19, rel=0.01)
+    assert grouped.test_design_effect == pytest.approx(grouped.design_effect)
+    widths = {}
+    for name, judged in (("alone", alone), ("grouped", grouped)):
+        told = describe_preset(
+            "fast",
+            build_training_spec("fast"),
+            judged=judged,
+            sizes=SIZES,
+            costs=Costs(0.01, 1280, None, 2.0),
+            history=[],
+            memory_bytes=1,
+        )
+        low, _, high = told["accuracy"]
+        widths[name] = high - low
+    assert widths["grouped"] > 2 * widths["alone"]
+
+
 def _probe_of(right: np.ndarray) -> Probed:
     told = np.zeros((len(right), 2), np.float32)
     told[np.arange(len(right)), np.where(right, 0, 1)] = 1
@@ -128,6 +171,16 @@ def test_minutes_grow_with_steps_and_pictures():
     # 6 epochs of 54 steps of 2 s, and what is around them.
     assert 648 < likely < 900
     assert 1.7 < twice / likely < 2.1
+
+
+def test_the_regression_is_reckoned_for_the_pictures_that_it_fits():
+    """Of large sets it draws as many as its memory holds."""
+    spec, costs = build_training_spec("balanced"), Costs(0.0, 3328, None, 0.0)
+
+    def reckon(train: int) -> float:
+        return reckon_seconds(spec, Sizes(train, 1000, 1000, classes=1000), costs)[1]
+
+    assert reckon(40_000) < 1.5 * reckon(20_000)
 
 
 def test_early_stopping_gives_a_range_of_epochs_only_where_it_may_stop():
@@ -197,11 +250,10 @@ def test_what_cannot_be_trained_here_gets_no_minutes():
 
 
 def _entry(name: str, right: np.ndarray, seconds: float) -> Entry:
-    return Entry(name, 224, _probe_of(right), seconds)
+    return Entry(name, 224, right, seconds)
 
 
 def test_the_winner_is_the_cheapest_of_those_that_none_beats():
-    labels = np.zeros(1000, int)
     plain = np.arange(1000) < 850
     noise = np.arange(1000) < 852
     better = np.arange(1000) < 910
@@ -209,9 +261,9 @@ def test_the_winner_is_the_cheapest_of_those_that_none_beats():
     close = [_entry("MobileNet", plain, 5.0), _entry("EfficientNetLite0", noise, 9.0)]
     apart = [_entry("MobileNet", plain, 5.0), _entry("EfficientNetLite0", better, 9.0)]
 
-    assert choose_winner(close, labels) == "MobileNet"
-    assert choose_winner(apart, labels) == "EfficientNetLite0"
-    rows = describe_base_models(apart, labels)
+    assert choose_winner(close) == "MobileNet"
+    assert choose_winner(apart) == "EfficientNetLite0"
+    rows = describe_base_models(apart)
     assert [row["is_winner"] for row in rows] == [True, False]
 
 
@@ -231,11 +283,12 @@ def test_what_could_not_be_timed_teaches_nothing_about_minutes():
     for name, obstacle in (("timed", None), ("not", "it does not fit")):
         history = [job | {"promised": job["promised"] | {"obstacle": obstacle}}]
         facts = {
-            "probe": {"accuracy": 0.8, "images": 1000},
+            "probe": {"accuracy": 0.8, "independent_images": 1000},
+            "test": {"independent_images": 300},
             "reckoned_seconds": [60.0, 60.0, 60.0],
             "step_deviation": 0.0,
         }
-        told[name] = promise("best", facts, test_images=300, history=history)
+        told[name] = promise("best", facts, history)
 
     assert told["timed"]["seconds"][1] > 100
     assert told["not"]["seconds"][1] == pytest.approx(60)

@@ -53,7 +53,9 @@ def deliver(
             training, TrainingSpec().model_dump(mode="json")
         ),
     }
-    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    # A stopped training goes on from its checkpoint only under the code that wrote it.
+    whole = json.dumps(facts | accuracy.describe_code(), sort_keys=True)
+    key = hashlib.sha256(whole.encode()).hexdigest()[:16]
     return kept.measure(
         f"{task.name} {preset}",
         facts,
@@ -76,6 +78,7 @@ def _train(
     training: dict[str, Any], version: Path, folder: Path, caches: Path
 ) -> dict[str, Any]:
     began = time.monotonic()
+    was_resumed = folder.exists()
     own = folder / "caches"
     if caches.is_dir() and not own.is_dir():
         # What another preset computes later must not be there already: each training
@@ -98,6 +101,7 @@ def _train(
         "best": finished["summary"]["best"],
         "seconds": {name: round(s, 1) for name, s in evaluation["seconds"].items()},
         "wall_seconds": round(time.monotonic() - began, 1),
+        "was_resumed": was_resumed,
     }
     shutil.rmtree(folder)
     return values

@@ -39,6 +39,7 @@ from worker.insight.doctor.label_errors import rank_labels
 from worker.insight.doctor.pictures import Pictures
 
 BAR, HALF = 0.8, 0.5
+SEED = 2  # the doctor's thresholds were chosen looking at seed 1
 BASE_MODEL = "EfficientNetLite0"
 COPIES = ("near_duplicate", "split_leak", "label_conflict")
 
@@ -205,7 +206,7 @@ def main() -> int:
     sets = list(accuracy.SHARES)
     parser.add_argument("--sets", nargs="+", choices=sets, default=sets)
     parser.add_argument("--data", type=Path, help="a folder or zip of class folders")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     figures = {}

@@ -12,6 +12,7 @@ on its own forecast and on the finished trainings of the five others, never on i
                     measured while nothing else ran, on the machine that was forecast
     curve_points    what the learning curve, fitted on half of the data, was off by for
                     all of it, in points, by task
+    curve_coverage  share of those curves whose 95 % interval held it
 
 The bars: coverage 90 %, width at most 8 points, minutes 10 % off at the median and 25 %
 at worst, at least three curves within 2 points. Cells take minutes to hours; finished
@@ -179,6 +180,10 @@ def summarise(rows: Sequence[Row], measured: dict[str, Measured]) -> dict[str, A
         "curve_points": {
             name: one.half["error_points"] for name, one in measured.items()
         },
+        "curve_coverage": statistics.mean(
+            one.half["interval"][0] <= one.half["reached"] <= one.half["interval"][1]
+            for one in measured.values()
+        ),
         "rows": [vars(row) | {"holds": row.holds} for row in rows],
     }
 
@@ -252,6 +257,7 @@ def print_table(rows: Sequence[Row], summary: dict[str, Any]) -> None:
         )
     for name, points in summary["curve_points"].items():
         print(f"{name}: the curve of half the data was off by {points:.1f} points")
+    print(f"{summary['curve_coverage']:.0%} of these curves' intervals held it")
 
 
 def _forecast(version: Path, caches: Path, folder: Path) -> dict[str, Any]:
@@ -297,7 +303,9 @@ def _total(values: dict[str, Any]) -> float:
 
 def _tells_minutes(values: dict[str, Any]) -> bool:
     promised = values.get("promised")
-    return promised is not None and _is_quiet(values) and _is_quiet(promised)
+    if promised is None or values.get("was_resumed"):
+        return False  # of a part of it nobody knows what ran beside it
+    return _is_quiet(values) and _is_quiet(promised)
 
 
 def _is_quiet(values: dict[str, Any]) -> bool:

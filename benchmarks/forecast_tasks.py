@@ -13,6 +13,7 @@ and only in the training split: what is delivered is judged by the truth.
 """
 
 import csv
+import hashlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ GRADES = {
     "1.0": "3 defective",
 }
 _HALF = 0.5
+_NAME_DIGITS = 8
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,17 @@ TASKS = {
 
 
 def task_of(data: Path) -> Task:
-    """Returns the task of the user's own folder or zip of classes."""
-    return Task(data.stem, str(data.absolute()), TRASHNET_SHARES)
+    """Returns the task of the user's own folder or zip of classes.
+
+    It is named after all that lies there: two folders of one name, or one that has
+    changed, are two tasks.
+    """
+    digest = hashlib.sha256(str(data.absolute()).encode())
+    for path in sorted(data.rglob("*")) if data.is_dir() else [data]:
+        facts = path.stat()
+        digest.update(f"{path}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
+    name = f"{data.stem}-{digest.hexdigest()[:_NAME_DIGITS]}"
+    return Task(name, str(data.absolute()), TRASHNET_SHARES)
 
 
 def open_task(task: Task, folder: Path) -> Path:

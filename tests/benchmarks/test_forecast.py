@@ -27,7 +27,8 @@ def _task(probe: float, delivered: float, measured=QUIET) -> Measured:
         "peak_bytes": 1000,
         "promised": _forecast(probe)["presets"]["balanced"] | {"measured": QUIET},
     }
-    return Measured(_forecast(probe), {"balanced": values}, {"error_points": 1.0})
+    half = {"error_points": 1.0, "interval": [0.7, 0.9], "reached": 0.8}
+    return Measured(_forecast(probe), {"balanced": values}, half)
 
 
 def test_a_task_is_not_promised_what_it_has_delivered_itself():
@@ -63,6 +64,15 @@ def test_minutes_are_those_promised_on_the_machine_that_trained():
 
     assert rows["elsewhere"].seconds == pytest.approx(100, rel=0.01)
     assert [row.is_quiet for row in rows.values()] == [True, True, False]
+
+
+def test_a_training_that_was_stopped_and_went_on_says_nothing_of_minutes():
+    one = _task(0.8, 0.83)
+    one.delivered["balanced"]["was_resumed"] = True
+
+    (row,) = forecast.judge({"one": one})
+
+    assert not row.is_quiet
 
 
 def test_what_others_took_of_the_cores_decides_where_it_is_known():

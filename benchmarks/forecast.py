@@ -25,6 +25,7 @@ on from its checkpoint. Exits 1 when a bar is missed.
 
 import argparse
 import json
+import shutil
 import statistics
 import sys
 from collections.abc import Sequence
@@ -261,6 +262,7 @@ def print_table(rows: Sequence[Row], summary: dict[str, Any]) -> None:
 
 
 def _forecast(version: Path, caches: Path, folder: Path) -> dict[str, Any]:
+    shutil.rmtree(folder, ignore_errors=True)  # each is an attempt of its own
     spec = {"kind": "forecast", "dataset": str(version), "caches": str(caches)}
     finished = run_child("worker.insight.run", spec, folder)
     return json.loads((Path(finished["path"]) / "forecast.json").read_text())

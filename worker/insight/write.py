@@ -60,8 +60,8 @@ def write_thumbnails(folder: Path, pack: Pack, rows: Iterable[int]) -> None:
     """Writes small JPEGs of `rows` of the pack, called after the pictures' hashes.
 
     They come from the pack, so they show what training sees, stretched if it stretches.
-    The first `MOST_THUMBNAILS` are written, each once. Photographs take 4 to 8 kB each,
-    pure noise 18 kB: 200 MB as a rule, and 430 MB whatever the pictures are.
+    The first `MOST_THUMBNAILS` are written, each once. Photographs take 3 to 7 kB each,
+    pure noise 18 kB: 170 MB at most, and 430 MB whatever the pictures are.
     """
     wanted = list(islice(dict.fromkeys(rows), MOST_THUMBNAILS))
     with ThreadPoolExecutor() as threads:

@@ -61,7 +61,7 @@ def write_thumbnails(folder: Path, pack: Pack, rows: Iterable[int]) -> None:
 
     They come from the pack, so they show what training sees, stretched if it stretches.
     The first `MOST_THUMBNAILS` are written, each once. Photographs take 3 to 7 kB each,
-    pure noise 18 kB: 170 MB at most, and 430 MB whatever the pictures are.
+    pure noise 18 kB: up to 170 MB, and never more than 430 MB.
     """
     wanted = list(islice(dict.fromkeys(rows), MOST_THUMBNAILS))
     with ThreadPoolExecutor() as threads:

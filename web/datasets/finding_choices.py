@@ -26,6 +26,10 @@ ACTIONS = (ACCEPT, RELABEL, EXCLUDE, QUARANTINE)
 KEEP_TEST, KEEP_FIRST, KEEP_NONE = "test", "first", "none"
 # Of pictures that show the same one may stay.
 COPIES = frozenset({FindingKind.NEAR_DUPLICATE, FindingKind.SPLIT_LEAK})
+# Their pictures only show what is meant: there is nothing wrong with them.
+_EXAMPLES = frozenset(
+    {FindingKind.GROUP_LEAK, FindingKind.IMBALANCE, FindingKind.EXACT_DUPLICATE}
+)
 # What dealing the splits anew may mend.
 DEALT = (FindingKind.SPLIT_LEAK, FindingKind.NEAR_DUPLICATE, FindingKind.GROUP_LEAK)
 TEST = "test"
@@ -127,7 +131,7 @@ def list_actions(kind: str, pictures: int) -> tuple[str, ...]:
         kind: A value of `FindingKind`.
         pictures: How many it is about that are pictures of the version.
     """
-    if not pictures or kind == FindingKind.GROUP_LEAK:
+    if not pictures or kind in _EXAMPLES:
         return ()
     if kind in COPIES:
         return (EXCLUDE, QUARANTINE)

@@ -1,16 +1,18 @@
 """From proved pictures, and a parent if there is one, to what a version is made of."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from shared.errors import UserError
+from worker.ingest.carried import carry_over
 from worker.ingest.collect import Collected
 from worker.ingest.content import Merged, merge_identical
 from worker.ingest.contents import know_contents
 from worker.ingest.diff import compare
 from worker.ingest.edits import apply_edits
-from worker.ingest.found import SkipList
+from worker.ingest.found import CONFLICT, COPY, SkipList
 from worker.ingest.group_split import deal_groups
 from worker.ingest.grouping import Grouping, decide_grouping
 from worker.ingest.groups import assign_groups
@@ -32,7 +34,7 @@ class Version:
         joined: The pictures in use and in quarantine.
         splits: The split of each in use.
         merged: What was the same among the new pictures.
-        collected: Notes and conflicts found on the way.
+        collected: Notes made on the way.
         skips: What was left out.
         limits: Bounds for the children that make thumbnails.
         split: How it was dealt, as the report tells it.
@@ -112,6 +114,9 @@ def assemble(
     diff = compare(parent, joined, splits) if parent else None
     if parent and diff:
         _refuse_unchanged(diff, parent, grouping, is_edit=bool(request.edits))
+    if parent and request.mode == ADD:
+        # Behind all that could refuse the version: its sentences tell of what is new.
+        carry_over(skips, parent, joined)
     return Version(
         joined, splits, merged, collected, skips, request.limits, facts, parent, diff
     )
@@ -140,17 +145,30 @@ def _deal(
 def _note_identical(merged: Merged[Picture], skips: SkipList) -> None:
     """Names each copy, and each picture that is there under two labels."""
     for copy, kept in merged.copies:
-        skips.add(
-            copy.name, "copy", f"It shows the same as “{kept.name}”, which is used."
-        )
+        reason = f"It shows the same as “{kept.name}”, which is used."
+        skips.add(copy.name, COPY, reason, same_as=kept.sha256)
     for group in merged.conflicts:
+        own: dict[str, set[str]] = defaultdict(set)
         for picture in group:
-            other = next(one for one in group if one.label != picture.label)
-            reason = (
-                f"It shows the same as “{other.name}”, which is “{other.label}”. One "
-                "is kept in quarantine until you say which label is right."
-            )
-            skips.add(picture.name, "conflict", reason)
+            own[picture.name].add(picture.label)
+        for name, labels in own.items():
+            reason = _contradiction(group, labels)
+            skips.add(name, CONFLICT, reason, same_as=group[0].sha256)
+
+
+def _contradiction(group: list[Picture], labels: set[str]) -> str:
+    """Says of a file with these labels what contradicts it: its own, or others'."""
+    if len(labels) > 1:
+        words = " and ".join(f"“{label}”" for label in sorted(labels))
+        return (
+            f"The label table calls it {words}. It is kept in quarantine until you say "
+            "which label is right."
+        )
+    other = next(one for one in group if one.label not in labels)
+    return (
+        f"It shows the same as “{other.name}”, which is “{other.label}”. One is kept "
+        "in quarantine until you say which label is right."
+    )
 
 
 def _refuse_unchanged(

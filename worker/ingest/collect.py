@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from shared.errors import UserError
@@ -35,14 +36,12 @@ class Collected:
     """Everything with a label, and sentences about how it was understood.
 
     Args:
-        files: Files with a label.
+        files: Files with a label; those with several stand behind the others.
         notes: Sentences for the user.
-        conflicts: (names, labels) of files that a table labels twice.
     """
 
     files: list[LabelledFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    conflicts: list[tuple[list[str], list[str]]] = field(default_factory=list)
 
 
 def collect(
@@ -84,7 +83,7 @@ def collect(
     labelled = _label_together(opener, beside) if beside else _label_each(opener)
     notes = [*opener.notes, *courier.notes, *labelled.notes]
     notes += note_similar_labels({entry.label for entry in labelled.files})
-    return Collected(labelled.files, notes, labelled.conflicts)
+    return Collected(labelled.files + labelled.contested, notes)
 
 
 def _tables_beside(
@@ -168,12 +167,8 @@ def _label_each(opener: _Opener) -> Labelled:
         with opener.skips.of_source(shown):
             found = opener.open(source)
             part = _label(source, found, opener, split)
-        for entry in part.files:
+        for entry in chain(part.files, part.contested):
             entry.file.name = join_names(shown, entry.file.name)
-        part.conflicts = [
-            ([join_names(shown, name) for name in names], labels)
-            for names, labels in part.conflicts
-        ]
         labelled.extend(part)
     return labelled
 

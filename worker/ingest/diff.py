@@ -1,4 +1,7 @@
-"""What a version changed against the one that it was made from: `diff.json`."""
+"""What a version changed against the one that it was made from.
+
+`diff.json` counts it all and lists the first of each kind; `diff.parquet` lists all.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,8 +12,10 @@ from worker.ingest.join import AnyPicture, Joined
 from worker.ingest.version_source import Parent
 from worker.ingest.version_tables import MANIFEST_TABLE, QUARANTINE_TABLE, read_table
 
+Row = dict[str, Any]
+Change = tuple[str, dict[str, Any]]  # its kind, and what it is about
 KINDS = ("added", "removed", "relabelled", "moved", "quarantined", "restored")
-MOST_ENTRIES = 10_000  # of each kind
+MOST_ENTRIES = 10_000  # of each kind in diff.json
 _NAMED = 5  # classes or moves that a sentence names
 _VERBS = {
     "added": "added",
@@ -37,24 +42,42 @@ def compare(parent: Parent, joined: Joined, splits: list[str]) -> dict[str, Any]
         joined: The pictures of the new version.
         splits: The split of each in use.
     """
+    book = _Book()
+    for kind, entry in _list_changes(parent, joined, splits):
+        book.add(kind, entry)
+    return {
+        "parent": {"version": parent.number, "fingerprint": parent.fingerprint},
+        "counts": {kind: book.counts[kind] for kind in KINDS},
+        "listed": {kind: len(book.entries[kind]) for kind in KINDS},
+        "sentences": book.sentences(),
+        **{kind: book.entries[kind] for kind in KINDS},
+    }
+
+
+def list_rows(parent: Parent, joined: Joined, splits: list[str]) -> Iterator[Row]:
+    """Yields the rows of diff.parquet.
+
+    Args: as for `compare`.
+    """
+    for kind, entry in _list_changes(parent, joined, splits):
+        yield dict.fromkeys(("label", "split", "from", "to")) | {"kind": kind} | entry
+
+
+def _list_changes(
+    parent: Parent, joined: Joined, splits: list[str]
+) -> Iterator[Change]:
+    """Yields every change, one at a time; a picture may have several."""
     now = {
         picture.sha256: _Now(picture, split)
         for picture, split in zip(joined.pictures, splits, strict=True)
     }
     for entry in joined.quarantine:
         now[entry.picture.sha256] = _Now(entry.picture, None)
-    book = _Book()
     for row, was_used in _rows_before(parent):
-        _compare_one(row, now.get(row["sha256"]), book, was_used=was_used)
+        yield from _compare_one(row, now.get(row["sha256"]), was_used=was_used)
     for one in now.values():
         if not one.is_old:
-            book.add("quarantined" if one.split is None else "added", _entry(one))
-    return {
-        "parent": {"version": parent.number, "fingerprint": parent.fingerprint},
-        "counts": {kind: book.counts[kind] for kind in KINDS},
-        "sentences": book.sentences(),
-        **{kind: book.entries[kind] for kind in KINDS},
-    }
+            yield "quarantined" if one.split is None else "added", _entry(one)
 
 
 class _Book:
@@ -92,33 +115,31 @@ def _detail(kind: str, entry: dict[str, Any]) -> str:
     return f"“{entry['label']}”" if entry["label"] else "of several labels"
 
 
-def _rows_before(parent: Parent) -> Iterator[tuple[dict[str, Any], bool]]:
+def _rows_before(parent: Parent) -> Iterator[tuple[Row, bool]]:
     for row in read_table(parent.folder, MANIFEST_TABLE):
         yield row, True
     for row in read_table(parent.folder, QUARANTINE_TABLE):
         yield row, False
 
 
-def _compare_one(
-    row: dict[str, Any], one: _Now | None, book: _Book, *, was_used: bool
-) -> None:
+def _compare_one(row: Row, one: _Now | None, *, was_used: bool) -> Iterator[Change]:
     if one is None:
-        book.add("removed", _entry_before(row))
+        yield "removed", _entry_before(row)
         return
     one.is_old = True
     if one.split is None:
         if was_used:
-            book.add("quarantined", _entry_before(row))
+            yield "quarantined", _entry_before(row)
         return
     if not was_used:
-        book.add("restored", _entry(one))
+        yield "restored", _entry(one)
     changed = {"sha256": row["sha256"], "name": one.picture.name}
     label = one.picture.label
     if row["label"] and row["label"] != label:
-        book.add("relabelled", {**changed, "from": row["label"], "to": label})
+        yield "relabelled", {**changed, "from": row["label"], "to": label}
     if was_used and row["split"] != one.split:
         moved = {"label": label, "from": row["split"], "to": one.split}
-        book.add("moved", {**changed, **moved})
+        yield "moved", {**changed, **moved}
 
 
 def _entry(one: _Now) -> dict[str, Any]:
@@ -132,7 +153,7 @@ def _entry(one: _Now) -> dict[str, Any]:
     }
 
 
-def _entry_before(row: dict[str, Any]) -> dict[str, Any]:
+def _entry_before(row: Row) -> dict[str, Any]:
     return {
         "sha256": row["sha256"],
         "name": row["source_name"],

@@ -5,8 +5,9 @@ import os
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 # Endings that say "this is meant as a picture". They only help to understand the
@@ -15,8 +16,15 @@ PICTURE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".dib", ".gif"}
     | {".tif", ".tiff", ".webp", ".heic", ".heif", ".avif"}
 )
+# Codes of files that show the same as a picture which is kept: under its label, and
+# under another one.
+COPY, CONFLICT = "copy", "conflict"
 _JUNK_FOLDERS = frozenset({"__macosx", "$recycle.bin", "system volume information"})
 _JUNK_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
+_STEERING = frozenset({"Cc", "Cs", "Co"})  # control, half a character, private use
+# What joins the parts of an emoji and the letters of some scripts, and the letters that
+# tell flags apart: nobody sees them, and without them a name is another one.
+_JOINERS = frozenset({"\u200c", "\u200d"} | {chr(c) for c in range(0xE0020, 0xE0080)})
 
 
 class FoundFile:
@@ -57,12 +65,21 @@ class FoundFile:
 
 @dataclass(slots=True)
 class LabelledFile:
-    """A found file with its class, and its split and group where the user gave one."""
+    """A found file with its class, and its split and group where the user gave one.
+
+    Args:
+        file: Where it lies, and what the user calls it.
+        label: Its class.
+        split: The user's wish, if any.
+        group: What the column of groups says of it, if anything.
+        also: Further classes that a table gives it: only the user knows which is right.
+    """
 
     file: FoundFile
     label: str
     split: str | None = None
     group: str | None = None
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +90,29 @@ class Skip:
         file: The user's name for it.
         code: Static word for programs, such as `not_an_image`.
         reason: Sentence for people: what is wrong and, where there is one, the fix.
+        same_as: SHA-256 of the picture that is kept and shows the same, if one is.
     """
 
     file: str
     code: str
     reason: str
+    same_as: str | None = None
 
 
 class SkipList:
     """Everything left out of one dataset: the first ones by name, all by count.
 
-    An upload may hold a million unusable files; the report keeps `keep` of them.
+    An upload may hold a million unusable files; the report keeps `keep` of them. Each
+    code keeps its first ones, and has a share of the places: the system's own files do
+    not crowd out the pictures that could not be read.
     """
 
     def __init__(self, keep: int = 10_000) -> None:
         self._keep = keep
         self._source = ""
-        self.items: list[Skip] = []
+        self._noted = self._held = 0
+        # By code, each with its number in the order in which all were noted.
+        self._kept: dict[str, list[tuple[int, Skip]]] = {}
         self.codes: Counter[str] = Counter()
 
     @contextlib.contextmanager
@@ -101,16 +124,46 @@ class SkipList:
         finally:
             self._source = ""
 
-    def add(self, file: str, code: str, reason: str) -> None:
+    def add(
+        self, file: str, code: str, reason: str, *, same_as: str | None = None
+    ) -> None:
         """Notes that `file` is left out because of `reason`."""
+        name = join_names(self._source, file)
+        self._keep_one(Skip(name, code, reason, same_as))
         self.codes[code] += 1
-        if len(self.items) < self._keep:
-            self.items.append(Skip(join_names(self._source, file), code, reason))
+
+    def carry(self, skips: Iterable[Skip], codes: Mapping[str, int]) -> None:
+        """Notes what was left out of an earlier version.
+
+        Args:
+            skips: Those that are known by name.
+            codes: How many there are in all.
+        """
+        for skip in skips:
+            self._keep_one(skip)
+        self.codes.update(codes)
+
+    @property
+    def items(self) -> list[Skip]:
+        """Those kept by name, in the order in which they were noted."""
+        return [skip for _, skip in sorted(chain.from_iterable(self._kept.values()))]
 
     @property
     def total(self) -> int:
         """How many files were left out, those not kept by name included."""
         return self.codes.total()
+
+    def _keep_one(self, skip: Skip) -> None:
+        own = self._kept.setdefault(skip.code, [])
+        if self._held < self._keep:
+            self._held += 1
+        elif len(own) < self._keep // len(self._kept):
+            # Some other code has more than its share.
+            max(self._kept.values(), key=len).pop()
+        else:
+            return
+        self._noted += 1
+        own.append((self._noted, skip))
 
 
 def join_names(source: str, file: str) -> str:
@@ -132,5 +185,23 @@ def junk_reason(name: str) -> str | None:
 
 
 def clean_label(text: str) -> str:
-    """Brings a class name to one spelling: composed Unicode, no outer blanks."""
-    return unicodedata.normalize("NFC", text).strip()
+    """Brings a class name to one spelling that is safe to print.
+
+    Composed Unicode, one blank between words and none around them. What nobody sees is
+    taken out, and what would steer a terminal becomes a sign that everybody sees.
+    """
+    if not text.isprintable():
+        text = "".join(map(_make_plain, text))
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def _make_plain(sign: str) -> str:
+    if sign.isprintable() or sign in _JOINERS:
+        return sign
+    if sign.isspace():
+        return " "
+    kind = unicodedata.category(sign)
+    if kind == "Cf":  # invisible, such as the mark that begins a file
+        return ""
+    # Not "Cn": an emoji that is newer than this Python is a name like any other.
+    return "\ufffd" if kind in _STEERING else sign

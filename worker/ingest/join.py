@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from worker.ingest.content import Merged
-from worker.ingest.found import SkipList
+from worker.ingest.found import COPY, SkipList
 from worker.ingest.verify import Picture
 from worker.ingest.version_source import KeptPicture, Parent, Quarantined
 
@@ -124,11 +124,11 @@ class _Table:
 
     def _say_again(self, picture: Picture, used: KeptPicture) -> None:
         there = f"It shows the same as “{used.name}” of {self._version}"
-        if picture.label == used.label:
-            self._skips.add(picture.name, "copy", f"{there}, which stays.")
-        else:
-            reason = f"{there}, which is relabelled to “{picture.label}”."
-            self._skips.add(picture.name, "copy", reason)
+        becomes = "stays"
+        if picture.label != used.label:
+            becomes = f"is relabelled to “{picture.label}”"
+        reason = f"{there}, which {becomes}."
+        self._skips.add(picture.name, COPY, reason, same_as=used.sha256)
         used.label = picture.label
         used.given = picture.given if picture.given is not None else used.given
 
@@ -141,7 +141,8 @@ class _Table:
                 f"It shows the same as “{aside.picture.name}”, which lies in "
                 "quarantine and stays there until you decide about it."
             )
-            self._skips.add(picture.name, "copy", reason)
+            same_as = aside.picture.sha256
+            self._skips.add(picture.name, COPY, reason, same_as=same_as)
 
 
 def _as_before(picture: Picture, before: dict[str, KeptPicture]) -> AnyPicture:

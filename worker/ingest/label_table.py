@@ -1,8 +1,8 @@
 """Labels from a table with the columns `filename`, `label` and maybe `split`.
 
 CSV, JSON lines or Parquet; paths or addresses. What does not fit together (a line
-without its file, a file without a line, two labels for one file) is reported line by
-line and never guessed.
+without its file, a file without a line, two splits for one file) is reported line by
+line and never guessed; a file with several labels is kept until the user decides.
 """
 
 import io
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from shared.errors import UserError
-from worker.ingest.found import FoundFile, LabelledFile, SkipList
+from worker.ingest.found import CONFLICT, FoundFile, LabelledFile, SkipList
 from worker.ingest.label_rows import (
     JSON_SUFFIXES,
     PARQUET_SUFFIXES,
@@ -123,17 +123,14 @@ def _label_one(
     splits = sorted({SPLIT_ALIASES[row.split.lower()] for row in rows if row.split})
     if not rows:
         skips.add(found.name, "no_label", "The label table has no line for it.")
-    elif len(labels) > 1:
-        reason = f"The label table calls it {_name_all(labels)}."
-        skips.add(found.name, "conflict", reason)
-        labelled.conflicts.append(([found.name], labels))
-    elif len(splits) > 1:
+    elif len(labels) == 1 and len(splits) > 1:
         reason = f"The label table puts it into {_name_all(splits)}."
-        skips.add(found.name, "conflict", reason)
+        skips.add(found.name, CONFLICT, reason)
     else:
-        split = splits[0] if splits else None
+        split = splits[0] if len(splits) == 1 else None
         group = min((row.group for row in rows if row.group), default=None)
-        labelled.files.append(LabelledFile(found, labels[0], split, group))
+        entry = LabelledFile(found, labels[0], split, group, tuple(labels[1:]))
+        (labelled.contested if entry.also else labelled.files).append(entry)
 
 
 def _name_all(words: Sequence[str]) -> str:

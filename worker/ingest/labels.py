@@ -21,18 +21,18 @@ class Labelled:
     Args:
         files: Every file with a label.
         notes: Sentences for the user about how the upload was understood.
-        conflicts: (file names, labels) where a table gives one file several labels.
+        contested: Files to which a table gives several labels.
     """
 
     files: list[LabelledFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    conflicts: list[tuple[list[str], list[str]]] = field(default_factory=list)
+    contested: list[LabelledFile] = field(default_factory=list)
 
     def extend(self, other: "Labelled") -> None:
         """Adds the labels of another source."""
         self.files += other.files
         self.notes += [note for note in other.notes if note not in self.notes]
-        self.conflicts += other.conflicts
+        self.contested += other.contested
 
 
 def label_by_folder(
@@ -64,7 +64,7 @@ def label_by_folder(
         if below:
             label = clean_label(below[0])
         elif is_flat:
-            label = source_label
+            label = clean_label(source_label or "")
         if not label:
             skips.add(found.name, "no_label", _no_label_reason(found))
             continue

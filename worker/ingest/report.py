@@ -7,11 +7,13 @@ from typing import Any
 
 from worker.ingest.assemble import Version
 from worker.ingest.content import Merged, fingerprint_rows
+from worker.ingest.found import SkipList
 from worker.ingest.join import AnyPicture
 from worker.ingest.split import SPLITS
 from worker.ingest.verify import REMARKS, Picture
 
 MOST_CHANGES = 10_000
+MOST_CONFLICTS = 10_000
 MOST_QUARANTINED = 10_000  # listed; quarantine.parquet holds all
 
 
@@ -33,14 +35,12 @@ def build_report(version: Version) -> dict[str, Any]:
             for split in SPLITS
         },
         "split": version.split,
-        "skipped": [
-            asdict(skip) for skip in sorted(skips.items, key=lambda skip: skip.file)
-        ],
+        "skipped": _list_skipped(skips),
         "skipped_total": skips.total,
         "skipped_by_code": dict(sorted(skips.codes.items())),
         "changed": _list_changes(version),
         "notes": version.collected.notes + _merge_notes(version.merged),
-        "conflicts": _list_conflicts(version),
+        "conflicts": _list_conflicts(version.merged),
         "duplicates": len(version.merged.copies),
         "quarantine": _list_quarantine(version),
         "quarantine_total": len(version.joined.quarantine),
@@ -50,6 +50,15 @@ def build_report(version: Version) -> dict[str, Any]:
 def _rows(version: Version) -> Iterator[tuple[AnyPicture, str]]:
     """Every picture with its split, in the order of the hashes."""
     return zip(version.joined.pictures, version.splits, strict=True)
+
+
+def _list_skipped(skips: SkipList) -> list[dict[str, str]]:
+    """Every file left out; `same_as` is there where a picture of the same is kept."""
+    listed = sorted(skips.items, key=lambda skip: skip.file)
+    return [
+        {name: fact for name, fact in asdict(skip).items() if fact is not None}
+        for skip in listed
+    ]
 
 
 def _list_changes(version: Version) -> list[dict[str, str]]:
@@ -64,14 +73,14 @@ def _list_changes(version: Version) -> list[dict[str, str]]:
     ][:MOST_CHANGES]
 
 
-def _list_conflicts(version: Version) -> list[dict[str, Any]]:
-    groups = [
-        ([picture.name for picture in group], sorted({p.label for p in group}))
-        for group in version.merged.conflicts
-    ]
+def _list_conflicts(merged: Merged[Picture]) -> list[dict[str, Any]]:
+    """What came under several labels now: its files, each once, and the labels."""
     return [
-        {"files": files, "labels": labels}
-        for files, labels in [*groups, *version.collected.conflicts]
+        {
+            "files": list(dict.fromkeys(picture.name for picture in group)),
+            "labels": sorted({picture.label for picture in group}),
+        }
+        for group in merged.conflicts[:MOST_CONFLICTS]
     ]
 
 
@@ -92,10 +101,9 @@ def _list_quarantine(version: Version) -> list[dict[str, Any]]:
 def _merge_notes(merged: Merged[Picture]) -> list[str]:
     notes = []
     if merged.conflicts:
-        files = sum(map(len, merged.conflicts))
         notes.append(
-            f"{files:,} pictures are the same as others with a different label. Each "
-            "is kept once, in quarantine, since nobody but you can say which label is "
+            f"{len(merged.conflicts):,} pictures came under several labels. Each is "
+            "kept once, in quarantine, since nobody but you can say which label is "
             "right."
         )
     if merged.copies:

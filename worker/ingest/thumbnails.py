@@ -1,5 +1,6 @@
 """Small copies of some pictures of a version, for pages."""
 
+import os
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from worker.ingest.join import AnyPicture
 
 SAMPLES_PER_CLASS = 8
 MOST_SAMPLES = 400
-MOST_QUARANTINED = 400
+MOST_QUARANTINED = 2_000  # as many as the doctor lists of a kind
 
 
 def write_thumbnails(
@@ -20,7 +21,8 @@ def write_thumbnails(
     """Writes `thumbnails/` and returns the report's samples.
 
     Shown are the first pictures of each class in the order of hashes, and those in
-    quarantine. What the parent has a thumbnail of is not decoded again.
+    quarantine: first those with several labels, about which somebody has to decide.
+    What the parent has a thumbnail of is not decoded again.
 
     Args:
         version: Its pictures.
@@ -29,7 +31,7 @@ def write_thumbnails(
     """
     (folder / "thumbnails").mkdir()
     samples = _choose_samples(version)
-    aside = [one.picture for one in version.joined.quarantine[:MOST_QUARANTINED]]
+    aside = _choose_aside(version)
     lacking = [
         picture
         for picture in [*samples, *aside]
@@ -53,6 +55,11 @@ def _choose_samples(version: Version) -> list[AnyPicture]:
         if len(by_label[picture.label]) < SAMPLES_PER_CLASS:
             by_label[picture.label].append(picture)
     return [p for _, group in sorted(by_label.items()) for p in group][:MOST_SAMPLES]
+
+
+def _choose_aside(version: Version) -> list[AnyPicture]:
+    aside = sorted(version.joined.quarantine, key=lambda one: len(one.labels) <= 1)
+    return [one.picture for one in aside[:MOST_QUARANTINED]]
 
 
 def _take_over(version: Version, folder: Path, picture: AnyPicture) -> bool:
@@ -82,7 +89,7 @@ def _make(
         function="draw",
         seconds=version.limits.image_seconds,
         memory_bytes=version.limits.image_memory_bytes,
-        children=1,
+        children=min(len(pictures), len(os.sched_getaffinity(0))),
     )
     tasks = (
         (at, (str(upright(picture)), str(folder / _thumbnail(picture))))

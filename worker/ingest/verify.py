@@ -104,7 +104,7 @@ def verify(
     """Returns the good pictures, and sentences about what was done to some.
 
     Args:
-        files: Everything with a label.
+        files: Everything with a label; one with several is a picture of each.
         journal: Keeps what is proved, and says where rewritten pictures go.
         limits: Time, memory and pixels one picture may take.
         skips: Receives the bad ones.
@@ -126,7 +126,7 @@ def verify(
             report(sorter.done, len(files))
     pictures = sorter.pictures
     pictures.sort(key=lambda picture: (picture.digest, picture.name))
-    return pictures, _sentences(files, pictures)
+    return pictures, _sentences(files, sorter)
 
 
 class _Sorter:
@@ -138,6 +138,7 @@ class _Sorter:
         self._files, self._journal, self._skips = files, journal, skips
         self._is_known = bytearray(len(files))
         self.pictures: list[Picture] = []
+        self.remarks: Counter[str] = Counter()  # how many files have each
         self.done = 0
 
     def put(self, number: int, known: Known) -> None:
@@ -146,7 +147,11 @@ class _Sorter:
             png = None
             if known.proof["rewritten"]:
                 png = FoundFile(self._journal.rewritten_path(number), "")
-            self.pictures.append(_picture(labelled, known.proof, png))
+            self.pictures += [
+                _picture(labelled, label, known.proof, png)
+                for label in (labelled.label, *labelled.also)
+            ]
+            self.remarks.update(known.proof["remarks"])
         elif known.fault is not None:
             self._skips.add(labelled.file.name, *known.fault)
         self._is_known[number] = True
@@ -177,13 +182,13 @@ def _learn(outcome: Outcome) -> Known:
 
 
 def _picture(
-    labelled: LabelledFile, proof: dict[str, Any], png: FoundFile | None
+    labelled: LabelledFile, label: str, proof: dict[str, Any], png: FoundFile | None
 ) -> Picture:
     labelled.file.sha256 = None  # it was needed to find proofs, and is the same
     return Picture(
         digest=bytes.fromhex(proof["sha256"]),
         pixels_digest=bytes.fromhex(proof["content"]),
-        label=labelled.label,
+        label=label,
         split=labelled.split,
         name=labelled.file.name,
         file=labelled.file,
@@ -198,13 +203,13 @@ def _picture(
     )
 
 
-def _sentences(files: list[LabelledFile], pictures: list[Picture]) -> list[str]:
-    counts = Counter(code for picture in pictures for code in picture.remarks)
+def _sentences(files: list[LabelledFile], sorter: _Sorter) -> list[str]:
     changed = [
         f"{count:,} {'picture was' if count == 1 else 'pictures were'} {REMARKS[code]}."
-        for code, count in sorted(counts.items())
+        for code, count in sorted(sorter.remarks.items())
     ]
-    lost = {entry.label for entry in files} - {picture.label for picture in pictures}
+    used = {picture.label for picture in sorter.pictures}
+    lost = {entry.label for entry in files} - used
     return changed + [
         f"The class “{label}” is gone: none of its files is a usable picture."
         for label in sorted(lost)

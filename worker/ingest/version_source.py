@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from shared.artifacts import APPEAR_SECONDS, verify_manifest
 from shared.errors import UserError
 from worker.ingest.dealing import BY_COLUMN
+from worker.ingest.found import Skip
 from worker.ingest.grouping import Grouping, read_grouping
 from worker.ingest.version_tables import (
     CONTENTS_TABLE,
@@ -117,6 +118,8 @@ class Parent:
         fingerprint: Its identity.
         grouping: What makes its groups.
         counts: Its pictures by split.
+        skipped: Files that were left out of it, the first ones by name.
+        skipped_by_code: How many there are in all.
         pictures: Those in use; edits change them.
         quarantine: Those set aside.
     """
@@ -127,6 +130,8 @@ class Parent:
     fingerprint: str
     grouping: Grouping
     counts: dict[str, int]
+    skipped: list[Skip] = field(default_factory=list)
+    skipped_by_code: dict[str, int] = field(default_factory=dict)
     pictures: list[KeptPicture] = field(default_factory=list)
     quarantine: list[Quarantined[KeptPicture]] = field(default_factory=list)
 
@@ -165,10 +170,12 @@ def load_parent(
         fingerprint=facts["fingerprint"],
         grouping=grouping,
         counts={part: sum(counts.values()) for part, counts in facts["counts"].items()},
+        skipped=[Skip(**entry) for entry in facts.get("skipped") or []],
+        skipped_by_code=facts.get("skipped_by_code") or {},
     )
     for row in read_table(folder, MANIFEST_TABLE):
-        facts = known.get(row["sha256"], {})
-        parent.pictures.append(_picture(folder, row, facts, grouping))
+        picture = _picture(folder, row, known.get(row["sha256"], {}), grouping)
+        parent.pictures.append(picture)
     for row in read_table(folder, QUARANTINE_TABLE):
         picture = _picture(folder, row, known.get(row["sha256"], {}), grouping)
         parent.quarantine.append(Quarantined(picture, row["labels"], row["reason"]))

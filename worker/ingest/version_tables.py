@@ -4,6 +4,7 @@
 - `quarantine.parquet`: those that belong to no split, and why. The same columns, the
   split being where a picture was, and all labels that it was given.
 - `contents.parquet`: what later versions need to know of both and training does not.
+- `diff.parquet`: all that changed against the version that this one was made from.
 
 Rows go out and come in some thousand at a time, so memory does not grow with them.
 """
@@ -19,6 +20,7 @@ REPORT = "report.json"
 MANIFEST_TABLE = "manifest.parquet"
 QUARANTINE_TABLE = "quarantine.parquet"
 CONTENTS_TABLE = "contents.parquet"
+DIFF_TABLE = "diff.parquet"
 _ROWS_AT_ONCE = 2_000
 _COLUMNS = [
     ("path", pa.string()),
@@ -43,6 +45,17 @@ SCHEMAS = {
             ("picture_hash", pa.uint64()),  # null where nobody needed it
             ("size_bytes", pa.int64()),  # of the original
             ("given_group", pa.string()),  # by the label table; null for none
+        ]
+    ),
+    DIFF_TABLE: pa.schema(
+        [
+            ("kind", pa.string()),
+            ("sha256", pa.string()),
+            ("name", pa.string()),
+            ("label", pa.string()),  # null where `from` and `to` are labels
+            ("split", pa.string()),  # null where `from` and `to` are given
+            ("from", pa.string()),  # the label or split that it had
+            ("to", pa.string()),
         ]
     ),
 }

@@ -23,6 +23,7 @@ from shared.artifacts import (
 )
 from shared.errors import UserError
 from worker.ingest.assemble import Version
+from worker.ingest.diff import list_rows
 from worker.ingest.join import AnyPicture
 from worker.ingest.report import build_report
 from worker.ingest.thumbnails import write_thumbnails
@@ -30,6 +31,7 @@ from worker.ingest.verify import Picture
 from worker.ingest.version_source import KeptPicture
 from worker.ingest.version_tables import (
     CONTENTS_TABLE,
+    DIFF_TABLE,
     MANIFEST_TABLE,
     QUARANTINE_TABLE,
     REPORT,
@@ -67,9 +69,7 @@ def write_version(
         version, folder, lambda picture: folder / _paths(picture)[0]
     )
     _write_json(folder / REPORT, facts)
-    if version.diff:
-        _write_json(folder / DIFF, version.diff)
-        names.append(DIFF)
+    names += _write_diff(version, folder)
     manifest_sha = write_manifest(folder, [*names, REPORT], step=0)
     final = workdir / "final"
     publish_folder(folder, final)
@@ -148,6 +148,16 @@ def _write_tables(version: Version, folder: Path) -> list[str]:
     write_table(folder, QUARANTINE_TABLE, _quarantine_rows(version))
     write_table(folder, CONTENTS_TABLE, map(_content_row, _list_all(version)))
     return [MANIFEST_TABLE, QUARANTINE_TABLE, CONTENTS_TABLE]
+
+
+def _write_diff(version: Version, folder: Path) -> list[str]:
+    """Writes what changed, the whole of it a part at a time; nothing without parent."""
+    if version.parent is None or version.diff is None:
+        return []
+    _write_json(folder / DIFF, version.diff)
+    changes = list_rows(version.parent, version.joined, version.splits)
+    write_table(folder, DIFF_TABLE, changes)
+    return [DIFF, DIFF_TABLE]
 
 
 def _row(picture: AnyPicture, split: str) -> dict[str, Any]:

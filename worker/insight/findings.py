@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from worker.insight.subject import Subject
 
 MANIFEST, REPORT, QUARANTINE = "manifest.parquet", "report.json", "quarantine.parquet"
 _BLOCK_ROWS = 4096
+# Of one finding: the first picture, those that a page shows at once, and all it shows.
+_PICTURES = (0, 1, 4, 24)
 
 
 def gather_pictures(subject: Subject, made: Pass) -> Pictures:
@@ -62,6 +65,8 @@ def find_all(subject: Subject, pictures: Pictures, likeness: Likeness) -> list[F
             quarantine=_read_quarantine(folder),
             accepted=subject.request.accepted,
             likeness=likeness,
+            threads=subject.threads,
+            tell=_tell,
         )
 
 
@@ -86,8 +91,9 @@ def list_shown(
 ) -> list[int]:
     """Returns the rows that pages show, the most important first.
 
-    Examples of confusions, then the worst finding of each kind, the second ones, and so
-    on: there may be more than there are thumbnails.
+    Examples of confusions; then one picture of every finding; then the others that a
+    page shows at once, and those that it unfolds. The worst finding of each kind goes
+    before the second ones, and so on: there may be more than there are thumbnails.
     """
     place = {sha256: row for row, sha256 in enumerate(pictures.sha256s)}
     examples = [
@@ -95,14 +101,25 @@ def list_shown(
         for confusion in difficulty["confusions"]
         for example in confusion["examples"]
     ]
+    ranked = _rank(findings)
+    found = [
+        sha256
+        for begin, end in pairwise(_PICTURES)
+        for finding in ranked
+        for sha256 in finding.images[begin:end]
+    ]
+    return [place[sha256] for sha256 in [*examples, *found] if sha256 in place]
+
+
+def _rank(findings: Sequence[Finding]) -> list[Finding]:
+    """Returns the first of each kind, then the second ones, and so on."""
     rank: Counter[str] = Counter()
     ranked = []
     for finding in findings:
         ranked.append((rank[finding.kind], finding))
         rank[finding.kind] += 1
     ranked.sort(key=lambda one: one[0])
-    found = [sha256 for _, finding in ranked for sha256 in finding.images]
-    return [place[sha256] for sha256 in [*examples, *found] if sha256 in place]
+    return [finding for _, finding in ranked]
 
 
 def _read_manifest(

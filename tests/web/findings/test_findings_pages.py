@@ -61,6 +61,31 @@ class TestPage:
         assert 'value="quarantine" autocomplete' not in html
         assert f"versions/1/thumbnails/{sha256}.jpg" in html
 
+    def test_of_copies_it_is_said_which_one_stays(self, ana, rows):
+        dataset = rows.dataset(ana.user_id)
+        (row,) = make_findings(counts={"split_leak": 1})
+        rows.forecast(ana.user_id, dataset, [row | {"splits": ["test", "train"]}])
+
+        html = ana.get(f"/datasets/{dataset}/findings").text
+
+        assert ">Exclude all but the first<" in html
+        assert f"kept is {row['names'][0]}, unless none" in html
+
+    @pytest.mark.parametrize("kind", ["imbalance", "exact_duplicate", "group_leak"])
+    def test_pictures_that_are_only_examples_can_only_be_accepted(
+        self, ana, rows, kind
+    ):
+        dataset = rows.dataset(ana.user_id)
+        (row,) = make_findings(counts={kind: 1})
+        shown = {"images": [key_of(kind) * 2], "names": ["1.jpg"]}
+        rows.forecast(ana.user_id, dataset, [row | shown])
+
+        html = ana.get(f"/datasets/{dataset}/findings").text
+
+        assert html.count("<article") == 1
+        assert 'name="do:' not in html
+        assert 'name="accept"' in html
+
     def test_2000_findings_come_24_a_page(self, ana, rows):
         dataset = rows.dataset(ana.user_id)
         many = make_findings(counts={"blurred": 2000})

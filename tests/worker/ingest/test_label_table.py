@@ -17,13 +17,17 @@ def rows(text, name="labels.csv", encoding="utf-8"):
 
 
 def label(text, *names, table="labels.csv"):
-    """Returns {name: (label, split)}, the skips, and the conflicts."""
+    """Returns {name: (label, split)}, the skips, and what has several labels."""
     skips = SkipList()
     files = [FoundFile(Path("nowhere"), name) for name in names]
     parsed = parse_label_table(text.encode(), table)
     labelled = label_by_tables(files, [parsed], skips)
     labels = {f.file.name: (f.label, f.split) for f in labelled.files}
-    return labels, skips, labelled.conflicts
+    contested = [
+        (entry.file.name, (entry.label, *entry.also), entry.split)
+        for entry in labelled.contested
+    ]
+    return labels, skips, contested
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
@@ -151,14 +155,25 @@ def test_what_does_not_fit_together_is_reported_line_by_line():
     }
 
 
-def test_two_labels_for_one_file_are_a_conflict_and_the_file_is_left_out():
-    labels, skips, conflicts = label(
-        "filename,label\na.jpg,cat\na.jpg,dog\nb.jpg,cat\nb.jpg,cat\n", "a.jpg", "b.jpg"
+def test_a_file_with_two_labels_is_kept_apart_with_both():
+    labels, skips, contested = label(
+        "filename,label\na.jpg,dog\na.jpg,cat\nb.jpg,cat\nb.jpg,cat\n",
+        "a.jpg",
+        "b.jpg",
     )
 
     assert labels == {"b.jpg": ("cat", None)}
-    assert conflicts == [(["a.jpg"], ["cat", "dog"])]
-    assert skips.items[0].reason == "The label table calls it “cat” and “dog”."
+    assert contested == [("a.jpg", ("cat", "dog"), None)]
+    assert skips.total == 0
+
+
+@pytest.mark.parametrize(("other", "split"), [("test", None), ("train", "train")])
+def test_of_two_labels_the_split_counts_where_it_is_one(other, split):
+    text = f"filename,label,split\na.jpg,cat,train\na.jpg,dog,{other}\n"
+
+    _, _, contested = label(text, "a.jpg")
+
+    assert contested == [("a.jpg", ("cat", "dog"), split)]
 
 
 def test_two_splits_for_one_file_are_a_conflict_too():

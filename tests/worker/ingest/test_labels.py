@@ -112,6 +112,12 @@ def test_a_flat_source_has_the_label_it_is_given():
     assert labels == {"1.jpg": ("cats", "test"), "2.jpg": ("cats", "test")}
 
 
+def test_the_label_of_a_flat_source_is_brought_to_one_spelling():
+    labels, _ = label("1.jpg", source_label=" hot\x1b  dog")
+
+    assert labels == {"1.jpg": ("hot\ufffd dog", None)}
+
+
 def test_a_flat_source_without_a_label_has_none():
     labels, skips = label("1.jpg", "2.jpg", "list.txt")
 

@@ -257,11 +257,12 @@ def test_the_files_of_a_table_are_fetched_and_what_fails_is_left_out(tmp_path, s
     assert labels(collected) == {
         "img/1 é.png": ("cat", None),
         f"{server.url}/other/4.png": ("cat", None),
+        "img/2.png": ("cat", None),
     }
+    assert [entry.also for entry in collected.files] == [(), (), ("dog",)]
     assert "answers 404" in skips["list.csv, line 4"]
     assert "leads out of a folder" in skips["list.csv, line 5"]
     assert "not among the addresses" in skips["list.csv, line 7"]
-    assert "“cat” and “dog”" in skips["img/2.png"]
     assert "Fetched 3 of 6 files." in collected.notes
     assert "hidden" not in repr(collected) + repr(skips)
     assert "/other/4.png?key=hidden" in [path for path, _ in server.got]

@@ -12,6 +12,14 @@ import pytest
 from shared import artifacts
 from shared.artifacts import verify_manifest
 from tests.worker.ingest.ingest_process import Ingest, run
+from tests.worker.ingest.made_versions import (
+    aside,
+    counts,
+    diff,
+    edit,
+    shas,
+    version,
+)
 from tests.worker.ingest.uploads import class_folders, encode, pixels, png, write_zip
 from worker.ingest.content import fingerprint_rows
 from worker.training.labelled_images import read_dataset
@@ -32,35 +40,6 @@ def first(tmp_path_factory):
 def new_pictures(each, start=5000):
     files = class_folders(each=each, start=start)
     return {name.replace("/", "/new "): data for name, data in files.items()}
-
-
-def version(parent, number=1):
-    return {
-        "type": "version", "path": str(parent.final), "name": f"version {number}",
-        "version": number,
-    }  # fmt: skip
-
-
-def edit(action, *images, **more):
-    return {"action": action, "images": list(images), **more}
-
-
-def aside(ingest):
-    rows = pq.read_table(ingest.final / "quarantine.parquet").to_pylist()
-    return {row["source_name"]: row for row in rows}
-
-
-def diff(ingest):
-    return json.loads((ingest.final / "diff.json").read_text(encoding="utf-8"))
-
-
-def counts(ingest):
-    return {kind: n for kind, n in diff(ingest)["counts"].items() if n}
-
-
-def shas(ingest, *names):
-    rows = ingest.rows()
-    return [rows[name]["sha256"] for name in names]
 
 
 def refused(folder, *sources, **spec):
@@ -133,12 +112,24 @@ class TestEdits:
             "added": 0, "removed": 1, "relabelled": 1, "moved": 0, "quarantined": 1,
             "restored": 1,
         }  # fmt: skip
+        assert told["listed"] == told["counts"]
         assert told["relabelled"][0]["name"] == "dog/2.png"
         assert (told["relabelled"][0]["from"], told["relabelled"][0]["to"]) == (
             "dog", "cat",
         )  # fmt: skip
         assert told["restored"][0]["label"] == "dog"
         assert "1 picture was relabelled: 1 from “dog” to “cat”." in told["sentences"]
+
+    def test_the_diff_is_a_table_too(self, edited):
+        rows = pq.read_table(edited.final / "diff.parquet").to_pylist()
+
+        found = [
+            {"kind": kind, **entry}
+            for kind in diff(edited)["counts"]
+            for entry in diff(edited)[kind]
+        ]
+        as_told = [{k: v for k, v in row.items() if v is not None} for row in rows]
+        assert sorted(as_told, key=str) == sorted(found, key=str)
 
     def test_files_are_those_of_the_parent(self, first, edited):
         for row in edited.rows().values():
@@ -149,7 +140,8 @@ class TestEdits:
         facts = verify_manifest(edited.final, edited.last["manifest_sha"])
         rows = [(r["sha256"], r["label"], r["split"]) for r in edited.rows().values()]
 
-        assert {"quarantine.parquet", "diff.json"} <= set(facts["files"])
+        tables = {"quarantine.parquet", "diff.json", "diff.parquet"}
+        assert tables <= set(facts["files"])
         assert edited.report()["fingerprint"] == fingerprint_rows(rows)
 
     def test_training_reads_what_is_in_use_alone(self, edited):

@@ -32,7 +32,7 @@ def tell_copies(
         said = []
         if len(set(pictures.labels[found].tolist())) > 1:
             said.append(_tell_conflict(pictures, rows, likeness, likely))
-        if len(set(pictures.split_names[found].tolist())) > 1:
+        if len(set(pictures.split_names[found].tolist()) - {""}) > 1:
             said.append(_tell_leak(pictures, rows, likeness))
         findings += said or [_tell_near(pictures, rows, likeness)]
     return findings
@@ -67,26 +67,36 @@ def _tell_leak(pictures: Pictures, rows: list[int], likeness: float) -> Finding:
     harm = max(
         (weight for pair, weight in _HARM.items() if there >= set(pair)), default=0.5
     )
-    # One of each split goes first, so that the sentence names them.
-    names = [name for name in SPLITS if name in there]
+    # One of each split goes first, so that the sentence names them; and of the test
+    # split before all: it is the one that stays, since no copy of it may be trained on.
+    rows = pictures.put_first(rows, SPLITS[::-1])
     splits = pictures.split_names
-    first = [next(r for r in rows if splits[r] == name) for name in names]
-    rows = first + [row for row in rows if row not in set(first)]
     shown = [
         f"{pictures.names[row]} in {SPLIT_WORDS.get(str(splits[row]), 'no split')}"
         for row in rows
     ]
-    words = join_words([SPLIT_WORDS[name] for name in names if name != "train"])
     return build_finding(
         pictures,
         "split_leak",
         rows,
         score=harm * (1 - _CERTAINTY + _CERTAINTY * likeness),
-        sentence=f"{name_some(shown)} show the same: what {words} measures is known "
-        "by heart. Keep them in one split.",
+        sentence=f"{name_some(shown)} show the same: {_describe_harm(there)}. Keep "
+        f"{pictures.names[rows[0]]} alone, or all of them in one split.",
         action="split",
         group=min(rows),
     )
+
+
+def _describe_harm(there: set[str]) -> str:
+    """Says what a picture spoils that is in all of these splits."""
+    if "train" not in there:
+        return (
+            "validation chooses the model by what the test asks again, so the test "
+            "flatters it a little"
+        )
+    words = [SPLIT_WORDS[name] for name in SPLITS if name in there - {"train"}]
+    verb = "measures" if len(words) == 1 else "measure"
+    return f"what {join_words(words)} {verb} is known by heart"
 
 
 def _tell_near(pictures: Pictures, rows: list[int], likeness: float) -> Finding:
@@ -97,8 +107,8 @@ def _tell_near(pictures: Pictures, rows: list[int], likeness: float) -> Finding:
         "near_duplicate",
         rows,
         score=likeness,
-        sentence=f"{name_some(names)} show the same, in {split}: keep one of them, or "
-        "keep them together in one split.",
+        sentence=f"{name_some(names)} show the same, in {split}: keep {names[0]} "
+        "alone, or all of them in one split.",
         action="exclude",
         group=min(rows),
     )

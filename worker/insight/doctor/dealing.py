@@ -1,7 +1,7 @@
 """What is wrong with the classes and splits as a whole: imbalance, shared groups."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -16,48 +16,77 @@ _FEW = 0.2
 _TOO_COMMON = 0.5
 _NEARLY_ALONE = 0.9  # share of a folder's pictures that are of one class
 _FEWEST_IN_GROUP = 2
+_EXAMPLES = 4  # pictures of a small class
 
 
 def find_imbalance(pictures: Pictures) -> list[Finding]:
-    """Returns one finding for each class that is far smaller than the largest."""
+    """Returns one finding for each class that is far smaller than the largest.
+
+    Its key changes with each halving of the class's share: who has accepted a fifth has
+    not accepted a fiftieth.
+    """
     counts = np.bincount(pictures.labels, minlength=len(pictures.classes))
     if len(counts) < 2:  # noqa: PLR2004 - nothing to be smaller than
         return []
     largest = int(counts.argmax())
     most = int(counts[largest])
     return [
-        Finding(
-            key=make_key("imbalance", [pictures.classes[number]]),
-            kind="imbalance",
-            score=1 - counts[number] / most,
-            sentence=f"“{pictures.classes[number]}” has {counts[number]:,} pictures "
+        build_finding(
+            pictures,
+            "imbalance",
+            np.flatnonzero(pictures.labels == number)[:_EXAMPLES].tolist(),
+            score=1 - count / most,
+            sentence=f"“{pictures.classes[number]}” has {count:,} pictures "
             f"and “{pictures.classes[largest]}” {most:,}: the small class will be told "
             "worse. Add pictures of it, or train with class weights.",
             action="none",
-            labels=(pictures.classes[number],),
+            key=make_key(
+                "imbalance",
+                [pictures.classes[number]],
+                [f"{int(np.log2(most / max(1, count)))} halvings"],
+            ),
         )
-        for number in np.flatnonzero(counts < _FEW * most).tolist()
+        for number, count in enumerate(counts.tolist())
+        if count < _FEW * most
     ]
 
 
-def find_shared_groups(pictures: Pictures) -> list[Finding]:
+def find_shared_groups(
+    pictures: Pictures, *, is_by_folder: bool = False
+) -> list[Finding]:
     """Returns the groups whose pictures lie in several splits.
 
-    Groups are those that the dataset brings; without any, the folders above or below
-    the classes: a patient, a film, a place.
+    Groups are those that the dataset brings, and the folders above or below the
+    classes: a patient, a film, a place. Splits that keep the one whole may tear the
+    other, as those that keep copies together do.
+
+    Args:
+        pictures: All there are.
+        is_by_folder: Whether the dataset's groups are its folders.
     """
-    is_given = pictures.groups is not None and any(pictures.groups)
-    groups = pictures.groups if is_given else _find_folders(pictures)
+    kinds = {"group": pictures.groups or []}
+    if not is_by_folder:
+        kinds["folder"] = _find_folders(pictures)
+    torn: dict[tuple[int, ...], tuple[str, str]] = {}
+    for word, groups in kinds.items():
+        for group, rows in _gather(pictures, groups):
+            torn.setdefault(rows, (word, group))
+    return [
+        _tell_group(pictures, word, group, rows) for rows, (word, group) in torn.items()
+    ]
+
+
+def _gather(
+    pictures: Pictures, groups: Sequence[str | None]
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yields the groups that lie in several splits, and their rows."""
     rows_of: dict[str, list[int]] = defaultdict(list)
-    for row, group in enumerate(groups or []):
+    for row, group in enumerate(groups):
         if group and pictures.split_names[row]:
             rows_of[group].append(row)
-    word = "group" if is_given else "folder"
-    return [
-        _tell_group(pictures, word, group, rows)
-        for group, rows in sorted(rows_of.items())
-        if len(set(pictures.split_names[rows])) > 1
-    ]
+    for group, rows in sorted(rows_of.items()):
+        if len(set(pictures.split_names[rows])) > 1:
+            yield group, tuple(rows)
 
 
 def _find_folders(pictures: Pictures) -> list[str | None]:
@@ -102,7 +131,7 @@ def _tell_group(
     return build_finding(
         pictures,
         "group_leak",
-        rows,
+        pictures.put_first(rows, SPLITS),
         score=1 - max(counts.values()) / len(rows),
         sentence=f"The {word} “{group}” is spread over several splits ("
         f"{join_words(there)}): what is learnt of it by heart counts as knowledge in "

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from worker.ingest.dealing import BY_FOLDER
 from worker.insight.cross_validation import cross_validate
 from worker.insight.doctor.appearance import Appearance, measure_appearance
 from worker.insight.doctor.copies import tell_copies
@@ -39,10 +40,13 @@ from worker.insight.doctor.oddities import (
 )
 from worker.insight.doctor.pictures import Pictures
 from worker.insight.doctor.words import as_percent
-from worker.insight.probe import Recipe
+from worker.insight.probe import MOST_FITTED, Recipe
 
 MOST_FINDINGS = 2_000  # of each kind, accepted ones not counted
 _NEIGHBOURS = 20
+# Pictures times directions times classes of one fit of the probe: some seconds of a
+# core. Beyond that a discriminant analysis takes its place, as in `probe`.
+_MOST_PRODUCTS = 60_000_000
 # Of the probe's penalty. With 5 % of labels flipped, a tenth of it found 7 points fewer
 # of TrashNet's, and ten times as much 3 fewer of elpv's.
 _STRENGTH = 0.01
@@ -110,6 +114,8 @@ def examine(
     accepted: Collection[str] = (),
     likeness: Likeness | None = None,
     seed: int = 0,
+    threads: int | None = None,
+    tell: Callable[[str, int, int], None] = _tell_nobody,
 ) -> list[Finding]:
     """Returns all findings, in the order of the pages and the worst of a kind first.
 
@@ -125,14 +131,30 @@ def examine(
             behind all others of their kind.
         likeness: From `find_likeness`, where it is known already.
         seed: Deals the folds, where a probe is asked now.
+        threads: As for `find_likeness`, and so is what follows.
+        tell: Called with a unit in words, and how many of all are done.
 
     Shapes:
         probabilities: (n, classes) float32.
     """
-    found = [*tell_report(report or {}), *tell_conflicts(report or {}, quarantine)]
+    report = report or {}
+    found = [
+        *tell_report(report, pictures, quarantine),
+        *tell_conflicts(quarantine),
+    ]
     if len(pictures):
-        likeness = likeness or find_likeness(pictures)
-        found += _look(pictures, likeness, probabilities, seed)
+        likeness = likeness or find_likeness(pictures, threads=threads, tell=tell)
+        likely = judge_labels(
+            pictures,
+            likeness,
+            probabilities=probabilities,
+            seed=seed,
+            threads=threads,
+            tell=tell,
+        )
+        found += _look(pictures, likeness, likely)
+        is_by_folder = (report.get("split") or {}).get("by") == BY_FOLDER
+        found += find_shared_groups(pictures, is_by_folder=is_by_folder)
     return _arrange(found, set(accepted))
 
 
@@ -161,6 +183,8 @@ def judge_labels(
     *,
     probabilities: np.ndarray | None = None,
     seed: int = 0,
+    threads: int | None = None,
+    tell: Callable[[str, int, int], None] = _tell_nobody,
 ) -> np.ndarray:
     """Returns how likely each class is for each picture, asked of all but its copies.
 
@@ -169,25 +193,28 @@ def judge_labels(
         likeness: From `find_likeness`.
         probabilities: Of each class for each picture.
         seed: Deals the folds.
+        threads: See `examine`.
+        tell: See `examine`.
 
     Shapes:
-        returns: (n, classes) float64.
+        returns: (n, classes) float32.
     """
     groups, labels = likeness.duplicates.groups, np.asarray(pictures.labels)
     if probabilities is None:
-        probabilities = _ask_probe(likeness.directions, labels, groups, pictures, seed)
+        probabilities = _ask_probe(pictures, likeness, seed, threads, tell)
     return mix_opinions(probabilities, likeness.neighbours, labels, groups)
 
 
 def _ask_probe(
-    directions: np.ndarray,
-    labels: np.ndarray,
-    groups: np.ndarray,
     pictures: Pictures,
+    likeness: Likeness,
     seed: int,
+    threads: int | None,
+    tell: Callable[[str, int, int], None],
 ) -> np.ndarray:
     """Returns out-of-fold probabilities; all as likely where no fold can be made."""
-    classes = len(pictures.classes)
+    groups, labels = likeness.duplicates.groups, np.asarray(pictures.labels)
+    directions, classes = likeness.directions, len(pictures.classes)
     if len(np.unique(groups)) < 2:  # noqa: PLR2004 - nobody to learn from
         return np.full((len(labels), classes), 1 / max(1, classes), np.float32)
     return cross_validate(
@@ -198,19 +225,22 @@ def _ask_probe(
         np.arange(len(labels)),
         classes=classes,
         groups=groups,
-        recipe=Recipe(_STRENGTH),
+        recipe=_choose_recipe(len(labels), directions.shape[1], classes),
         seed=seed,
+        threads=threads,
+        report=partial(tell, "folds judged"),
     ).probabilities
 
 
-def _look(
-    pictures: Pictures,
-    likeness: Likeness,
-    probabilities: np.ndarray | None,
-    seed: int,
-) -> list[Finding]:
+def _choose_recipe(pictures: int, directions: int, classes: int) -> Recipe:
+    """Returns how the probe is fitted so that no fit takes more than some seconds."""
+    fitted = min(pictures, MOST_FITTED)
+    is_too_much = fitted * directions * classes > _MOST_PRODUCTS
+    return Recipe(None if is_too_much else _STRENGTH)
+
+
+def _look(pictures: Pictures, likeness: Likeness, likely: np.ndarray) -> list[Finding]:
     labels = np.asarray(pictures.labels)
-    likely = judge_labels(pictures, likeness, probabilities=probabilities, seed=seed)
     suspects = find_suspects(likely, labels)
     copied = np.flatnonzero(likeness.duplicates.clusters >= 0)
     told = np.union1d(suspects.rows, copied)
@@ -222,7 +252,6 @@ def _look(
         *find_badly_lit(pictures, likeness.seen),
         *find_blurred(pictures, likeness.seen),
         *find_imbalance(pictures),
-        *find_shared_groups(pictures),
     ]
 
 

@@ -19,6 +19,8 @@ NO_GROUP = -1
 # A finding about more pictures names them in parts: what is done about the first ones
 # shows the others in the next version.
 MOST_PICTURES = 200
+# What a user accepts of these is accepted of the labels that pictures have now.
+_ABOUT_LABELS = frozenset[Kind]({"suspect_label", "outlier", "label_conflict"})
 _KEY_CHARACTERS = 32
 _SCHEMA = pa.schema(
     [
@@ -42,7 +44,8 @@ class Finding:
     """One thing that the doctor says of a dataset version.
 
     Args:
-        key: 32 hexadecimal digits, the same in every version that shows it.
+        key: 32 hexadecimal digits, the same in every version that shows it; see
+            `make_key`.
         kind: One of `KINDS`.
         score: 0 to 1; the worst of a kind has the highest.
         sentence: Names the file and says why.
@@ -78,6 +81,7 @@ def build_finding(
     action: Action,
     suggested_label: str | None = None,
     group: int = NO_GROUP,
+    key: str | None = None,
 ) -> Finding:
     """Returns a finding about pictures.
 
@@ -90,10 +94,12 @@ def build_finding(
         action: What is suggested.
         suggested_label: For `relabel`.
         group: Cluster of near duplicates.
+        key: Defaults to one over the pictures, and their labels where they matter.
     """
     listed = list(rows[:MOST_PICTURES])
+    labels = map(pictures.label, rows) if kind in _ABOUT_LABELS else ()
     return Finding(
-        key=make_key(kind, [pictures.sha256s[row] for row in rows]),
+        key=key or make_key(kind, [pictures.sha256s[row] for row in rows], labels),
         kind=kind,
         score=min(1.0, max(0.0, float(score))),
         sentence=sentence,
@@ -107,14 +113,18 @@ def build_finding(
     )
 
 
-def make_key(kind: Kind, subjects: Iterable[str]) -> str:
+def make_key(kind: Kind, subjects: Iterable[str], claims: Iterable[str] = ()) -> str:
     """Returns the key of a finding: whatever else changes, it stays.
 
     Args:
         kind: Its kind.
         subjects: SHA-256 of its pictures, in any order; names where it has none.
+        claims: What else makes it this finding and no other, in any order: a picture
+            that is called something else has another doubtful label.
     """
     text = "\0".join([kind, *sorted(subjects)])
+    if said := sorted(set(claims)):
+        text += "\0".join(["\0", *said])
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:_KEY_CHARACTERS]
 

@@ -24,6 +24,9 @@ _VOTERS = 10
 _DOUBT = 0.5  # votes that nobody has cast, shared by all classes
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _SMALLEST = 1e-6
+# Likelihoods looked at together: of a hundred thousand pictures and a thousand classes
+# all of them at once would take gigabytes.
+_MOST_AT_ONCE = 1 << 20
 _FEWEST_EACH = 5  # pictures of a class, to know what is usual in it
 
 
@@ -61,16 +64,28 @@ def mix_opinions(
     Shapes:
         probed: (n, classes).
         labels, groups: (n,) integers.
-        returns: (n, classes) float64, rows that add up to 1.
+        returns: (n, classes) float32, rows that add up to 1.
     """
-    probe = _as_shares(probed)
-    votes = _as_shares(_count_votes(neighbours, labels, groups, probe.shape[1]))
-    given = np.arange(len(labels)), labels
+    total, classes = probed.shape
 
-    def unlikelihood(share: float) -> float:
-        return float(-np.log(_mix(probe, votes, share)[given]).mean())
+    def read(rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        votes = _count_votes(neighbours, labels, groups, rows, classes)
+        return _as_shares(probed[rows]), _as_shares(votes)
 
-    return _mix(probe, votes, min(_SHARES, key=unlikelihood))
+    step = max(1, _MOST_AT_ONCE // classes)
+    blocks = [slice(at, min(at + step, total)) for at in range(0, total, step)]
+    unlikelihood = np.zeros(len(_SHARES))
+    for rows in blocks:
+        opinions = read(rows)
+        given = np.arange(rows.stop - rows.start), labels[rows]
+        for place, share in enumerate(_SHARES):
+            own = _mix(*opinions, share)[given]
+            unlikelihood[place] -= np.log(own, dtype=np.float64).sum()
+    share = _SHARES[int(unlikelihood.argmin())]
+    mixed = np.empty((total, classes), np.float32)
+    for rows in blocks:
+        mixed[rows] = _mix(*read(rows), share)
+    return mixed
 
 
 def find_suspects(likely: np.ndarray, labels: np.ndarray) -> Suspects:
@@ -123,22 +138,27 @@ def _prune(likely: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _count_votes(
-    neighbours: Neighbours, labels: np.ndarray, groups: np.ndarray, classes: int
+    neighbours: Neighbours,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    rows: slice,
+    classes: int,
 ) -> np.ndarray:
-    weights = np.maximum(neighbours.similarities, 0)
-    weights = np.where(groups[neighbours.rows] == groups[:, None], 0, weights)
+    near = neighbours.rows[rows]
+    weights = np.maximum(neighbours.similarities[rows], 0)
+    weights = np.where(groups[near] == groups[rows][:, None], 0, weights)
     # The nearest that may vote: of copies, those behind them take the place.
     counted = np.cumsum(weights > 0, axis=1) <= _VOTERS
-    votes = np.full((len(labels), classes), _DOUBT / classes)
-    given = labels[neighbours.rows]
-    for number in range(classes):
-        votes[:, number] += (weights * counted * (given == number)).sum(axis=1)
-    return votes
+    places = np.arange(len(near))[:, None] * classes + labels[near]
+    votes = np.bincount(
+        places.ravel(), (weights * counted).ravel(), len(near) * classes
+    )
+    return votes.reshape(len(near), classes) + _DOUBT / classes
 
 
 def _as_shares(numbers: np.ndarray) -> np.ndarray:
-    filled = np.nan_to_num(np.asarray(numbers, np.float64), posinf=0, neginf=0)
-    filled = np.maximum(filled, _SMALLEST)
+    filled = np.nan_to_num(np.asarray(numbers, np.float32), posinf=0, neginf=0)
+    filled = np.maximum(filled, np.float32(_SMALLEST))
     return filled / filled.sum(axis=1, keepdims=True)
 
 

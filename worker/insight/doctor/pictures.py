@@ -58,3 +58,11 @@ class Pictures:
     def label(self, row: int) -> str:
         """Returns the class name of a picture."""
         return self.classes[self.labels[row]]
+
+    def put_first(self, rows: Sequence[int], splits: Sequence[str]) -> list[int]:
+        """Returns `rows` with one of each of `splits` in front, in their order."""
+        found: dict[str, int] = {}
+        for row in rows:
+            found.setdefault(str(self.split_names[row]), row)
+        front = [found[name] for name in splits if name in found]
+        return [*front, *(row for row in rows if row not in front)]

@@ -17,7 +17,21 @@ def test_a_small_class_is_told_by_name():
     )
 
     assert "“class1” has 3 pictures and “class0” 30" in finding.sentence
+    assert finding.names == ("30.jpg", "31.jpg", "32.jpg")
+    assert len(finding.images) == 3
     assert find_imbalance(make_pictures(PLAIN)) == []
+
+
+def test_who_accepts_a_small_class_has_not_accepted_a_much_smaller_one():
+    keys = []
+    for few in (16, 14, 5):
+        labels = np.array([0] * 100 + [1] * few)
+        pixels = np.zeros((len(labels), 8, 8, 3), np.uint8)
+        (finding,) = find_imbalance(make_pictures(pixels, labels=labels))
+        assert len(finding.images) == 4
+        keys.append(finding.key)
+
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_a_group_in_several_splits_is_told():
@@ -26,7 +40,7 @@ def test_a_group_in_several_splits_is_told():
     (finding,) = find_shared_groups(make_pictures(PLAIN, splits=SPLITS, groups=groups))
 
     assert finding.kind == "group_leak"
-    assert finding.names == ("0.jpg", "1.jpg", "6.jpg")
+    assert finding.names == ("0.jpg", "6.jpg", "1.jpg")  # one of each split first
     assert "“ann” is spread over several splits (2 in training and 1 in test)" in (
         finding.sentence
     )
@@ -41,6 +55,33 @@ def test_folders_that_name_more_than_class_or_split_are_groups():
     (finding,) = find_shared_groups(make_pictures(PLAIN, splits=SPLITS, names=names))
 
     assert "folder “film1”" in finding.sentence
+
+
+FILMS = [f"class0/film{row % 2}/{row}.jpg" for row in range(8)]
+
+
+def test_clusters_of_copies_do_not_hide_torn_folders():
+    groups = ["copies", "copies", *[None] * 6]
+
+    found = find_shared_groups(
+        make_pictures(PLAIN, splits=SPLITS, names=FILMS, groups=groups)
+    )
+
+    assert [f.sentence[:18] for f in found] == [
+        "The folder “film0”",
+        "The folder “film1”",
+    ]
+
+
+def test_folders_that_are_the_groups_are_told_once():
+    groups = [f"film{row % 2}" for row in range(8)]
+    pictures = make_pictures(PLAIN, splits=SPLITS, names=FILMS, groups=groups)
+
+    by_folder = find_shared_groups(pictures, is_by_folder=True)
+    by_column = find_shared_groups(pictures)
+
+    assert ["The group “film" in f.sentence for f in by_folder] == [True, True]
+    assert [f.key for f in by_column] == [f.key for f in by_folder]
 
 
 def test_a_folder_that_holds_most_of_a_class_is_no_group():

@@ -63,7 +63,9 @@ def test_copies_in_one_split_are_near_duplicates():
 
     assert (finding.kind, finding.action) == ("near_duplicate", "exclude")
     assert set(finding.names) == {"3.jpg", "7.jpg"}
-    assert "3.jpg and 7.jpg show the same, in training" in finding.sentence
+    assert "3.jpg and 7.jpg show the same, in training: keep 3.jpg alone" in (
+        finding.sentence
+    )
 
 
 def test_copies_across_splits_are_leaks_and_the_test_split_is_worst():
@@ -75,10 +77,40 @@ def test_copies_across_splits_are_leaks_and_the_test_split_is_worst():
     found = find_kinds(make_pictures(pixels, splits=splits))
 
     assert [f.kind for f in found] == ["split_leak", "split_leak"]
-    assert [f.names for f in found] == [("1.jpg", "9.jpg"), ("0.jpg", "6.jpg")]
+    assert [f.names for f in found] == [("9.jpg", "1.jpg"), ("6.jpg", "0.jpg")]
     assert found[0].score > found[1].score
-    assert "1.jpg in training and 9.jpg in test" in found[0].sentence
-    assert found[0].splits == ("train", "test")
+    assert found[0].sentence == (
+        "9.jpg in test and 1.jpg in training show the same: what test measures is "
+        "known by heart. Keep 9.jpg alone, or all of them in one split."
+    )
+    assert found[0].splits == ("test", "train")
+
+
+def test_copies_in_validation_and_test_alone_are_not_known_by_heart():
+    pixels = make_textures(12)
+    pixels[9] = encode_again(pixels[6])
+    splits = {"train": range(6), "val": range(6, 9), "test": range(9, 12)}
+    splits = {name: np.array(rows) for name, rows in splits.items()}
+
+    (finding,) = find_kinds(make_pictures(pixels, splits=splits))
+
+    assert "by heart" not in finding.sentence
+    assert (
+        "9.jpg in test and 6.jpg in validation show the same: validation chooses"
+        in (finding.sentence)
+    )
+
+
+def test_what_several_splits_measure_is_said_of_all_of_them():
+    pixels = make_textures(12)
+    pixels[6], pixels[9] = encode_again(pixels[0], 80), encode_again(pixels[0], 70)
+    splits = {"train": range(6), "val": range(6, 9), "test": range(9, 12)}
+    splits = {name: np.array(rows) for name, rows in splits.items()}
+
+    (finding,) = find_kinds(make_pictures(pixels, splits=splits))
+
+    assert "what validation and test measure is known by heart" in finding.sentence
+    assert finding.splits == ("test", "val", "train")
 
 
 def test_copies_under_two_labels_are_a_conflict():

@@ -12,6 +12,7 @@ from worker.insight.doctor import examination
 from worker.insight.doctor.examination import examine, list_readable
 from worker.insight.doctor.finding import (
     KINDS,
+    build_finding,
     make_key,
     read_findings,
     write_findings,
@@ -23,8 +24,11 @@ REPORT = {
         {"file": "c.png", "code": "damaged", "reason": "It is cut off."},
         {"file": "read me.txt", "code": "not_an_image", "reason": "It is text."},
     ],
-    "conflicts": [{"files": ["d.jpg", "e.jpg"], "labels": ["cat", "dog"]}],
 }
+CONTESTED = {
+    "sha256": "f" * 64, "source_name": "d.jpg", "split": "train", "label": "",
+    "labels": ["dog", "cat"],
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -55,18 +59,76 @@ def test_the_report_of_ingest_is_told(pixels):
 
     assert found["exact_duplicate"].names == ("a.jpg",)
     assert found["unreadable"].sentence == ("c.png could not be used. It is cut off.")
-    assert "came as “cat” and “dog”" in found["label_conflict"].sentence
 
 
-def test_conflicts_in_quarantine_take_the_place_of_those_in_the_report(pixels):
-    row = {"sha256": "f" * 64, "source_name": "d.jpg", "split": "train", "label": ""}
-    mine = {**row, "sha256": "e" * 64, "label": "cat", "labels": ["cat"]}
-    kept = [{**row, "labels": ["dog", "cat"]}, mine]
+@pytest.mark.parametrize(
+    ("file", "code", "is_told"),
+    [
+        ("scan 7", "damaged", True),
+        ("scan.7", "too_many_pixels", True),
+        ("labels.csv, line 3", "not_fetched", True),
+        ("pets.zip", "cut_off", True),
+        ("a.jpg", "too_large", True),
+        ("a.JPG", "unsupported_compression", True),
+        ("a.png", "bomb", True),
+        ("film.mp4", "too_large", False),
+        ("notes.txt", "encrypted", False),
+        (".DS_Store", "junk", False),
+    ],
+)
+def test_what_was_lost_is_told_whatever_it_is_called(file, code, is_told):
+    nothing = make_pictures(np.zeros((0, 8, 8, 3), np.uint8))
+    report = {"skipped": [{"file": file, "code": code, "reason": "It is so."}]}
 
-    found = examine(make_pictures(pixels), report=REPORT, quarantine=kept)
+    found = examine(nothing, report=report)
+
+    assert [f.kind for f in found] == ["unreadable"] * is_told
+
+
+def test_a_copy_is_shown_by_the_picture_that_is_kept(pixels):
+    shas = [f"{1:064x}", CONTESTED["sha256"], "0" * 63 + "x", None]
+    skips = [
+        {"file": f"{at}", "code": "copy", "reason": "", "same_as": sha}
+        for at, sha in enumerate(shas)
+    ]
+    report = {"skipped": skips}
+
+    found = examine(make_pictures(pixels), report=report, quarantine=[CONTESTED])
+
+    shown = {f.sentence[0]: f for f in found if f.kind == "exact_duplicate"}
+    assert (shown["0"].images, shown["0"].names) == ((shas[0],), ("1.jpg",))
+    assert (shown["0"].labels, shown["0"].splits) == (("class0",), ("train",))
+    assert (shown["1"].images, shown["1"].names) == ((shas[1],), ("d.jpg",))
+    assert [shown[at].images for at in "23"] == [(), ()]
+    assert shown["2"].names == ("2",)
+
+
+def test_what_lies_in_quarantine_under_several_labels_is_told(pixels):
+    mine = {**CONTESTED, "sha256": "e" * 64, "label": "cat", "labels": ["cat"]}
+
+    found = examine(make_pictures(pixels), quarantine=[CONTESTED, mine])
 
     (conflict,) = [f for f in found if f.kind == "label_conflict"]
     assert (conflict.images, conflict.labels) == (("f" * 64,), ("cat", "dog"))
+
+
+def test_what_was_accepted_of_one_label_is_not_accepted_of_another():
+    pixels = np.zeros((3, 8, 8, 3), np.uint8)
+    keys = {
+        kind: [
+            build_finding(
+                make_pictures(pixels, labels=labels), kind, [0, 1],
+                score=1, sentence="", action="none",
+            ).key
+            for labels in ([0, 1, 1], [1, 0, 1], [1, 1, 0])
+        ]
+        for kind in ("suspect_label", "outlier", "label_conflict", "blurred")
+    }  # fmt: skip
+
+    for kind in ("suspect_label", "outlier", "label_conflict"):
+        assert keys[kind][0] == keys[kind][1] != keys[kind][2]
+    assert len(set(keys["blurred"])) == 1
+    assert make_key("outlier", ["a", "b"]) != make_key("outlier", ["a"], ["b"])
 
 
 def test_accepted_findings_come_last_and_take_nobodys_place(pixels, monkeypatch):
@@ -122,4 +184,39 @@ def test_a_single_picture_has_nothing_wrong_with_it(pixels):
 def test_an_empty_version_has_what_ingest_found():
     nothing = make_pictures(np.zeros((0, 8, 8, 3), np.uint8))
 
-    assert len(examine(nothing, report=REPORT)) == 3
+    assert len(examine(nothing, report=REPORT, quarantine=[CONTESTED])) == 3
+
+
+@pytest.mark.parametrize(("by", "torn"), [("folder", 0), ("duplicates", 2)])
+def test_folders_are_looked_at_unless_they_are_the_groups(pixels, by, torn):
+    pictures = make_pictures(
+        pixels,
+        names=[f"class0/film{row % 2}/{row}.jpg" for row in range(16)],
+        splits={"train": np.arange(12), "test": np.arange(12, 16)},
+        groups=["copies", "copies", *[None] * 14],
+    )
+
+    found = examine(pictures, report={"split": {"by": by}})
+
+    assert len([f for f in found if f.kind == "group_leak"]) == torn
+
+
+def test_progress_is_told_while_labels_are_judged(pixels):
+    told = []
+
+    examine(
+        make_pictures(pixels, labels=[0, 1] * 8),
+        threads=1,
+        tell=lambda unit, done, total: told.append((unit, done, total)),
+    )
+
+    done = {unit for unit, done, total in told if done == total}
+    assert {"pictures compared", "folds judged"} <= done
+
+
+@pytest.mark.parametrize(
+    ("size", "strength"),
+    [((2_000, 128, 6), 0.01), ((100_000, 128, 1_000), None)],
+)
+def test_many_classes_are_judged_by_what_takes_seconds(size, strength):
+    assert examination._choose_recipe(*size).strength == strength

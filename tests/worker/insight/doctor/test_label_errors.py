@@ -1,13 +1,20 @@
 """Flipped labels are found, right ones are left alone, and odd inputs do no harm."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from tests.worker.insight.doctor.made_pictures import make_pictures, make_textures
 from worker.insight.cross_validation import cross_validate
+from worker.insight.doctor import label_errors
 from worker.insight.doctor.examination import examine
 from worker.insight.doctor.label_errors import find_suspects, mix_opinions
-from worker.insight.doctor.neighbours import find_neighbours, reduce_features
+from worker.insight.doctor.neighbours import (
+    Neighbours,
+    find_neighbours,
+    reduce_features,
+)
 from worker.insight.probe import Recipe
 
 
@@ -94,6 +101,34 @@ def test_probabilities_that_are_no_numbers_count_as_unknown():
 
     assert np.allclose(likely.sum(axis=1), 1)
     assert (likely.argmax(axis=1) == labels).mean() > 0.9
+
+
+def test_a_thousand_classes_fit_into_little_memory():
+    count, classes = 8_000, 1_000
+    random = np.random.default_rng(0)
+    labels = random.integers(0, classes, count)
+    probed = random.random((count, classes), np.float32)
+    near = Neighbours(
+        random.integers(0, count, (count, 20)).astype(np.int32),
+        random.random((count, 20), np.float32),
+    )
+
+    tracemalloc.start()
+    likely = mix_opinions(probed, near, labels, np.arange(count))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert likely.dtype == np.float32
+    assert np.allclose(likely.sum(axis=1), 1, atol=1e-4)
+    assert peak < likely.nbytes + 80_000_000
+
+
+def test_pictures_in_blocks_get_what_they_get_together(monkeypatch):
+    features, labels = make_clusters(each=30)
+    together = judge(features, labels)
+    monkeypatch.setattr(label_errors, "_MOST_AT_ONCE", 21)
+
+    assert np.allclose(judge(features, labels), together, atol=1e-5)
 
 
 def test_the_sentence_names_the_file_and_says_why():

@@ -1,0 +1,70 @@
+"""What earlier versions left out, told again by a version that keeps their pictures.
+
+An edit brings no files, and a second upload brings others: without this, a file that
+could not be read would be forgotten with the first decision.
+"""
+
+from collections import Counter
+from dataclasses import replace
+
+from worker.ingest.found import CONFLICT, Skip, SkipList
+from worker.ingest.join import Joined
+from worker.ingest.verify import Picture
+from worker.ingest.version_source import Parent
+
+_CAME = "It came with an earlier version. "
+
+
+def carry_over(skips: SkipList, parent: Parent, joined: Joined) -> None:
+    """Adds what `parent` told of files that were left out, as far as it still holds.
+
+    What is told of anew is not told twice. A file that has come by now is settled, and
+    so are one that shows the same as a picture which is gone, and one of whose labels
+    somebody has said which is right.
+
+    Args:
+        skips: What is new is in it already, and keeps its place.
+        parent: The version whose pictures stay.
+        joined: The pictures of the new version.
+    """
+    told = {(skip.file, skip.code) for skip in skips.items}
+    came = _list_names(joined, {skip.file for skip in parent.skipped})
+    twins = _Twins(joined, {skip.same_as for skip in parent.skipped if skip.same_as})
+    codes = Counter(parent.skipped_by_code)
+    kept = []
+    for skip in parent.skipped:
+        reason = twins.explain(skip)
+        if reason is None or skip.file in came or (skip.file, skip.code) in told:
+            codes[skip.code] -= 1
+        else:
+            kept.append(replace(skip, reason=_CAME + reason.removeprefix(_CAME)))
+    skips.carry(kept, +codes)
+
+
+def _list_names(joined: Joined, wanted: set[str]) -> set[str]:
+    """Those of `wanted` that are names of new pictures."""
+    new = (one for one in joined.pictures if isinstance(one, Picture))
+    return {picture.name for picture in new if picture.name in wanted}
+
+
+class _Twins:
+    """The pictures that show the same as files which were left out, by their hashes."""
+
+    def __init__(self, joined: Joined, wanted: set[str]) -> None:
+        aside = (entry.picture for entry in joined.quarantine)
+        self._used = {p.sha256: p.name for p in joined.pictures if p.sha256 in wanted}
+        self._aside = {p.sha256: p.name for p in aside if p.sha256 in wanted}
+
+    def explain(self, skip: Skip) -> str | None:
+        """Why the file is left out today; None where that is settled."""
+        if skip.same_as is None:
+            return skip.reason
+        if skip.code == CONFLICT:
+            return skip.reason if skip.same_as in self._aside else None
+        if skip.same_as in self._used:
+            name = self._used[skip.same_as]
+            return f"It shows the same as “{name}”, which is used."
+        if skip.same_as in self._aside:
+            name = self._aside[skip.same_as]
+            return f"It shows the same as “{name}”, which lies in quarantine."
+        return None

@@ -141,6 +141,25 @@ class TestFindings:
         other = address.replace(row["pictures"][0]["sha256"], "0" * 64)
         assert client("GET", other.removeprefix("/api/v1")).status_code == 404
 
+    def test_picture_in_quarantine_has_the_small_copy_of_its_version(
+        self, client, dataset, rows
+    ):
+        path = f"/datasets/{dataset}/findings"
+        before = get(client, path, kind="label_conflict")["items"][0]["pictures"][0]
+        name = f"{before['sha256']}.jpg"
+        (forecast,) = rows.storage.forecasts(dataset).iterdir()
+        copy = forecast / "thumbnails" / name
+        copy.rename(rows.storage.resolve(f"datasets/{dataset}/1/thumbnails") / name)
+
+        (row,) = get(client, path, kind="label_conflict")["items"]
+
+        address = row["pictures"][0]["thumbnail"]
+        assert address.endswith(f"/versions/1/thumbnails/{name}")
+        answer = client("GET", address.removeprefix("/api/v1"))
+        assert (answer.status_code, answer.mimetype) == (200, "image/jpeg")
+        other = address.replace(before["sha256"], "0" * 64)
+        assert client("GET", other.removeprefix("/api/v1")).status_code == 404
+
     def test_file_that_is_no_picture_is_named(self, client, dataset):
         (row,) = get(client, f"/datasets/{dataset}/findings", kind="unreadable")[
             "items"

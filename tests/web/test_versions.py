@@ -3,6 +3,7 @@
 import hashlib
 
 import pytest
+from PIL import Image
 
 from shared import dataset_store, job_read_store
 from tests.web.rows import make_archive
@@ -226,9 +227,37 @@ class TestPages:
         ]  # fmt: skip
 
     def test_nothing_chosen_is_told(self, ana, dataset):
-        ana.send(f"/datasets/{dataset}/versions/1/decide")
+        answer = ana.send(f"/datasets/{dataset}/versions/1/decide")
 
-        assert "Nothing is decided" in ana.get(f"/datasets/{dataset}").text
+        assert answer.status_code == 400
+        assert "Nothing is decided" in answer.text
+
+    def test_what_was_chosen_outlives_a_conflict(self, ana, rows, dataset):
+        aside = hashlib.sha256(b"both 25").hexdigest()
+        rows.version(ana.user_id, dataset)
+
+        answer = ana.send(
+            f"/datasets/{dataset}/versions/1/decide?quarantine=2",
+            **{f"decision:{aside}": "exclude"},
+        )
+
+        assert answer.status_code == 409
+        assert "has a version 2 by now" in answer.text
+        assert '<option value="exclude" selected>' in answer.text
+        assert f"/datasets/{dataset}?version=1&amp;quarantine=1" in answer.text
+
+    def test_picture_in_quarantine_without_a_small_copy_says_so(
+        self, ana, rows, dataset
+    ):
+        digests = [hashlib.sha256(f"both {n}".encode()).hexdigest() for n in (0, 1)]
+        folder = rows.storage.resolve(f"datasets/{dataset}/1/thumbnails")
+        Image.new("RGB", (8, 8)).save(folder / f"{digests[0]}.jpg")
+
+        page = ana.get(f"/datasets/{dataset}").text
+
+        assert f"{digests[0]}.jpg" in page
+        assert f"{digests[1]}.jpg" not in page
+        assert 'aria-label="both/1.jpg: no small copy was made"' in page
 
     def test_the_form_offers_to_add_or_to_replace(self, ana, rows, dataset, roots):
         page = ana.get(f"/datasets/add?dataset={dataset}").text

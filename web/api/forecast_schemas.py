@@ -45,7 +45,8 @@ class ForecastOut(BaseModel):
     created_at: int | None = Field(description="When the forecast was made.")
     forecast: dict[str, Any] | None = Field(
         description="Difficulty, presets, learning curve, base models, counts of "
-        "findings; null until it is made."
+        "findings, and the `worker` on which its minutes were timed; null until it is "
+        "made."
     )
 
 
@@ -150,6 +151,9 @@ class FindingsDecided(BaseModel):
     accepted: int = Field(description="Findings that are not shown any more.")
     passed_over: int = Field(
         description="Findings that cannot have what was chosen for them."
+    )
+    passed_over_because: dict[str, int] = Field(
+        description="How many of those, by why: a sentence each."
     )
     left_in_test: int = Field(description="Test pictures left as they are.")
     images: dict[str, int] = Field(description="Pictures, by what becomes of them.")

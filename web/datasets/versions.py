@@ -9,6 +9,7 @@ from shared import dataset_store
 from shared.artifacts import Storage
 from shared.errors import NotFoundError
 from shared.tables import DatasetVersion
+from web.datasets.report import list_thumbnails
 from web.paging import cut_page
 
 KINDS = ("added", "removed", "relabelled", "moved", "quarantined", "restored")
@@ -48,12 +49,33 @@ def read_diff(storage: Storage, version: DatasetVersion) -> dict[str, Any]:
         ) from error
 
 
-def page_quarantine(report: dict[str, Any]) -> dict[str, Any]:
-    """Returns one page of the pictures in quarantine, for the dataset's page."""
+def page_quarantine(
+    storage: Storage, version: DatasetVersion | None, report: dict[str, Any]
+) -> dict[str, Any]:
+    """Returns one page of the pictures in quarantine, for the dataset's page.
+
+    Each tells its `thumbnail`, which only the first few hundred have.
+    """
     listed = report.get("quarantine") or []
-    rows, pager = cut_page(listed, QUARANTINE_PAGE_SIZE, parameter="quarantine")
+    rows, pager = cut_page(
+        listed,
+        QUARANTINE_PAGE_SIZE,
+        parameter="quarantine",
+        endpoint="datasets.show",
+    )
+    names = {f"{row.get('sha256')}.jpg" for row in rows}
+    there = list_thumbnails(storage, version, names) if version else set()
     total = report.get("quarantine_total") or len(listed)
-    return {"rows": rows, "total": total, "pager": pager}
+    return {
+        "rows": [row | {"thumbnail": _name(row, there)} for row in rows],
+        "total": total,
+        "pager": pager,
+    }
+
+
+def _name(row: dict[str, Any], there: set[str]) -> str | None:
+    name = f"{row.get('sha256')}.jpg"
+    return name if name in there else None
 
 
 def list_changes(diff: dict[str, Any], kind: str | None) -> list[dict[str, Any]]:

@@ -137,12 +137,14 @@ class Gist:
         base_model: That the promises are of.
         base_models: The leaderboard.
         winner: The base model that suits best.
+        worker: That timed the promised seconds.
     """
 
     presets: Any
     base_model: Any
     base_models: Any
     winner: Any
+    worker: Any
 
 
 def list_gists(session: Session, version_ids: Sequence[int]) -> dict[int, Gist]:
@@ -154,7 +156,7 @@ def list_gists(session: Session, version_ids: Sequence[int]) -> dict[int, Gist]:
     gists: dict[int, Gist] = {}
     entries = [
         Forecast.summary[name].label(name)
-        for name in ("presets", "base_model", "base_models", "winner")
+        for name in ("presets", "base_model", "base_models", "winner", "worker")
     ]
     for some in in_parts(version_ids):
         newest = (
@@ -167,7 +169,7 @@ def list_gists(session: Session, version_ids: Sequence[int]) -> dict[int, Gist]:
         )
         for row in rows:
             gists[row.dataset_version_id] = Gist(
-                row.presets, row.base_model, row.base_models, row.winner
+                row.presets, row.base_model, row.base_models, row.winner, row.worker
             )
     return gists
 

@@ -55,7 +55,7 @@ def build_forecast_spec(
         },
         "worker": {
             "id": worker.id if worker else None,
-            "slot": worker.slot if worker else None,
+            "name": worker.name if worker else None,
         },
     }
 

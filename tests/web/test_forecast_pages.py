@@ -56,6 +56,17 @@ class TestSection:
         assert "1.4 GiB" in shown
         assert f'href="/jobs/new?dataset={dataset}&amp;preset=balanced"' in shown
 
+    def test_worker_that_timed_the_minutes_is_named(self, ana, rows, dataset, page):
+        rows.forecast(ana.user_id, dataset)
+        named, form = page(), ana.get(f"/jobs/new?dataset={dataset}").text
+        rows.forecast(ana.user_id, dataset, worker={"id": None, "name": None})
+        without = page()
+
+        assert named.count("timed on worker host cpu") == 3
+        assert form.count("timed on worker host cpu") == 1
+        assert "timed on worker" not in without
+        assert "timed on worker" not in ana.get(f"/jobs/new?dataset={dataset}").text
+
     def test_what_cannot_be_told_or_done_is_said(self, ana, rows, dataset, page):
         told = make_forecast(
             doubts="Many labels of the training pictures may be wrong.",

@@ -7,6 +7,7 @@ from PIL import Image
 
 from shared import dataset_store, job_read_store
 from tests.web.rows import make_archive
+from web.datasets.versions import KINDS
 
 RAW = {"Content-Type": "application/octet-stream"}
 ONE, TWO = "a" * 64, "b" * 64
@@ -201,6 +202,22 @@ class TestPages:
         assert "50 of 60 changes" in changes
         missing = ana.get(f"/datasets/{dataset}/versions/1/changes")
         assert missing.status_code == 404
+
+    def test_what_the_list_of_changes_lacks_is_counted(self, ana, rows, dataset):
+        counts = dict.fromkeys(KINDS, 0) | {"relabelled": 12_345, "moved": 60}
+        rows.version(ana.user_id, dataset, counts=counts, moved=[])
+        changes = f"/datasets/{dataset}/versions/2/changes"
+
+        whole = ana.get(changes).text
+        moved = ana.get(f"{changes}?kind=moved").text
+        (rows.storage.resolve(f"datasets/{dataset}/2") / "diff.parquet").touch()
+        told = ana.get(changes).text
+
+        assert "Of those relabelled the first 60 are listed of 12,345." in whole
+        assert "Of those moved the first 0 are listed of 60." in whole
+        assert "Of those relabelled" not in moved
+        assert "diff.parquet" not in whole
+        assert f"datasets/{dataset}/2/diff.parquet" in told
 
     def test_quarantine_is_shown_with_its_labels(self, ana, bob, dataset):
         page = ana.get(f"/datasets/{dataset}").text

@@ -68,7 +68,7 @@ class TestForecast:
         assert spec["history"] == []
         assert spec["machine"]["memory_bytes"] > 2**20
         assert spec["machine"]["free_disk_bytes"] > 0
-        assert spec["worker"] == {"id": worker_id, "slot": "cpu"}
+        assert spec["worker"] == {"id": worker_id, "name": "w"}
         assert spec["job"]["id"] == claim.job_id
 
     def test_result_of_a_killed_child_is_published_all_the_same(self, shop):

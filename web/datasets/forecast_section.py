@@ -12,7 +12,7 @@ from web.bokeh_assets import BOKEH_VERSION
 from web.datasets.forecast_bases import list_left_out, make_base_models, tell_winner
 from web.datasets.forecast_curve import make_curve
 from web.datasets.forecast_difficulty import make_difficulty, name_thumbnails
-from web.datasets.forecast_presets import make_presets
+from web.datasets.forecast_presets import make_presets, name_worker
 from web.datasets.forecast_view import ForecastState
 from web.installation import Installation
 from web.jobs.view import JobRow, make_row
@@ -58,6 +58,7 @@ def make_section(
         "difficulty": make_difficulty(summary, thumbnails),
         "doubts": _read_words(summary, "doubts"),
         "promised": make_presets(summary),
+        "timed_on": name_worker(summary),
         "curve": make_curve(summary),
         "base_models": base_models,
         "winner": tell_winner(base_models),

@@ -44,6 +44,8 @@ def changes(dataset_id: int, version: int) -> str:
         kind=kind,
         rows=rows,
         pager=pager,
+        cut=versions.list_cut(diff, kind),
+        table=versions.find_table(here.storage, row),
     )
 
 

@@ -13,6 +13,7 @@ from web.datasets.report import list_thumbnails
 from web.paging import cut_page
 
 KINDS = ("added", "removed", "relabelled", "moved", "quarantined", "restored")
+DIFF_TABLE = "diff.parquet"  # every change; diff.json lists the first of each kind
 PAGE_SIZE = 50
 QUARANTINE_PAGE_SIZE = 24
 
@@ -76,6 +77,24 @@ def page_quarantine(
 def _name(row: dict[str, Any], there: set[str]) -> str | None:
     name = f"{row.get('sha256')}.jpg"
     return name if name in there else None
+
+
+def find_table(storage: Storage, version: DatasetVersion) -> str | None:
+    """Returns where on shared storage a version's whole diff lies, if it has one."""
+    path = f"{version.rel_path}/{DIFF_TABLE}"
+    return path if storage.resolve(path).is_file() else None
+
+
+def list_cut(diff: dict[str, Any], kind: str | None) -> list[dict[str, Any]]:
+    """Returns the kinds of changes of which not all are listed, with both numbers."""
+    kinds = [kind] if kind in KINDS else KINDS
+    counts = diff.get("counts") or {}
+    numbers = [(name, len(diff.get(name) or []), counts.get(name, 0)) for name in kinds]
+    return [
+        {"kind": name, "listed": listed, "total": total}
+        for name, listed, total in numbers
+        if total > listed
+    ]
 
 
 def list_changes(diff: dict[str, Any], kind: str | None) -> list[dict[str, Any]]:

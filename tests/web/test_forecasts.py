@@ -80,6 +80,36 @@ class TestApi:
         assert answer.status_code == status
         assert words in answer.json["detail"]
 
+    def test_more_base_models_than_are_compared_are_refused(self, client, dataset):
+        path = f"/datasets/{dataset}/forecast"
+        names = ["VGG16", "EfficientNetLite0", "MobileNet", "Xception"]
+
+        three = client("POST", path, json={"base_models": names})
+        two = client("POST", path, json={"base_models": names[:3]})
+
+        assert three.status_code == 400
+        assert "may name 2 beside EfficientNetLite0" in three.json["detail"]
+        assert "Received: 3: MobileNet, VGG16, Xception" in three.json["detail"]
+        assert two.status_code == 202
+
+    def test_other_base_models_are_asking_again(self, client, dataset, rows, owner):
+        path = f"/datasets/{dataset}/forecast"
+        left_out = [{"name": "VGG19", "reason": "It has no weights."}]
+        rows.forecast(owner, dataset, base_models_left_out=left_out)
+
+        same = client("POST", path, json={"base_models": ["EfficientNetLite1"]})
+        told = client("POST", path, json={"base_models": ["VGG19"]})
+        other = client("POST", path, json={"base_models": ["VGG16"]})
+        again = client("POST", path, json={"base_models": ["VGG16"]})
+        third = client("POST", path, json={"base_models": ["MobileNet"]})
+        any_will_do = client("POST", path, json={"again": True})
+
+        answers = (same, told, other, again, third, any_will_do)
+        assert [a.status_code for a in answers] == [200, 200, 202, 200, 409, 200]
+        job = other.json["job"]["id"]
+        assert again.json["job"]["id"] == any_will_do.json["job"]["id"] == job
+        assert f"Job {job} forecasts this version already" in third.json["detail"]
+
     def test_dataset_that_is_still_read_cannot_be_forecast(self, client, rows, owner):
         dataset, _ = rows.reading(owner, "new")
 

@@ -29,7 +29,9 @@ class ForecastRequest(VersionQuery):
     base_models: list[Text] | None = Field(
         default=None,
         max_length=20,
-        description="Base models to compare. Defaults to those that the worker has.",
+        description="Base models to compare, beside the default one. Others than those "
+        "of the newest forecast are asking again. Defaults to those that the worker "
+        "has.",
     )
 
 

@@ -161,7 +161,7 @@ def live_forecast(dataset_id: int) -> Response:
     with here.database.reading() as session:
         dataset = dataset_store.get_dataset(session, dataset_id)
         state = forecast_view.find_state(session, dataset_id, asked_number("version"))
-        values = forecast_section.make_state(here, state)
+        values = forecast_section.make_state(session, here, state)
     response = polling.fragment(
         "datasets/_forecast_state.html", dataset=dataset, forecast=values
     )  # fmt: skip

@@ -134,11 +134,8 @@ def _tell(outcome: dict[str, Any]) -> None:
             "before: a test without what a model doubts tests nothing. Name such "
             "findings one by one, or add --include-test."
         )
-    if outcome["passed_over"]:
-        out.print(
-            f"{_count(outcome['passed_over'], 'finding')} passed over: about no "
-            "picture of this version, or no label is suggested."
-        )
+    for why, number in outcome["passed_over_because"].items():
+        out.print(f"{_count(number, 'finding')} passed over: {why}.")
     if outcome["job_id"]:
         out.print(f"Job {outcome['job_id']} makes the next version.")
 

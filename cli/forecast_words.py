@@ -13,8 +13,11 @@ def print_forecast(found: dict[str, Any]) -> None:
     forecast = found["forecast"]
     _tell(f"Version {found['version']}, forecast {format_time(found['created_at'])}.")
     _tell(_of(forecast, "difficulty").get("sentence"))
+    _print_confusions(_of(forecast, "difficulty").get("confusions") or [])
     _tell(forecast.get("doubts"))
     _print_presets(forecast.get("presets") or {})
+    if name := _of(forecast, "worker").get("name"):
+        _tell(f"Times are those of worker {name}.")
     _print_curve(_of(forecast, "learning_curve"))
     _print_base_models(forecast.get("base_models") or [])
     for row in forecast.get("base_models_left_out") or []:
@@ -64,6 +67,23 @@ def print_promises(found: dict[str, Any]) -> None:
                 _duration(row["delivered_seconds"]),
             ]
             for row in found["items"]
+        ],
+    )
+
+
+def _print_confusions(pairs: list[dict[str, Any]]) -> None:
+    if not pairs:
+        return
+    print_table(
+        ["class", "taken for", "pictures", "of its class"],
+        [
+            [
+                pair["truth"],
+                pair["taken_for"],
+                pair.get("count"),
+                _percent(pair.get("share")),
+            ]
+            for pair in pairs
         ],
     )
 

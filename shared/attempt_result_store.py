@@ -182,7 +182,7 @@ def complete_ingest(
         .execution_options(synchronize_session=False)
     )
     if forecasts:
-        forecast_store.ask(session, row.id, owner_id=job.owner_id)
+        forecast_store.ask(session, row.id, owner_id=job.owner_id, goes_first=True)
     detail = {"dataset_id": job.dataset_id, "version": version}
     _close_attempt(session, job_id, fence, "dataset_published", detail)
     return Completed(version, already=False)

@@ -37,7 +37,7 @@ from shared.attempt_result_store import (
 )
 from shared.database import now_ms
 from shared.errors import LostLease
-from shared.job_order_store import CLAIM_ORDER, list_turns
+from shared.job_order_store import CLAIM_ORDER
 from shared.job_status import Desired, JobKind, JobStatus
 from shared.retry_policy import LOSSES
 from shared.tables import Attempt, Dataset, DatasetVersion, Job, Worker
@@ -103,10 +103,10 @@ def claim(
 ) -> Claim | None:
     """Takes the best job that waits, or returns None: there is one winner per job.
 
-    Forecasts go first. Then the order is priority, then fairness between owners, then
-    where a user has put it, then age. Nothing is taken from a queue that is paused. A
-    job whose last attempt got nowhere on this very worker is left to others for the
-    time of a lease: a slot that fails every job must not spend the whole budget of one.
+    The order is priority, then fairness between owners, then where a user has put it,
+    then age. Nothing is taken from a queue that is paused. A job whose last attempt got
+    nowhere on this very worker is left to others for the time of a lease: a slot that
+    fails every job must not spend the whole budget of one.
 
     Args:
         session: The writing session.
@@ -136,7 +136,7 @@ def claim(
     for _ in range(MAX_ORPHANS):
         job = _take_first(
             session,
-            list_turns(kinds),
+            kinds,
             worker_id=worker_id,
             queues=queues,
             gpu_mem_mb=gpu_mem_mb,
@@ -193,40 +193,93 @@ def _find_claimed(session: Session, attempt_uuid: str) -> Claim | None:
     return _build_claim(job, attempt_uuid) if job is not None else None
 
 
-def _take_first(session: Session, turns: list[list[str]], **facts: Any) -> Job | None:
-    """Takes the best job of the first turn that has one."""
-    jobs = (_take_best(session, kinds=kinds, **facts) for kinds in turns)
+def _take_first(
+    session: Session, kinds: list[str], *, lease_ms: int, worker_id: int, **facts: Any
+) -> Job | None:
+    """Takes the best job of all these kinds."""
+    where = _make_conditions(worker_id=worker_id, lease_ms=lease_ms, **facts)
+    jobs = (
+        _take_best(
+            session,
+            [*where, Job.kind.in_(turn)],
+            worker_id=worker_id,
+            lease_ms=lease_ms,
+        )
+        for turn in _list_turns(session, kinds, where)
+    )
     return next((job for job in jobs if job is not None), None)
 
 
-def _take_best(
-    session: Session,
+def _list_turns(
+    session: Session, kinds: list[str], where: list[ColumnElement[bool]]
+) -> list[list[str]]:
+    """Returns the kinds in the turns in which to look for a job: the better job first.
+
+    Forecasts are looked for by themselves, so that each question walks the index; all
+    kinds at once would be sorted anew at each claim.
+    """
+    forecasts = [kind for kind in kinds if kind == JobKind.FORECAST]
+    others = [kind for kind in kinds if kind != JobKind.FORECAST]
+    if not forecasts or not others:
+        return [kinds]
+    first = _look(session, [*where, Job.kind.in_(forecasts)])
+    if first is None:
+        return [others]
+    other = _look(session, [*where, Job.kind.in_(others)])
+    if other is None or first < other:
+        return [forecasts, others]
+    return [others, forecasts]
+
+
+def _look(
+    session: Session, where: list[ColumnElement[bool]]
+) -> tuple[int, int, int, int] | None:
+    """Returns where the best of these jobs stands, the smaller the sooner."""
+    row = session.execute(
+        select(Job.priority, Job.fair_rank, Job.place, Job.id)
+        .where(*where)
+        .order_by(*CLAIM_ORDER)
+        .limit(1)
+    ).one_or_none()
+    return None if row is None else (-row.priority, row.fair_rank, row.place, row.id)
+
+
+def _make_conditions(
     *,
     worker_id: int,
-    kinds: list[str],
     queues: list[str],
     gpu_mem_mb: int,
     lease_ms: int,
     full_owners: list[int],
     leaves_own_failures: bool,
+) -> list[ColumnElement[bool]]:
+    """Returns what a job must be that this worker may take, but for its kind."""
+    return [
+        # In so many words, not as a parameter: only then does a plan made before its
+        # values are known use the index over queued jobs.
+        Job.state == literal_column(f"'{JobStatus.QUEUED}'"),
+        # "Finish now" outlives an attempt that died of something else.
+        Job.desired.in_([Desired.RUN, Desired.FINISH]),
+        Job.queue.in_(queues),
+        Job.gpu_mem_mb <= gpu_mem_mb,
+        Job.not_before <= now_ms(),
+        *([~_is_held_back(full_owners)] if full_owners else []),
+        *([~_just_failed_on(worker_id, lease_ms)] if leaves_own_failures else []),
+    ]
+
+
+def _take_best(
+    session: Session,
+    where: list[ColumnElement[bool]],
+    *,
+    worker_id: int,
+    lease_ms: int,
 ) -> Job | None:
     # PostgreSQL may run a plain subquery again and take several rows: MATERIALIZED,
     # `=` instead of IN, and the state named twice keep it at one.
     best = (
         select(Job.id)
-        .where(
-            # In so many words, not as a parameter: only then does a plan made before
-            # its values are known use the index over queued jobs.
-            Job.state == literal_column(f"'{JobStatus.QUEUED}'"),
-            # "Finish now" outlives an attempt that died of something else.
-            Job.desired.in_([Desired.RUN, Desired.FINISH]),
-            Job.kind.in_(kinds),
-            Job.queue.in_(queues),
-            Job.gpu_mem_mb <= gpu_mem_mb,
-            Job.not_before <= now_ms(),
-            *([~_is_held_back(full_owners)] if full_owners else []),
-            *([~_just_failed_on(worker_id, lease_ms)] if leaves_own_failures else []),
-        )
+        .where(*where)
         .order_by(*CLAIM_ORDER)
         .limit(1)
         .with_for_update(skip_locked=True)

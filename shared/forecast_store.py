@@ -9,11 +9,15 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from shared.dataset_store import get_version
+from shared.errors import ConflictError
 from shared.forecast_tables import Forecast
 from shared.job_status import TERMINAL, JobKind
 from shared.job_submit_store import hold_dataset, submit
+from shared.presets import build_training_spec
 from shared.sql_dialect import in_parts
 from shared.tables import Dataset, DatasetVersion, Job
+
+_DEFAULT = build_training_spec().base_model  # it is always compared
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ def ask(
     owner_id: int,
     again: bool = False,
     base_models: list[str] | None = None,
+    goes_first: bool = False,
 ) -> Asked:
     """Has a dataset version forecast, unless it is, or somebody is at it.
 
@@ -46,9 +51,13 @@ def ask(
         version_id: The row of the dataset version.
         owner_id: Whose job it becomes.
         again: Also where there is a forecast; while a job is at it, that one will do.
-        base_models: Names to compare. Defaults to those that its worker can.
+        base_models: Names to compare, beside the default one. Defaults to those that
+            its worker can. Others than those of the newest forecast are asking again.
+        goes_first: It comes with the version, and goes before all trainings. One that
+            somebody asks for takes its turn among them.
 
     Raises:
+        ConflictError: While a job is at it that compares other base models.
         NotFoundError: When there is no such version.
     """
     dataset_id = get_version(session, version_id).dataset_id
@@ -60,9 +69,10 @@ def ask(
     )
     job = find_job(session, dataset_id, version_id)
     if job is not None and job.state not in TERMINAL:
+        _refuse_others(job, base_models)
         return Asked(job.id, created=False)
     made = None if again else find_newest(session, version_id)
-    if made is not None:
+    if made is not None and _compares(made, base_models):
         return Asked(made.job_id, created=False)
     title = session.scalars(select(Dataset.name).where(Dataset.id == dataset_id)).one()
     return Asked(
@@ -77,9 +87,34 @@ def ask(
             idempotency_key=f"forecast-{secrets.token_hex(16)}",
             dataset_id=dataset_id,
             dataset_version_id=version_id,
+            goes_first=goes_first,
         ).job_id,
         created=True,
     )
+
+
+def _refuse_others(job: Job, base_models: list[str] | None) -> None:
+    """Refuses names that the job which is at it does not compare."""
+    if base_models is None:
+        return
+    asked = job.spec.get("base_models")
+    if asked is None or not set(base_models) <= {*asked, _DEFAULT}:
+        compared = ", ".join(asked) if asked else "those that its worker has"
+        raise ConflictError(
+            f"Job {job.id} forecasts this version already, with other base models: "
+            f"{compared}. Ask again when it has ended, or cancel it first.",
+            field="base_models",
+        )
+
+
+def _compares(made: Forecast, base_models: list[str] | None) -> bool:
+    """Whether a forecast says something of each of these base models."""
+    if base_models is None:
+        return True
+    lists = (made.summary.get(name) for name in ("base_models", "base_models_left_out"))
+    entries = [entry for found in lists for entry in found or []]
+    told = {entry.get("name") for entry in entries if isinstance(entry, dict)}
+    return set(base_models) <= {*told, _DEFAULT}
 
 
 def find_job(session: Session, dataset_id: int, version_id: int) -> Job | None:
@@ -137,12 +172,14 @@ class Gist:
         base_model: That the promises are of.
         base_models: The leaderboard.
         winner: The base model that suits best.
+        worker: That timed the promised seconds.
     """
 
     presets: Any
     base_model: Any
     base_models: Any
     winner: Any
+    worker: Any
 
 
 def list_gists(session: Session, version_ids: Sequence[int]) -> dict[int, Gist]:
@@ -154,7 +191,7 @@ def list_gists(session: Session, version_ids: Sequence[int]) -> dict[int, Gist]:
     gists: dict[int, Gist] = {}
     entries = [
         Forecast.summary[name].label(name)
-        for name in ("presets", "base_model", "base_models", "winner")
+        for name in ("presets", "base_model", "base_models", "winner", "worker")
     ]
     for some in in_parts(version_ids):
         newest = (
@@ -167,7 +204,7 @@ def list_gists(session: Session, version_ids: Sequence[int]) -> dict[int, Gist]:
         )
         for row in rows:
             gists[row.dataset_version_id] = Gist(
-                row.presets, row.base_model, row.base_models, row.winner
+                row.presets, row.base_model, row.base_models, row.winner, row.worker
             )
     return gists
 

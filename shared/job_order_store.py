@@ -1,28 +1,25 @@
 """The order in which waiting jobs are claimed, and how a user changes it.
 
-Forecasts go before all others: they are short, and trainings are chosen by them. Jobs
-of a kind stand by priority, then by their owners' fair turns, then by `place`, then by
-age.
+Jobs stand by priority, then by their owners' fair turns, then by `place`, then by age.
+The first forecast of a version has a priority above all others: it is short, and
+trainings are chosen by it. One that somebody asks for queues as a training does.
 A job that is moved takes priority and turn of its new neighbour, and a place beside it.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import case, select, tuple_, update
+from sqlalchemy import select, tuple_, update
 from sqlalchemy.orm import Session, joinedload
 
 from shared import audit_store
 from shared.database import now_ms
 from shared.errors import ConflictError, NotFoundError, UserError
-from shared.job_status import JobKind, JobStatus
+from shared.job_status import JobStatus
 from shared.pages import Page, read_page
 from shared.tables import Job
 
 CLAIM_ORDER = (Job.priority.desc(), Job.fair_rank, Job.place, Job.id)
-# For whoever reads all kinds at once; a claim takes one turn after the other instead,
-# so that each walks the index.
-FORECASTS_FIRST = case((Job.kind == JobKind.FORECAST, 0), else_=1)
 _LAST_FIRST = (Job.priority, Job.fair_rank.desc(), Job.place.desc(), Job.id.desc())
 GAP = 1 << 20  # between places: twenty jobs fit between two before all are spaced anew
 
@@ -36,13 +33,6 @@ class Target:
 
     neighbour_id: int
     side: Side
-
-
-def list_turns(kinds: list[str]) -> list[list[str]]:
-    """Returns the kinds of jobs in the turns in which a worker looks for them."""
-    first = [kind for kind in kinds if kind == JobKind.FORECAST]
-    rest = [kind for kind in kinds if kind != JobKind.FORECAST]
-    return [turn for turn in (first, rest) if turn]
 
 
 def list_waiting(

@@ -17,7 +17,9 @@ from shared.sql_dialect import in_parts, insert
 from shared.tables import Dataset, DatasetVersion, Job
 
 MAX_PRIORITY = 100  # either way
+FIRST_PRIORITY = MAX_PRIORITY + 1  # above all that users may ask for
 DEFAULT_QUEUE = "default"
+_TAKEN_TOGETHER = (JobKind.TRAIN, JobKind.FORECAST)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,7 @@ class NewJob:
         not_before: When it may start at the earliest, in milliseconds since 1970.
         parent_id: The job that this one trains again.
         preemptible: It may be stopped for a more urgent one, and goes on later.
+        goes_first: It goes before all that users have asked for: the platform asks.
     """
 
     owner_id: int
@@ -58,6 +61,12 @@ class NewJob:
     not_before: int = 0
     parent_id: int | None = None
     preemptible: bool = False
+    goes_first: bool = False
+
+    @property
+    def standing(self) -> int:
+        """The priority that its row gets."""
+        return FIRST_PRIORITY if self.goes_first else self.priority
 
     def asked(self) -> dict[str, Any]:
         """Returns what makes this request another one than that of another job."""
@@ -152,6 +161,7 @@ def _insert(
         rows = [
             {
                 **job.asked(),
+                "priority": job.standing,
                 "not_before": job.not_before,
                 "preemptible": job.preemptible,
                 "owner_id": job.owner_id,
@@ -192,7 +202,7 @@ def _list_fair_ranks(session: Session, jobs: Iterable[NewJob]) -> list[int]:
     """Returns the turn of each job: an owner's own keep their order."""
     ranks, following = [], {}
     for job in jobs:
-        equals = (job.owner_id, job.kind, job.queue, job.priority)
+        equals = (job.owner_id, job.kind, job.queue, job.standing)
         rank = following.get(equals)
         if rank is None:
             rank = next_fair_rank(session, *equals)
@@ -267,7 +277,20 @@ def next_fair_rank(
 
     An owner's own jobs keep their order; an owner who comes later starts level with
     what is next in line, so one user's hundred jobs do not hold up another's one.
+    Trainings and forecasts, which one worker takes, are equals.
     """
+    kinds = _TAKEN_TOGETHER if kind in _TAKEN_TOGETHER else (kind,)
+    # One kind after the other: so each question walks the index over queued jobs.
+    ranks = [_find_ranks(session, owner_id, one, queue, priority) for one in kinds]
+    own = [last for last, _ in ranks if last is not None]
+    first = [first for _, first in ranks if first is not None]
+    return max(max(own) + 1 if own else 0, min(first, default=0))
+
+
+def _find_ranks(
+    session: Session, owner_id: int, kind: str, queue: str, priority: int
+) -> tuple[int | None, int | None]:
+    """Returns the last rank of an owner's waiting jobs, and the first of anybody's."""
     waiting = (
         Job.state == JobStatus.QUEUED,
         Job.kind == kind,
@@ -282,4 +305,4 @@ def next_fair_rank(
             select(func.min(Job.fair_rank)).where(*waiting).scalar_subquery(),
         )
     ).one()
-    return max(0 if own is None else own + 1, first or 0)
+    return own, first

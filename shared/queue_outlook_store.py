@@ -12,7 +12,7 @@ from shared import user_limit_store, worker_store
 from shared.database import read_clock
 from shared.expected_starts import Allowance, Taker, Waiting
 from shared.job_duration import Durations, Finished, Work, measure_work
-from shared.job_order_store import CLAIM_ORDER, FORECASTS_FIRST
+from shared.job_order_store import CLAIM_ORDER
 from shared.job_status import Desired, JobKind, JobStatus
 from shared.sql_dialect import in_parts
 from shared.tables import Attempt, DatasetVersion, Job, PausedQueue, User, Worker
@@ -43,7 +43,7 @@ def list_waiting(session: Session, limited: Collection[int] = ()) -> list[Waitin
             Job.desired.in_([Desired.RUN, Desired.FINISH]),
             Job.queue.not_in(select(PausedQueue.name)),
         )
-        .order_by(FORECASTS_FIRST, *CLAIM_ORDER)
+        .order_by(*CLAIM_ORDER)
     )
     return [_make_waiting(row, limited) for row in rows]
 

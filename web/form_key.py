@@ -16,9 +16,14 @@ def form_key(values: MultiDict[str, str]) -> str | None:
     page_key = values.get("key")
     if not page_key:
         return None
-    filled = sorted(
+    filled = sorted(list_content(values))
+    return f"{page_key[:100]}-{hashlib.sha256(repr(filled).encode()).hexdigest()[:32]}"
+
+
+def list_content(values: MultiDict[str, str]) -> list[tuple[str, str]]:
+    """Returns what was filled in, field by field, without what the page adds itself."""
+    return [
         (name, value)
         for name, value in values.items(multi=True)
         if name not in _NOT_CONTENT
-    )
-    return f"{page_key[:100]}-{hashlib.sha256(repr(filled).encode()).hexdigest()[:32]}"
+    ]

@@ -55,7 +55,7 @@ def build_forecast_spec(
         },
         "worker": {
             "id": worker.id if worker else None,
-            "slot": worker.slot if worker else None,
+            "name": worker.name if worker else None,
         },
     }
 
@@ -66,11 +66,14 @@ def choose_base_models(
     """Returns the base models to compare, the default one first.
 
     Args:
-        asked: What the user named; None leaves it to us.
+        asked: What the user named, all of which is compared: weights that are not here
+            may be fetched, and what cannot be compared is told with the reason. None
+            leaves it to us.
         ready: Those whose weights this worker has.
-        most: Of them, in all.
+        most: Of those that we choose, in all.
     """
     default = build_training_spec().base_model
-    wanted = ready if asked is None else [name for name in asked if name in ready]
-    others = [name for name in BASE_MODELS if name in wanted and name != default]
+    if asked is not None:
+        return list(dict.fromkeys([default, *asked]))
+    others = [name for name in BASE_MODELS if name in ready and name != default]
     return [default, *others][:most]

@@ -54,7 +54,10 @@ def test_forecast_findings_and_promises_are_told_in_the_terminal(house):
     rows.forecast(owner, dataset)
     told = run("forecast", "cells", "--version", "1", "--wait")
     assert "Moderate: a linear classifier on frozen features gets 87.5 %" in told
+    pair = next(line for line in told.splitlines() if "11.0 %" in line)
+    assert pair.split() == ["defective", "intact", "21", "11.0", "%"]
     assert "91.0 % (87.0 to 94.0)" in told
+    assert "Times are those of worker host cpu." in told
     assert "7 min 0 s (5 min 0 s to 10 min 40 s)" in told
     assert "Twice as many pictures would bring it to about 90 %." in told
     assert "EfficientNetLite1 best" in told

@@ -15,7 +15,13 @@ from shared import (
     reconcile_store,
 )
 from shared.artifacts import Storage
-from shared.errors import Cancelled, ConflictError, LostLease, NotFoundError
+from shared.errors import (
+    Cancelled,
+    ConflictError,
+    LostLease,
+    NotFoundError,
+    UserError,
+)
 from shared.expected_starts import Taker, expect_starts
 from shared.forecast_tables import Forecast
 from shared.garbage import collect_garbage
@@ -234,21 +240,61 @@ class TestDeletingTheDataset:
         assert (job.state, job.desired) == ("queued", "run")
 
 
+def claim_all(database):
+    """Takes all that a training slot may take; the jobs in the order of their start."""
+    claimed = []
+    while True:
+        with database.transaction() as s:
+            claim = factories.claim(s, kinds=["train", "forecast"])
+        if claim is None:
+            return claimed
+        claimed.append(claim.job_id)
+
+
 class TestOrder:
     @pytest.fixture
     def mixed(self, database, version_id, owner_id):
         """A training that came first with a high priority, then a forecast."""
         with database.transaction() as s:
             training = factories.make_job(s, owner_id, priority=100)
-        return training, ask(database, version_id, owner_id).job_id
+        asked = ask(database, version_id, owner_id, goes_first=True)
+        return training, asked.job_id
 
-    def test_forecast_is_claimed_before_any_training(self, database, mixed):
-        claimed = []
-        for _ in range(2):
-            with database.transaction() as s:
-                claimed.append(factories.claim(s, kinds=["train", "forecast"]).job_id)
+    def test_first_forecast_of_a_version_is_claimed_before_any_training(
+        self, database, owner_id
+    ):
+        with database.transaction() as s:
+            training = factories.make_job(s, owner_id, priority=100)
+            factories.make_version(s, owner_id, forecasts=True)
 
-        assert claimed == list(reversed(mixed))
+        (forecast,) = list_forecast_jobs(database)
+        assert claim_all(database) == [forecast.id, training]
+
+    def test_forecast_asked_for_takes_its_turn_among_trainings(
+        self, database, version_id, owner_id
+    ):
+        with database.transaction() as s:
+            other = factories.make_user(s).id
+            own = [factories.make_job(s, owner_id) for _ in range(2)]
+            theirs = [factories.make_job(s, other) for _ in range(2)]
+            urgent = factories.make_job(s, other, priority=1)
+        forecast = ask(database, version_id, owner_id, again=True).job_id
+        with database.transaction() as s:
+            third = factories.make_job(s, other)
+            last = factories.make_job(s, owner_id)
+        expected = [urgent, own[0], theirs[0], own[1], theirs[1], forecast, third, last]
+        with database.reading() as s:
+            outlook = [job.job_id for job in list_waiting(s)]
+
+        assert outlook == expected
+        assert claim_all(database) == expected
+
+    def test_priority_above_all_is_for_no_user_to_give(self, database, mixed):
+        for job_id in mixed:
+            with pytest.raises(UserError, match="-100 to 100"):
+                database.tx(
+                    lambda s, n=job_id: job_store.set_priority(s, n, 101, "user:1")
+                )
 
     def test_user_who_may_train_no_more_is_still_forecast(self, database, mixed):
         claimed = []

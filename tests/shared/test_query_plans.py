@@ -93,12 +93,19 @@ def test_claim_walks_the_index_over_queued_jobs_in_its_order(crowded):
 
 
 def test_claim_looks_for_forecasts_and_trainings_by_the_same_index(crowded):
+    with crowded.transaction() as s:
+        owner_id = s.execute(text("SELECT min(id) FROM users")).scalar_one()
+        factories.make_job(s, owner_id, kind="forecast", priority=-1)
     heard = listen(crowded, lambda s: factories.claim(s, kinds=["train", "forecast"]))
-    claims = [(sql, values) for sql, values in heard if "WITH best" in sql]
+    looks = [
+        (sql, values)
+        for sql, values in heard
+        if "ORDER BY jobs.priority DESC" in sql and "FROM jobs" in sql
+    ]
 
-    plans = [explain(crowded, *claim) for claim in claims]
+    plans = [explain(crowded, *look) for look in looks]
 
-    assert len(plans) == 2  # there is no forecast
+    assert len(plans) == 3  # the best forecast, the best training, and its claim
     for plan in plans:
         assert "ix_jobs_claim" in plan
         assert "Sort" not in plan

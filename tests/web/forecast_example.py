@@ -153,7 +153,7 @@ def make_forecast(classes=CLASSES, **changes):
             "leaderboard": 6.3,
             "timing": 3.0,
         },
-        "worker": {"id": 1, "slot": "cpu"},
+        "worker": {"id": 1, "name": "host cpu"},
         **changes,
     }
 

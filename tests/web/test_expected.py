@@ -70,7 +70,8 @@ class TestShortages:
         )
 
         assert "These 4 jobs take about 4096.0 TiB" in alike
-        assert "These 5 jobs take about 6656.0 TiB" in more
+        # Of 160 px a pack takes (160 / 224) ** 2 of what it takes of 224 px.
+        assert "These 5 jobs take about 6154.4 TiB" in more
 
     def test_what_the_forecast_has_left_is_not_counted_again(
         self, ana, rows, here, dataset
@@ -83,7 +84,7 @@ class TestShortages:
         (other,) = find_shortages(here, want(dataset, "fast", image_size_px=160))
 
         assert "takes about 1024.0 TiB" in plain
-        assert "takes about 2560.0 TiB" in other
+        assert "takes about 2058.4 TiB" in other
 
     def test_preset_that_could_not_be_trained_is_told(self, ana, rows, here, dataset):
         presets = make_forecast()["presets"]
@@ -114,6 +115,36 @@ class TestShortages:
         assert "middle, has 4.0 GiB: 2.0 GiB are missing" in warning
         tell_memory(rows, "large", 8192)
         assert find_shortages(here, want(dataset, "fast")) == []
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"batch_size": 8},
+            {"image_size_px": 128},
+            {"base_model": "MobileNet"},
+            {"fine_tune_epochs": 3},
+            {"unfreeze_from": 0.1, "fine_tune_epochs": 1},
+        ],
+    )
+    def test_memory_of_what_is_no_preset_any_more_is_not_told(
+        self, ana, rows, here, dataset, change
+    ):
+        rows.forecast(ana.user_id, dataset, **need(memory=6 * GIB))
+        tell_memory(rows, "small", 2048)
+
+        assert find_shortages(here, want(dataset, "fast", **change)) == []
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"seed": 7}, {"frozen_learning_rate": 0.1}, {"image_size_px": 224}],
+    )
+    def test_memory_of_what_holds_as_much_is(self, ana, rows, here, dataset, change):
+        rows.forecast(ana.user_id, dataset, **need(memory=6 * GIB))
+        tell_memory(rows, "small", 2048)
+
+        (warning,) = find_shortages(here, want(dataset, "fast", **change))
+
+        assert "holds about 6.0 GiB of memory" in warning
 
     def test_storage_that_is_out_of_sight_warns_of_nothing(
         self, ana, rows, here, dataset, tmp_path

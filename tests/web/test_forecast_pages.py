@@ -4,7 +4,12 @@ import dataclasses
 
 import pytest
 
-from shared import attempt_progress_store, dataset_store
+from shared import (
+    attempt_progress_store,
+    dataset_store,
+    forecast_store,
+    queue_pause_store,
+)
 from shared.tables import DatasetVersion
 from tests.web.forecast_example import make_forecast
 from web.datasets.forecast_bases import make_base_models, tell_winner
@@ -55,6 +60,17 @@ class TestSection:
         assert "5\N{EN DASH}11 min" in shown
         assert "1.4 GiB" in shown
         assert f'href="/jobs/new?dataset={dataset}&amp;preset=balanced"' in shown
+
+    def test_worker_that_timed_the_minutes_is_named(self, ana, rows, dataset, page):
+        rows.forecast(ana.user_id, dataset)
+        named, form = page(), ana.get(f"/jobs/new?dataset={dataset}").text
+        rows.forecast(ana.user_id, dataset, worker={"id": None, "name": None})
+        without = page()
+
+        assert named.count("timed on worker host cpu") == 3
+        assert form.count("timed on worker host cpu") == 1
+        assert "timed on worker" not in without
+        assert "timed on worker" not in ana.get(f"/jobs/new?dataset={dataset}").text
 
     def test_what_cannot_be_told_or_done_is_said(self, ana, rows, dataset, page):
         told = make_forecast(
@@ -151,6 +167,38 @@ class TestStates:
             assert words in shown
             assert words in live
         assert "<section" not in live, "what is charted beside it is left alone"
+
+    def test_waiting_forecast_says_what_it_waits_for(self, ana, rows, dataset, page):
+        ana.send(f"/datasets/{dataset}/forecast", f"/datasets/{dataset}", version="1")
+        alone = page()
+        rows.worker("reads", kinds=("ingest",))
+        rows.worker("other", kinds=("train", "forecast"), queues=("gpu",))
+        still = page()
+        rows.worker("trains", kinds=("train", "forecast"))
+        served = page()
+        with rows.database.transaction() as s:
+            queue_pause_store.pause(s, "default", actor="user:1")
+        paused = page()
+
+        assert "No worker is here that does such jobs of the queue default" in alone
+        assert "No worker is here that does such jobs of the queue default" in still
+        assert "It begins when it is its turn among the trainings" in served
+        assert "The queue default is paused" in paused
+        assert "It begins" not in alone + paused
+
+    def test_forecast_that_comes_with_its_version_begins_first(
+        self, ana, rows, dataset, page
+    ):
+        with rows.database.transaction() as s:
+            version = dataset_store.latest_version(s, dataset)
+            forecast_store.ask(s, version.id, owner_id=ana.user_id, goes_first=True)
+        rows.worker("trains", kinds=("train", "forecast"))
+
+        shown = page()
+        queue = ana.get("/jobs/queue?kind=forecast").text
+
+        assert "It begins as soon as a worker that trains is free." in shown
+        assert '<td class="number hide-narrow">first</td>' in queue
 
     def test_forecast_of_an_older_version_is_shown_as_such(
         self, ana, rows, dataset, page

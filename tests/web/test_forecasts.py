@@ -80,6 +80,36 @@ class TestApi:
         assert answer.status_code == status
         assert words in answer.json["detail"]
 
+    def test_more_base_models_than_are_compared_are_refused(self, client, dataset):
+        path = f"/datasets/{dataset}/forecast"
+        names = ["VGG16", "EfficientNetLite0", "MobileNet", "Xception"]
+
+        three = client("POST", path, json={"base_models": names})
+        two = client("POST", path, json={"base_models": names[:3]})
+
+        assert three.status_code == 400
+        assert "may name 2 beside EfficientNetLite0" in three.json["detail"]
+        assert "Received: 3: MobileNet, VGG16, Xception" in three.json["detail"]
+        assert two.status_code == 202
+
+    def test_other_base_models_are_asking_again(self, client, dataset, rows, owner):
+        path = f"/datasets/{dataset}/forecast"
+        left_out = [{"name": "VGG19", "reason": "It has no weights."}]
+        rows.forecast(owner, dataset, base_models_left_out=left_out)
+
+        same = client("POST", path, json={"base_models": ["EfficientNetLite1"]})
+        told = client("POST", path, json={"base_models": ["VGG19"]})
+        other = client("POST", path, json={"base_models": ["VGG16"]})
+        again = client("POST", path, json={"base_models": ["VGG16"]})
+        third = client("POST", path, json={"base_models": ["MobileNet"]})
+        any_will_do = client("POST", path, json={"again": True})
+
+        answers = (same, told, other, again, third, any_will_do)
+        assert [a.status_code for a in answers] == [200, 200, 202, 200, 409, 200]
+        job = other.json["job"]["id"]
+        assert again.json["job"]["id"] == any_will_do.json["job"]["id"] == job
+        assert f"Job {job} forecasts this version already" in third.json["detail"]
+
     def test_dataset_that_is_still_read_cannot_be_forecast(self, client, rows, owner):
         dataset, _ = rows.reading(owner, "new")
 
@@ -139,6 +169,25 @@ class TestFindings:
         assert len(row["pictures"]) == row["pictures_total"] == 3
         assert (answer.status_code, answer.mimetype) == (200, "image/jpeg")
         other = address.replace(row["pictures"][0]["sha256"], "0" * 64)
+        assert client("GET", other.removeprefix("/api/v1")).status_code == 404
+
+    def test_picture_in_quarantine_has_the_small_copy_of_its_version(
+        self, client, dataset, rows
+    ):
+        path = f"/datasets/{dataset}/findings"
+        before = get(client, path, kind="label_conflict")["items"][0]["pictures"][0]
+        name = f"{before['sha256']}.jpg"
+        (forecast,) = rows.storage.forecasts(dataset).iterdir()
+        copy = forecast / "thumbnails" / name
+        copy.rename(rows.storage.resolve(f"datasets/{dataset}/1/thumbnails") / name)
+
+        (row,) = get(client, path, kind="label_conflict")["items"]
+
+        address = row["pictures"][0]["thumbnail"]
+        assert address.endswith(f"/versions/1/thumbnails/{name}")
+        answer = client("GET", address.removeprefix("/api/v1"))
+        assert (answer.status_code, answer.mimetype) == (200, "image/jpeg")
+        other = address.replace(before["sha256"], "0" * 64)
         assert client("GET", other.removeprefix("/api/v1")).status_code == 404
 
     def test_file_that_is_no_picture_is_named(self, client, dataset):

@@ -1,5 +1,8 @@
 """The page of all promises: its record, its charts, a thousand rows."""
 
+import json
+import re
+
 import pytest
 
 from shared.forecast_tables import TrainingPromise
@@ -61,6 +64,21 @@ def test_a_thousand_promises_come_in_pages_with_their_record(ana, promised):
     assert len(columns["accuracy-kept"]["job"]) == 600
     assert len(columns["accuracy-missed"]["job"]) == 150
     assert columns["accuracy-kept"]["job"][0] == 1, "the oldest comes first"
+
+
+@pytest.mark.parametrize("chart", ["accuracy", "minutes"])
+def test_kept_and_missed_promises_differ_by_more_than_their_colour(
+    ana, promised, chart
+):
+    promised(3)
+
+    drawn = json.dumps(ana.get(f"/promises/{chart}.json").json["chart"])
+    shown = ana.get("/promises").text
+
+    marks = re.findall(r'"marker": {"type": "value", "value": "(\w+)"}', drawn)
+    assert drawn.count('"name": "Scatter"') > len(marks) > 0, "a circle is not named"
+    assert set(marks) == {"inverted_triangle"}
+    assert shown.count("; the newest of the same numbers are in the table below") == 2
 
 
 def test_minutes_have_a_line_of_those_that_took_what_was_promised(ana, promised):

@@ -3,9 +3,11 @@
 import hashlib
 
 import pytest
+from PIL import Image
 
 from shared import dataset_store, job_read_store
 from tests.web.rows import make_archive
+from web.datasets.versions import KINDS
 
 RAW = {"Content-Type": "application/octet-stream"}
 ONE, TWO = "a" * 64, "b" * 64
@@ -201,6 +203,22 @@ class TestPages:
         missing = ana.get(f"/datasets/{dataset}/versions/1/changes")
         assert missing.status_code == 404
 
+    def test_what_the_list_of_changes_lacks_is_counted(self, ana, rows, dataset):
+        counts = dict.fromkeys(KINDS, 0) | {"relabelled": 12_345, "moved": 60}
+        rows.version(ana.user_id, dataset, counts=counts, moved=[])
+        changes = f"/datasets/{dataset}/versions/2/changes"
+
+        whole = ana.get(changes).text
+        moved = ana.get(f"{changes}?kind=moved").text
+        (rows.storage.resolve(f"datasets/{dataset}/2") / "diff.parquet").touch()
+        told = ana.get(changes).text
+
+        assert "Of those relabelled the first 60 are listed of 12,345." in whole
+        assert "Of those moved the first 0 are listed of 60." in whole
+        assert "Of those relabelled" not in moved
+        assert "diff.parquet" not in whole
+        assert f"datasets/{dataset}/2/diff.parquet" in told
+
     def test_quarantine_is_shown_with_its_labels(self, ana, bob, dataset):
         page = ana.get(f"/datasets/{dataset}").text
 
@@ -226,9 +244,37 @@ class TestPages:
         ]  # fmt: skip
 
     def test_nothing_chosen_is_told(self, ana, dataset):
-        ana.send(f"/datasets/{dataset}/versions/1/decide")
+        answer = ana.send(f"/datasets/{dataset}/versions/1/decide")
 
-        assert "Nothing is decided" in ana.get(f"/datasets/{dataset}").text
+        assert answer.status_code == 400
+        assert "Nothing is decided" in answer.text
+
+    def test_what_was_chosen_outlives_a_conflict(self, ana, rows, dataset):
+        aside = hashlib.sha256(b"both 25").hexdigest()
+        rows.version(ana.user_id, dataset)
+
+        answer = ana.send(
+            f"/datasets/{dataset}/versions/1/decide?quarantine=2",
+            **{f"decision:{aside}": "exclude"},
+        )
+
+        assert answer.status_code == 409
+        assert "has a version 2 by now" in answer.text
+        assert '<option value="exclude" selected>' in answer.text
+        assert f"/datasets/{dataset}?version=1&amp;quarantine=1" in answer.text
+
+    def test_picture_in_quarantine_without_a_small_copy_says_so(
+        self, ana, rows, dataset
+    ):
+        digests = [hashlib.sha256(f"both {n}".encode()).hexdigest() for n in (0, 1)]
+        folder = rows.storage.resolve(f"datasets/{dataset}/1/thumbnails")
+        Image.new("RGB", (8, 8)).save(folder / f"{digests[0]}.jpg")
+
+        page = ana.get(f"/datasets/{dataset}").text
+
+        assert f"{digests[0]}.jpg" in page
+        assert f"{digests[1]}.jpg" not in page
+        assert 'aria-label="both/1.jpg: no small copy was made"' in page
 
     def test_the_form_offers_to_add_or_to_replace(self, ana, rows, dataset, roots):
         page = ana.get(f"/datasets/add?dataset={dataset}").text

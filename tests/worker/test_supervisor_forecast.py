@@ -68,7 +68,7 @@ class TestForecast:
         assert spec["history"] == []
         assert spec["machine"]["memory_bytes"] > 2**20
         assert spec["machine"]["free_disk_bytes"] > 0
-        assert spec["worker"] == {"id": worker_id, "slot": "cpu"}
+        assert spec["worker"] == {"id": worker_id, "name": "w"}
         assert spec["job"]["id"] == claim.job_id
 
     def test_result_of_a_killed_child_is_published_all_the_same(self, shop):
@@ -207,10 +207,18 @@ def test_every_training_slot_forecasts_and_says_with_which_program():
         (None, [], 3, ["EfficientNetLite0"]),
         (None, ["VGG16", "MobileNet"], 3, ["EfficientNetLite0", "MobileNet", "VGG16"]),
         (None, ["VGG16", "MobileNet"], 1, ["EfficientNetLite0"]),
-        (["VGG16", "Xception"], ["VGG16"], 3, ["EfficientNetLite0", "VGG16"]),
+        ([], ["VGG16"], 3, ["EfficientNetLite0"]),
+        # Weights that are not here may be fetched, or are told to be missing.
+        (
+            ["VGG16", "Xception"],
+            ["VGG16"],
+            1,
+            ["EfficientNetLite0", "VGG16", "Xception"],
+        ),
+        (["VGG16", "EfficientNetLite0"], [], 3, ["EfficientNetLite0", "VGG16"]),
     ],
 )
-def test_default_base_model_is_compared_with_those_that_are_there(
+def test_default_base_model_is_compared_with_those_asked_for_or_there(
     asked, ready, most, chosen
 ):
     assert choose_base_models(asked, ready, most) == chosen

@@ -29,7 +29,9 @@ class ForecastRequest(VersionQuery):
     base_models: list[Text] | None = Field(
         default=None,
         max_length=20,
-        description="Base models to compare. Defaults to those that the worker has.",
+        description="Base models to compare, beside the default one. Others than those "
+        "of the newest forecast are asking again. Defaults to those that the worker "
+        "has.",
     )
 
 
@@ -45,7 +47,8 @@ class ForecastOut(BaseModel):
     created_at: int | None = Field(description="When the forecast was made.")
     forecast: dict[str, Any] | None = Field(
         description="Difficulty, presets, learning curve, base models, counts of "
-        "findings; null until it is made."
+        "findings, and the `worker` on which its minutes were timed; null until it is "
+        "made."
     )
 
 
@@ -150,6 +153,9 @@ class FindingsDecided(BaseModel):
     accepted: int = Field(description="Findings that are not shown any more.")
     passed_over: int = Field(
         description="Findings that cannot have what was chosen for them."
+    )
+    passed_over_because: dict[str, int] = Field(
+        description="How many of those, by why: a sentence each."
     )
     left_in_test: int = Field(description="Test pictures left as they are.")
     images: dict[str, int] = Field(description="Pictures, by what becomes of them.")

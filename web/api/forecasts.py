@@ -8,6 +8,8 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from shared import finding_decision_store, forecast_store, training_promise_store
+from shared.artifacts import Storage
+from shared.tables import DatasetVersion
 from shared.training_promise_store import Kept
 from web.api.blueprint import IdempotencyHeader, blueprint, current_account
 from web.api.forecast_schemas import (
@@ -25,16 +27,14 @@ from web.api.forecast_schemas import (
 from web.api.jobs import describe
 from web.api.problems import describe_body, refuse_invalid_request
 from web.api.schemas import DatasetPath, PageQuery
+from web.api.version_schemas import PICTURE
 from web.datasets import findings, forecast_view
-from web.datasets.finding_choices import Choice, Wishes, decide_findings
+from web.datasets.finding_choices import Wishes, decide_findings
+from web.datasets.finding_plan import Choice
 from web.datasets.findings import Finding, Wanted
 from web.datasets.forecast_view import ForecastState
+from web.datasets.report import list_thumbnails
 from web.installation import get_database, get_installation
-
-PICTURE = {
-    "description": "The bytes of a JPEG.",
-    "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
-}
 
 
 @blueprint.get("/datasets/<int:dataset_id>/forecast", responses={"200": ForecastOut})
@@ -72,7 +72,7 @@ def list_findings(path: DatasetPath, query: FindingsQuery) -> dict[str, Any]:
     here = get_installation()
     with here.database.reading() as session:
         state = forecast_view.find_state(session, path.dataset_id, query.version)
-        forecast = state.require()
+        forecast, version = state.require(), state.version
         accepted = finding_decision_store.list_accepted(session, path.dataset_id)
     found = findings.read_page(
         here.storage,
@@ -80,14 +80,14 @@ def list_findings(path: DatasetPath, query: FindingsQuery) -> dict[str, Any]:
         accepted,
         Wanted(query.kind, query.accepted, query.page, query.page_size),
     )
+    assert version is not None  # it has a forecast
     return {
         "dataset_id": path.dataset_id,
-        "version": state.version.version if state.version else 0,
+        "version": version.version,
         "counts": found.open_counts,
-        "items": [
-            _describe_finding(path.dataset_id, forecast.job_id, finding)
-            for finding in found.page.items
-        ],
+        "items": _describe_findings(
+            here.storage, version, forecast.job_id, found.page.items
+        ),
         "total": found.page.total,
         "page": found.page.page,
         "page_size": found.page.page_size,
@@ -122,7 +122,8 @@ def decide_about_findings(
     added = outcome.added
     answer = {
         "accepted": outcome.accepted,
-        "passed_over": outcome.passed_over,
+        "passed_over": sum(outcome.passed_over.values()),
+        "passed_over_because": outcome.passed_over,
         "left_in_test": outcome.left_in_test,
         "images": outcome.images,
         "job_id": added.job_id if added else None,
@@ -190,15 +191,31 @@ def _describe(
     }
 
 
-def _describe_finding(dataset_id: int, job_id: int, finding: Finding) -> dict[str, Any]:
-    values = asdict(finding)
-    for picture in values["pictures"]:
+def _describe_findings(
+    storage: Storage, version: DatasetVersion, job_id: int, items: list[Finding]
+) -> list[dict[str, Any]]:
+    """Gives each picture the address of its small copy, as pages do.
+
+    It is with the forecast, else with the version itself: training sees none of what
+    is in quarantine.
+    """
+    listed = [asdict(finding) for finding in items]
+    pictures = [picture for values in listed for picture in values["pictures"]]
+    lacking = {f"{one['sha256']}.jpg" for one in pictures if not one["thumbnail"]}
+    own = list_thumbnails(storage, version, lacking)
+    for picture in pictures:
+        name = f"{picture['sha256']}.jpg"
         if picture["thumbnail"]:
             picture["thumbnail"] = url_for(
-                "api.get_forecast_thumbnail", dataset_id=dataset_id, job_id=job_id,
-                name=picture["thumbnail"],
+                "api.get_forecast_thumbnail", dataset_id=version.dataset_id,
+                job_id=job_id, name=name,
             )  # fmt: skip
-    return values
+        elif name in own:
+            picture["thumbnail"] = url_for(
+                "api.get_version_thumbnail", dataset_id=version.dataset_id,
+                version=version.version, name=name,
+            )  # fmt: skip
+    return listed
 
 
 def _as_kept(kept: Kept | None) -> dict[str, Any] | None:

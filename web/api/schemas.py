@@ -165,7 +165,10 @@ class JobOut(BaseModel):
     eta_seconds: float | None
     attempts: int
     last_step: int
-    priority: int
+    priority: int = Field(
+        description="Higher goes first: -100 to 100, and 101 of the forecast that "
+        "comes with a dataset version."
+    )
     preemptible: bool = Field(description="It may be stopped for a more urgent one.")
     gives_way_to: int | None = Field(description="The job for which it stops now.")
     reason: str | None

@@ -11,6 +11,10 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Mode = Literal["add", "replace"]
 _NEARLY = 1e-6  # of one
 By = Literal["duplicates", "folder", "column"]
+PICTURE = {
+    "description": "The bytes of a JPEG.",
+    "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
+}
 
 
 class SplitRequest(Strict):
@@ -50,6 +54,12 @@ class DatasetVersionPath(DatasetPath):
     version: int = Field(description="The version's number.")
 
 
+class VersionThumbnailPath(DatasetVersionPath):
+    """A small picture of a dataset version."""
+
+    name: Text = Field(description="SHA-256 of the picture, and `.jpg`.")
+
+
 class DatasetVersionOut(BaseModel):
     """A dataset version."""
 
@@ -68,7 +78,10 @@ class DatasetVersionOut(BaseModel):
 
 
 class DatasetDiff(BaseModel):
-    """What a version changed against its parent; lists of 10,000 entries at most."""
+    """What a version changed against its parent.
+
+    Each list has 10,000 entries at most; `counts` counts all.
+    """
 
     parent: dict[str, Any]
     counts: dict[str, int]

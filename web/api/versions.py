@@ -2,16 +2,22 @@
 
 from typing import Any
 
+from flask import Response, send_file
+
 from shared import dataset_store
 from web.api.blueprint import IdempotencyHeader, blueprint, current_account
 from web.api.schemas import DatasetAdded, DatasetPath
 from web.api.version_schemas import (
+    PICTURE,
     DatasetDiff,
     DatasetVersionOut,
     DatasetVersionPath,
     DecisionsRequest,
+    VersionThumbnailPath,
 )
-from web.datasets.decisions import Decision, Decisions, decide
+from web.datasets.decision import Decision, Decisions
+from web.datasets.decisions import decide
+from web.datasets.report import find_thumbnail
 from web.datasets.versions import describe_version, read_diff
 from web.installation import get_database, get_installation
 
@@ -43,6 +49,21 @@ def get_dataset_diff(path: DatasetVersionPath) -> dict[str, Any]:
         )
     diff = read_diff(here.storage, version)
     return DatasetDiff.model_validate(diff).model_dump(mode="json")
+
+
+@blueprint.get(
+    "/datasets/<int:dataset_id>/versions/<int:version>/thumbnails/<name>",
+    responses={"200": PICTURE},
+)
+def get_version_thumbnail(path: VersionThumbnailPath) -> Response:
+    """A small picture of a dataset version; not every picture has one."""
+    here = get_installation()
+    with here.database.reading() as session:
+        version = dataset_store.get_numbered_version(
+            session, path.dataset_id, path.version
+        )
+    file = find_thumbnail(here.storage, version, path.name)
+    return send_file(file, mimetype="image/jpeg")
 
 
 @blueprint.post(

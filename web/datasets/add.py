@@ -12,7 +12,14 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from shared import audit_store, dataset_store, job_read_store, job_store, queue
+from shared import (
+    audit_store,
+    dataset_store,
+    job_read_store,
+    job_store,
+    job_submit_store,
+    queue,
+)
 from shared.errors import ConflictError
 from shared.job_status import JobKind
 from shared.tables import Job
@@ -268,7 +275,9 @@ def record_ingest(
     spec: dict[str, Any],
     key: str,
     *,
+    alone: bool = False,
     allow: Callable[[Session], None] = lambda _session: None,
+    also: Callable[[Session], None] = lambda _session: None,
 ) -> Added:
     """Queues an ingest of the dataset that is meant, which may be a new one.
 
@@ -279,8 +288,12 @@ def record_ingest(
         spec: Of the job. With a `mode`, the newest version of the dataset becomes a
             source of it.
         key: The request's idempotency key.
+        alone: Whether no other may queue what changes the dataset meanwhile; it is
+            there already.
         allow: Called in the transaction, unless the request came before; raises where
             the job must not be queued.
+        also: Called in the transaction when the job is queued: writes what must not
+            be there without it, nor it without that.
 
     Raises:
         ConflictError: When another dataset has the name that was asked for, or the key
@@ -289,6 +302,10 @@ def record_ingest(
     """
 
     def write(session: Session) -> Added:
+        if alone and wish.dataset_id is not None:
+            # Before the key is looked up: whoever waits here for its own double finds
+            # the job that the double has made.
+            job_submit_store.hold_dataset_alone(session, wish.dataset_id)
         earlier = job_read_store.find_job_by_key(session, account.id, key)
         if earlier:
             return repeat(earlier, spec["asked"])
@@ -307,6 +324,7 @@ def record_ingest(
             session, account.actor, "dataset_added", "dataset", str(dataset.id),
             {"job_id": submitted.job_id},
         )  # fmt: skip
+        also(session)
         return Added(dataset.id, submitted.job_id, dataset.name, created=True)
 
     added = here.database.tx(write)

@@ -7,17 +7,28 @@ version itself is never changed.
 import hashlib
 import json
 import secrets
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from shared import dataset_store, job_read_store, job_submit_store
+from shared import dataset_store, job_read_store
 from shared.errors import ConflictError, UserError
 from shared.job_status import TERMINAL, JobKind, JobStatus
 from shared.tables import DatasetVersion, Job
 from web.auth.datastore import Account
-from web.datasets.add import ADD, Added, Wish, find_earlier, record_ingest, repeat
+from web.datasets.add import (
+    ADD,
+    REPLACE,
+    Added,
+    Wish,
+    find_earlier,
+    record_ingest,
+    repeat,
+)
+from web.datasets.decision import Decisions
+from web.datasets.decision_check import refuse_hopeless
 from web.installation import Installation
 from web.permissions import require_change
 
@@ -26,47 +37,23 @@ MAX_IMAGES = 20_000
 _UNDER_WAY: list[str] = [state for state in JobStatus if state not in TERMINAL]
 
 
-@dataclass(frozen=True)
-class Decision:
-    """What is to become of some pictures.
-
-    Args:
-        action: `exclude`, `quarantine`, `restore` or `relabel`.
-        images: SHA-256 of each.
-        label: The new label, of `relabel`.
-        reason: Why, in the user's words.
-    """
-
-    action: str
-    images: list[str]
-    label: str | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class Decisions:
-    """All that is decided at once about one version.
-
-    Args:
-        dataset_id: Whose version.
-        version: Its number.
-        decisions: What becomes of which pictures.
-        split: How they are dealt, in the words of the ingest spec.
-        key: The request's idempotency key.
-    """
-
-    dataset_id: int
-    version: int
-    decisions: list[Decision]
-    split: dict[str, Any] | None = None
-    key: str | None = None
-
-
-def decide(here: Installation, account: Account, wanted: Decisions) -> Added:
+def decide(
+    here: Installation,
+    account: Account,
+    wanted: Decisions,
+    *,
+    also: Callable[[Session], None] = lambda _session: None,
+) -> Added:
     """Queues the ingest job that makes the next version by what was decided.
 
+    Args:
+        here: The installation.
+        account: Who decides.
+        wanted: What is decided.
+        also: Writes, in the transaction that queues the job, what is true only with it.
+
     Raises:
-        UserError: When nothing or too much is decided.
+        UserError: When nothing or too much is decided, or no version could come of it.
         NotFoundError: When there is no such dataset or version.
         NotAllowedError: When it is somebody else's.
         ConflictError: When there is a newer version or one is being made, or the key
@@ -85,41 +72,52 @@ def decide(here: Installation, account: Account, wanted: Decisions) -> Added:
     earlier = find_earlier(here, account, key)
     if earlier:
         return repeat(earlier, asked)
-    spec = {
+    with here.database.reading() as session:
+        _refuse_late(session, wanted)  # before all that is about that very version
+    refuse_hopeless(here.storage, version, wanted)
+    spec: dict[str, Any] = {
         "sources": [],
         "mode": ADD,
         "edits": [asdict(one) for one in wanted.decisions],
         "asked": asked,
     }
     spec |= {"split": wanted.split} if wanted.split else {}
+    spec |= {"form": wanted.form} if wanted.form else {}
     return record_ingest(
         here,
         account,
         Wish(dataset_id=dataset.id),
         spec,
         key,
+        alone=True,
         allow=lambda session: _refuse_late(session, wanted),
+        also=also,
     )
 
 
 def find_making(session: Session, dataset_id: int) -> Job | None:
     """Returns the job that makes a version of what somebody has decided, or None.
 
-    An upload that is being read is none: it may take hours, and takes no picture away.
+    So does an upload that replaces all pictures: what is decided about those would be
+    about a version that is none any more. An upload that adds some is none: it may take
+    hours, and takes no picture away.
     """
     found = job_read_store.list_jobs(
         session, kind=JobKind.INGEST, dataset_id=dataset_id, states=_UNDER_WAY
     )
-    return next((job for job in found.items if "edits" in job.spec), None)
+    return next((job for job in found.items if _takes_pictures_away(job)), None)
+
+
+def _takes_pictures_away(job: Job) -> bool:
+    return "edits" in job.spec or job.spec.get("mode") == REPLACE
 
 
 def _refuse_late(session: Session, wanted: Decisions) -> None:
     """Refuses what is about a version that has been, or is being, followed by another.
 
-    Within the transaction that queues the job: of two who decide at once, the second
-    would make a version that lacks what the first has decided.
+    Once more in the transaction that queues the job and holds the dataset: of two who
+    decide at once, the second would make a version that lacks what the first decided.
     """
-    job_submit_store.hold_dataset_alone(session, wanted.dataset_id)
     dataset = dataset_store.get_dataset(session, wanted.dataset_id)
     if dataset.last_version != wanted.version:
         raise ConflictError(

@@ -10,7 +10,8 @@ from typing import Any
 from werkzeug.datastructures import MultiDict
 
 from shared.errors import UserError
-from web.datasets.finding_choices import (
+from web.datasets.finding_choices import Wishes
+from web.datasets.finding_plan import (
     ACCEPT,
     ACTIONS,
     KEEP_FIRST,
@@ -18,16 +19,15 @@ from web.datasets.finding_choices import (
     KEEP_TEST,
     RELABEL,
     Choice,
-    Wishes,
 )
 from web.datasets.findings import FindingKind
-from web.form_key import form_key
+from web.form_key import form_key, list_content
 from web.row_numbers import read_number
 
-BY_COLUMN = "column"
+BY_COLUMN, BY_FOLDER = "column", "folder"
 DEALS = {
     "duplicates": "pictures that look alike stay together",
-    "folder": "each folder stays together",
+    BY_FOLDER: "each folder stays together",
     BY_COLUMN: "what has the same value in a column of the table stays together",
 }
 KEEPS = {
@@ -37,10 +37,19 @@ KEEPS = {
 }
 _DO, _LABEL = "do:", "label:"
 _AS = "as:"  # before the label that a button names
+# A page has 24 cards; what has more fields is no page of ours, and not worth keeping.
+_MOST_KEPT = 500
 
 
-def read_wishes(dataset_id: int, form: MultiDict[str, str]) -> Wishes:
+def read_wishes(
+    dataset_id: int, form: MultiDict[str, str], place: dict[str, Any]
+) -> Wishes:
     """Returns what was filled in.
+
+    Args:
+        dataset_id: Of which dataset.
+        form: What was sent.
+        place: Which page of findings it was on, as the parameters of its address.
 
     Raises:
         UserError: Naming the field that is not filled in as it must be.
@@ -56,7 +65,19 @@ def read_wishes(dataset_id: int, form: MultiDict[str, str]) -> Wishes:
         keep=_read_keep(form),
         split=_read_split(form),
         key=form_key(form),
+        form=_keep(form, place),
     )
+
+
+def read_kept(kept: Any) -> MultiDict[str, str]:
+    """Returns a form as it was filled in, of what a job has kept of it."""
+    fields = kept.get("fields") if isinstance(kept, dict) else None
+    return MultiDict([(str(name), str(value)) for name, value in fields or []])
+
+
+def _keep(form: MultiDict[str, str], place: dict[str, Any]) -> dict[str, Any] | None:
+    fields = list_content(form)
+    return {"place": place, "fields": fields} if len(fields) <= _MOST_KEPT else None
 
 
 def _read_version(form: MultiDict[str, str]) -> int:

@@ -12,14 +12,14 @@ from shared.forecast_tables import Forecast
 from shared.tables import Dataset, DatasetVersion
 from web.datasets import findings
 from web.datasets.decisions import find_making
-from web.datasets.finding_choices import (
+from web.datasets.finding_form import BY_COLUMN, BY_FOLDER, DEALS, KEEPS
+from web.datasets.finding_plan import (
     COPIES,
     DEALT,
     RELABEL,
     WORDS,
     list_actions,
 )
-from web.datasets.finding_form import DEALS, KEEPS
 from web.datasets.findings import (
     MOST_KEYS,
     Finding,
@@ -29,6 +29,9 @@ from web.datasets.findings import (
     Wanted,
 )
 from web.datasets.forecast_view import ForecastState
+from web.datasets.report import list_thumbnails
+from web.datasets.version_pictures import has_folder_groups
+from web.datasets.view import count_classes
 from web.installation import Installation
 from web.jobs.view import make_row
 from web.paging import Pager
@@ -39,6 +42,19 @@ SHOWN_AT_ONCE = 4  # pictures of one card; the others unfold
 WORST = 3  # pictures of the panel
 _LOOKED_AT = 24  # findings among which the panel's pictures are
 MOST_OPTIONS = 60  # of one list; more classes are typed
+# As the doctor has it (`worker/insight/doctor/label_errors.py`): what is usual in a
+# smaller class nobody knows.
+FEWEST_JUDGED = 5
+MOST_NAMED = 5  # classes in one sentence
+_SAME_FOR_ALL: dict[str, Any] = {
+    "words": WORDS,
+    "keeps": KEEPS,
+    "deals": DEALS,
+    "dealt": DEALT,
+    "most_keys": MOST_KEYS,
+    "most_options": MOST_OPTIONS,
+    "shown_at_once": SHOWN_AT_ONCE,
+}
 
 
 @dataclass(frozen=True)
@@ -103,21 +119,14 @@ def make_page(
     """
     with here.database.reading() as session:
         making = find_making(session, dataset.id)
-    values: dict[str, Any] = {
+    values: dict[str, Any] = _SAME_FOR_ALL | {
         "version": state.version,
         "wanted": wanted,
-        "words": WORDS,
         "doctor": _describe(state),
         "making": making,
         "is_newest": state.version is not None
         and state.version.version == dataset.last_version,
-        "keeps": KEEPS,
-        "deals": DEALS,
         "column": _find_column(state),
-        "dealt": DEALT,
-        "most_keys": MOST_KEYS,
-        "most_options": MOST_OPTIONS,
-        "shown_at_once": SHOWN_AT_ONCE,
     }
     if state.forecast is None or state.version is None:
         return values
@@ -134,9 +143,41 @@ def make_page(
         "unlisted": _count_unlisted(state.forecast.summary, wanted),
         "accepted_total": found.accepted_total,
         "classes": state.version.report.get("classes") or [],
+        "unjudged": _tell_unjudged(state.version.report),
+        "offered": _list_offered(here.storage, state),
         "tabs": _list_tabs(state.version, found.open_counts, wanted),
         "pager": Pager(page.page, PAGE_SIZE, page.total, "findings.index"),
     }
+
+
+def _list_offered(storage: Storage, state: ForecastState) -> set[str]:
+    """Returns the ways to deal the splits anew for which the version has groups."""
+    offered = set(DEALS)
+    if _find_column(state) is None:
+        offered.discard(BY_COLUMN)
+    if state.version and has_folder_groups(storage, state.version) is False:
+        offered.discard(BY_FOLDER)
+    return offered
+
+
+def _tell_unjudged(report: dict[str, Any]) -> str | None:
+    """Says which classes are too small for their labels to be judged; None for none."""
+    sizes = {row["label"]: row["total"] for row in count_classes(report)}
+    small = [label for label, total in sizes.items() if total < FEWEST_JUDGED]
+    if not small or not report.get("counts"):
+        return None
+    if len(sizes) - len(small) < 2:  # noqa: PLR2004 - nothing to mix a class up with
+        return (
+            f"No label was judged: that takes two classes of {FEWEST_JUDGED} pictures "
+            "or more."
+        )
+    named = ", ".join(f"“{label}”" for label in small[:MOST_NAMED])
+    rest = len(small) - MOST_NAMED
+    more = f" and {rest} more" if rest > 0 else ""
+    return (
+        f"Labels of classes with fewer than {FEWEST_JUDGED} pictures were not judged: "
+        f"{named}{more}."
+    )
 
 
 def _find_column(state: ForecastState) -> str | None:
@@ -279,7 +320,7 @@ def _find_address(
     if picture.sha256 is None:
         return None
     name = f"{picture.sha256}.jpg"
-    if not (storage.resolve(version.rel_path) / "thumbnails" / name).is_file():
+    if not list_thumbnails(storage, version, [name]):
         return None
     return url_for(
         "datasets.thumbnail",

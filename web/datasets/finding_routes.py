@@ -16,21 +16,17 @@ from flask import (
 from flask_security.decorators import auth_required
 from werkzeug.wrappers import Response as AnyResponse
 
-from shared import dataset_store
+from shared import dataset_store, job_read_store
 from shared.errors import UserError
-from shared.tables import Dataset
+from shared.job_status import JobStatus
+from shared.tables import Dataset, Job
 from web import polling
 from web.auth.sign_in import current_account
 from web.datasets import accepted_findings
-from web.datasets.finding_choices import (
-    EXCLUDE,
-    QUARANTINE,
-    RELABEL,
-    Outcome,
-    decide_findings,
-)
-from web.datasets.finding_form import read_wishes
+from web.datasets.finding_choices import Outcome, decide_findings
+from web.datasets.finding_form import read_kept, read_wishes
 from web.datasets.finding_page import Filter, make_page
+from web.datasets.finding_plan import EXCLUDE, QUARANTINE, RELABEL
 from web.datasets.findings import FindingKind
 from web.datasets.forecast_view import ForecastState, find_state
 from web.error_pages import status_of
@@ -41,6 +37,7 @@ from web.row_numbers import asked_number, read_number
 
 blueprint = Blueprint("findings", __name__, url_prefix="/datasets/<int:dataset_id>")
 
+_FAILED = (JobStatus.FAILED, JobStatus.CANCELLED)
 _DONE = {
     RELABEL: "relabelled",
     EXCLUDE: "excluded",
@@ -56,8 +53,13 @@ def _require_sign_in() -> None:
 
 @blueprint.get("/findings")
 def index(dataset_id: int) -> str:
-    """What the doctor found in a version, the worst first."""
-    return _show(dataset_id, asked_number("version"))
+    """What the doctor found in a version, the worst first.
+
+    With `choices`, the number of a job that has failed, all that was chosen for it is
+    filled in again.
+    """
+    failed = _find_failed(dataset_id, asked_number("choices"))
+    return _show(dataset_id, asked_number("version"), failed=failed)
 
 
 @blueprint.get("/findings/live")
@@ -75,7 +77,7 @@ def live(dataset_id: int) -> Response:
 def decide(dataset_id: int) -> AnyResponse | tuple[str, int]:
     """Takes all that was chosen on a page; what is not accepted makes a version."""
     try:
-        wishes = read_wishes(dataset_id, request.form)
+        wishes = read_wishes(dataset_id, request.form, _name_place())
         outcome = decide_findings(get_installation(), current_account(), wishes)
     except UserError as error:
         return _refuse(dataset_id, error)
@@ -115,7 +117,9 @@ def _find(dataset_id: int, version: int | None) -> tuple[Dataset, ForecastState]
 def _show(
     dataset_id: int,
     version: int | None,
+    *,
     problem: UserError | None = None,
+    failed: Job | None = None,
 ) -> str:
     here = get_installation()
     dataset, state = _find(dataset_id, version)
@@ -125,9 +129,21 @@ def _show(
         dataset=dataset,
         may_decide=may_change(current_account(), dataset),
         problem=problem,
+        failed=failed,
+        filled=read_kept(failed.spec.get("form")) if failed else request.form,
         key=request.form.get("key") or secrets.token_urlsafe(16),
         **values,
     )
+
+
+def _find_failed(dataset_id: int, job_id: int | None) -> Job | None:
+    """Returns the job whose choices are to be taken up again; None for no such job."""
+    if job_id is None:
+        return None
+    with get_installation().database.reading() as session:
+        job = job_read_store.get_job(session, job_id)
+    is_ours = job.dataset_id == dataset_id and "edits" in job.spec
+    return job if is_ours and job.state in _FAILED else None
 
 
 def _refuse(dataset_id: int, error: UserError) -> tuple[str, int]:
@@ -136,7 +152,7 @@ def _refuse(dataset_id: int, error: UserError) -> tuple[str, int]:
     status = status_of(error)
     if status not in {400, 409}:
         raise error
-    return _show(dataset_id, version, error), status
+    return _show(dataset_id, version, problem=error), status
 
 
 def _read_filter() -> Filter:
@@ -168,13 +184,10 @@ def _tell(outcome: Outcome) -> None:
             "Choose for each of them by itself, or include the test split.",
             "warning",
         )
-    if outcome.passed_over:
-        flash(
-            _count(outcome.passed_over, "passed over")
-            + " What you chose cannot be done about them: they are about no picture of "
-            "this version, or no label is suggested for them.",
-            "warning",
-        )
+    for why, number in outcome.passed_over.items():
+        flash(_count(number, f"passed over: {why}"), "warning")
+    if outcome.added is None and not outcome.accepted:
+        flash("All of it has been accepted already.", "success")
 
 
 def _count(number: int, done: str) -> str:
@@ -191,8 +204,15 @@ def _answer(dataset_id: int, number: int, done: str) -> AnyResponse:
 
 def _go_back(dataset_id: int) -> AnyResponse:
     """Leads to the page that the form was on."""
+    return redirect(url_for("findings.index", dataset_id=dataset_id, **_name_place()))
+
+
+def _name_place() -> dict[str, Any]:
+    """Returns the parameters of the address of the page that the form was on."""
     wanted = _read_filter()
-    arguments: dict[str, Any] = {"version": request.form.get("version")}
-    arguments |= {"kind": wanted.kind, "page": wanted.page if wanted.page > 1 else None}
-    arguments |= {"accepted": "yes" if wanted.accepted else None}
-    return redirect(url_for("findings.index", dataset_id=dataset_id, **arguments))
+    return {
+        "version": request.form.get("version"),
+        "kind": wanted.kind,
+        "page": wanted.page if wanted.page > 1 else None,
+        "accepted": "yes" if wanted.accepted else None,
+    }

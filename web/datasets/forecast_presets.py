@@ -48,6 +48,12 @@ class Promised:
     floor: float
 
 
+def name_worker(summary: dict[str, Any]) -> str | None:
+    """Returns the worker on which the times were measured; None where none is told."""
+    name = dig(summary, "worker", "name")
+    return name if isinstance(name, str) else None
+
+
 def make_presets(summary: dict[str, Any]) -> Promised | None:
     """Returns the presets in their own order; None where nothing is promised."""
     found = dig(summary, "presets")

@@ -7,26 +7,32 @@ from sqlalchemy.orm import Session
 from shared import forecast_store, training_promise_store
 from shared.forecast_tables import Forecast, TrainingPromise
 from shared.job_status import JobStatus
+from shared.job_submit_store import FIRST_PRIORITY
 from shared.tables import DatasetVersion
 from web.bokeh_assets import BOKEH_VERSION
 from web.datasets.forecast_bases import list_left_out, make_base_models, tell_winner
 from web.datasets.forecast_curve import make_curve
 from web.datasets.forecast_difficulty import make_difficulty, name_thumbnails
-from web.datasets.forecast_presets import make_presets
+from web.datasets.forecast_presets import make_presets, name_worker
 from web.datasets.forecast_view import ForecastState
 from web.installation import Installation
+from web.jobs.hold import tell_hold
 from web.jobs.view import JobRow, make_row
 from web.promises.view import PromiseRow, make_promise
 from web.ranges import dig
 
 
-def make_state(here: Installation, state: ForecastState) -> dict[str, Any]:
+def make_state(
+    session: Session, here: Installation, state: ForecastState
+) -> dict[str, Any]:
     """Returns the part of the section that changes while a job is at it."""
     job = state.job
     return {
         "version": state.version.version if state.version else None,
         "job": make_row(job) if job else None,
         "live": state.live,
+        "hold": tell_hold(session, job) if job else None,
+        "goes_first": job is not None and job.priority >= FIRST_PRIORITY,
         "failed": job is not None
         and job.state in {JobStatus.FAILED, JobStatus.CANCELLED},
         "exists": state.forecast is not None,
@@ -51,13 +57,14 @@ def make_section(
     thumbnails = _list_thumbnails(here, forecast, summary)
     base_models = make_base_models(summary)
     return {
-        **make_state(here, state),
+        **make_state(session, here, state),
         "shown_version": version.version if version else None,
         "shown_job": forecast.job_id if forecast else None,
         "base_model": dig(summary, "base_model"),
         "difficulty": make_difficulty(summary, thumbnails),
         "doubts": _read_words(summary, "doubts"),
         "promised": make_presets(summary),
+        "timed_on": name_worker(summary),
         "curve": make_curve(summary),
         "base_models": base_models,
         "winner": tell_winner(base_models),

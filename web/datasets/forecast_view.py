@@ -9,10 +9,11 @@ from sqlalchemy.orm import Session
 from shared import dataset_store, forecast_store, job_read_store, queue
 from shared.artifacts import Storage
 from shared.base_models import get_base_model
-from shared.errors import ConflictError, NotFoundError
+from shared.errors import ConflictError, NotFoundError, UserError
 from shared.forecast_store import Asked
 from shared.forecast_tables import Forecast
 from shared.job_status import TERMINAL, JobKind
+from shared.presets import build_training_spec
 from shared.tables import DatasetVersion, Job
 from web.auth.datastore import Account
 from web.installation import Installation
@@ -120,15 +121,16 @@ def ask(
         dataset_id: The dataset.
         version: Number of the version. Defaults to the newest.
         again: Also where there is a forecast.
-        base_models: Names to compare. Defaults to those that its worker has.
+        base_models: Names to compare, beside the default one. Defaults to those that
+            its worker has.
 
     Raises:
-        ConflictError: While the dataset has no version.
+        ConflictError: While the dataset has no version, or a job is at it that
+            compares other base models.
         NotFoundError: When there is no such dataset or version.
-        UserError: For a base model that does not exist.
+        UserError: For a base model that does not exist, or for too many.
     """
-    for name in base_models or []:
-        get_base_model(name)
+    _refuse_base_models(base_models or [], here.settings.forecast_base_models)
 
     def write(session: Session) -> Asked:
         state = find_state(session, dataset_id, version)
@@ -146,6 +148,20 @@ def ask(
     if asked.created:
         queue.ring(JobKind.FORECAST)
     return asked
+
+
+def _refuse_base_models(names: list[str], most: int) -> None:
+    for name in names:
+        get_base_model(name)
+    default = build_training_spec().base_model
+    others = set(names) - {default}
+    if len(others) >= most:
+        raise UserError(
+            f"`base_models` may name {most - 1} beside {default}, which is always "
+            f"compared; TRAINYARD_FORECAST_BASE_MODELS decides. Received: "
+            f"{len(others)}: {', '.join(sorted(others))}.",
+            field="base_models",
+        )
 
 
 def get_by_job(session: Session, dataset_id: int, job_id: int) -> Forecast:

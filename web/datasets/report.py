@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,14 @@ def zip_longest_lists(lists: list[list[Any]]) -> list[Any]:
     """Returns the first of each list, then the second of each, and so on."""
     longest = max(map(len, lists), default=0)
     return [row[i] for i in range(longest) for row in lists if i < len(row)]
+
+
+def list_thumbnails(
+    storage: Storage, version: DatasetVersion, names: Iterable[str]
+) -> set[str]:
+    """Returns those of these file names that are thumbnails of the version."""
+    folder = storage.resolve(version.rel_path) / "thumbnails"
+    return {name for name in names if (folder / name).is_file()}
 
 
 def find_thumbnail(storage: Storage, version: DatasetVersion, name: str) -> Path:

@@ -125,7 +125,7 @@ def add_path() -> AnyResponse | tuple[str, int]:
 @blueprint.get("/<int:dataset_id>")
 def show(dataset_id: int) -> str:
     """One dataset: counts, samples, what was skipped and why, versions, jobs."""
-    return render_template("datasets/show.html", **_make_page(dataset_id))
+    return show_page(dataset_id, asked_number("version"))
 
 
 @blueprint.get("/<int:dataset_id>/live")
@@ -161,7 +161,7 @@ def live_forecast(dataset_id: int) -> Response:
     with here.database.reading() as session:
         dataset = dataset_store.get_dataset(session, dataset_id)
         state = forecast_view.find_state(session, dataset_id, asked_number("version"))
-        values = forecast_section.make_state(here, state)
+        values = forecast_section.make_state(session, here, state)
     response = polling.fragment(
         "datasets/_forecast_state.html", dataset=dataset, forecast=values
     )  # fmt: skip
@@ -223,6 +223,11 @@ def delete(dataset_id: int) -> str | AnyResponse:
     )
 
 
+def show_page(dataset_id: int, wanted: int | None) -> str:
+    """Returns the page of a dataset and of its version `wanted`, else its newest."""
+    return render_template("datasets/show.html", **_make_page(dataset_id, wanted))
+
+
 def _make_table() -> dict[str, Any]:
     with get_database().reading() as session:
         found = dataset_store.list_datasets(
@@ -233,12 +238,11 @@ def _make_table() -> dict[str, Any]:
     return {"rows": rows, "pager": pager}
 
 
-def _make_page(dataset_id: int) -> dict[str, Any]:
+def _make_page(dataset_id: int, wanted: int | None) -> dict[str, Any]:
     here = get_installation()
     with here.database.reading() as session:
         dataset = dataset_store.get_dataset(session, dataset_id)
         versions = dataset_store.list_versions(session, dataset_id)
-        wanted = asked_number("version")
         version = _pick_version(versions, wanted)
         if wanted is not None and version is None:
             raise NotFoundError(f"Dataset {dataset.name!r} has no version {wanted}.")
@@ -262,7 +266,7 @@ def _make_page(dataset_id: int) -> dict[str, Any]:
         "samples": reports.list_samples(report),
         "skipped": _page_skipped(report),
         "doctor": make_panel(here, state),
-        "quarantine": page_quarantine(report),
+        "quarantine": page_quarantine(here.storage, version, report),
         "numbers": {row.id: row.version for row in values["versions"]},
         "key": secrets.token_urlsafe(16),
     }
@@ -278,7 +282,12 @@ def _pick_version(
 
 def _page_skipped(report: dict[str, Any]) -> dict[str, Any]:
     skipped = report.get("skipped") or []
-    rows, pager = cut_page(skipped, reports.SKIPPED_PAGE_SIZE, parameter="skipped")
+    rows, pager = cut_page(
+        skipped,
+        reports.SKIPPED_PAGE_SIZE,
+        parameter="skipped",
+        endpoint="datasets.show",
+    )
     total = report.get("skipped_total") or len(skipped)
     return {"rows": rows, "total": total, "pager": pager}
 

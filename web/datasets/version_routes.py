@@ -9,8 +9,10 @@ from shared import dataset_store
 from shared.errors import UserError
 from web.auth.sign_in import current_account
 from web.datasets import versions
-from web.datasets.decisions import Decision, Decisions, decide
-from web.datasets.routes import blueprint
+from web.datasets.decision import Decision, Decisions
+from web.datasets.decisions import decide
+from web.datasets.routes import blueprint, show_page
+from web.error_pages import status_of
 from web.form_key import form_key
 from web.installation import get_installation
 from web.paging import cut_page
@@ -42,12 +44,17 @@ def changes(dataset_id: int, version: int) -> str:
         kind=kind,
         rows=rows,
         pager=pager,
+        cut=versions.list_cut(diff, kind),
+        table=versions.find_table(here.storage, row),
     )
 
 
 @blueprint.post("/<int:dataset_id>/versions/<int:version>/decide")
-def decide_quarantine(dataset_id: int, version: int) -> AnyResponse:
-    """Takes what was chosen for pictures in quarantine; a new version comes of it."""
+def decide_quarantine(dataset_id: int, version: int) -> AnyResponse | tuple[str, int]:
+    """Takes what was chosen for pictures in quarantine; a new version comes of it.
+
+    What cannot be done is told on the page, where all that was chosen still stands.
+    """
     wanted = Decisions(
         dataset_id=dataset_id,
         version=version,
@@ -57,7 +64,11 @@ def decide_quarantine(dataset_id: int, version: int) -> AnyResponse:
     try:
         decide(get_installation(), current_account(), wanted)
     except UserError as error:
+        status = status_of(error)
+        if status not in {400, 409}:
+            raise
         flash(str(error), "error")
+        return show_page(dataset_id, version), status
     return redirect(url_for("datasets.show", dataset_id=dataset_id))
 
 

@@ -9,9 +9,11 @@ from shared import dataset_store
 from shared.artifacts import Storage
 from shared.errors import NotFoundError
 from shared.tables import DatasetVersion
+from web.datasets.report import list_thumbnails
 from web.paging import cut_page
 
 KINDS = ("added", "removed", "relabelled", "moved", "quarantined", "restored")
+DIFF_TABLE = "diff.parquet"  # every change; diff.json lists the first of each kind
 PAGE_SIZE = 50
 QUARANTINE_PAGE_SIZE = 24
 
@@ -48,12 +50,51 @@ def read_diff(storage: Storage, version: DatasetVersion) -> dict[str, Any]:
         ) from error
 
 
-def page_quarantine(report: dict[str, Any]) -> dict[str, Any]:
-    """Returns one page of the pictures in quarantine, for the dataset's page."""
+def page_quarantine(
+    storage: Storage, version: DatasetVersion | None, report: dict[str, Any]
+) -> dict[str, Any]:
+    """Returns one page of the pictures in quarantine, for the dataset's page.
+
+    Each tells its `thumbnail`, which only the first few hundred have.
+    """
     listed = report.get("quarantine") or []
-    rows, pager = cut_page(listed, QUARANTINE_PAGE_SIZE, parameter="quarantine")
+    rows, pager = cut_page(
+        listed,
+        QUARANTINE_PAGE_SIZE,
+        parameter="quarantine",
+        endpoint="datasets.show",
+    )
+    names = {f"{row.get('sha256')}.jpg" for row in rows}
+    there = list_thumbnails(storage, version, names) if version else set()
     total = report.get("quarantine_total") or len(listed)
-    return {"rows": rows, "total": total, "pager": pager}
+    return {
+        "rows": [row | {"thumbnail": _name(row, there)} for row in rows],
+        "total": total,
+        "pager": pager,
+    }
+
+
+def _name(row: dict[str, Any], there: set[str]) -> str | None:
+    name = f"{row.get('sha256')}.jpg"
+    return name if name in there else None
+
+
+def find_table(storage: Storage, version: DatasetVersion) -> str | None:
+    """Returns where on shared storage a version's whole diff lies, if it has one."""
+    path = f"{version.rel_path}/{DIFF_TABLE}"
+    return path if storage.resolve(path).is_file() else None
+
+
+def list_cut(diff: dict[str, Any], kind: str | None) -> list[dict[str, Any]]:
+    """Returns the kinds of changes of which not all are listed, with both numbers."""
+    kinds = [kind] if kind in KINDS else KINDS
+    counts = diff.get("counts") or {}
+    numbers = [(name, len(diff.get(name) or []), counts.get(name, 0)) for name in kinds]
+    return [
+        {"kind": name, "listed": listed, "total": total}
+        for name, listed, total in numbers
+        if total > listed
+    ]
 
 
 def list_changes(diff: dict[str, Any], kind: str | None) -> list[dict[str, Any]]:

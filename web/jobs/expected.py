@@ -11,7 +11,7 @@ from shared.job_submit_store import DEFAULT_QUEUE
 from shared.presets import PRESETS
 from shared.tables import Dataset
 from web.datasets.forecast_bases import make_base_models, tell_winner
-from web.datasets.forecast_presets import Preset, make_presets
+from web.datasets.forecast_presets import Preset, make_presets, name_worker
 from web.installation import Installation
 from web.jobs.form import Filled
 from web.jobs.form_request import build_request
@@ -29,6 +29,7 @@ class ExpectedRow:
     dataset_id: int
     name: str
     presets: dict[str, Preset]
+    timed_on: str | None  # the worker that timed the minutes, where that is told
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def _list_rows(found: list[tuple[Dataset, Gist | None]]) -> list[ExpectedRow]:
     for dataset, gist in found:
         promised = make_presets({"presets": gist.presets}) if gist else None
         presets = {one.name: one for one in promised.presets} if promised else {}
-        rows.append(ExpectedRow(dataset.id, dataset.name, presets))
+        timed_on = name_worker({"worker": gist.worker}) if gist else None
+        rows.append(ExpectedRow(dataset.id, dataset.name, presets, timed_on))
     return rows
 
 

@@ -10,6 +10,7 @@ from shared import job_order_store, job_read_store, job_store
 from shared.errors import UserError
 from shared.expected_starts import Expected
 from shared.job_order_store import Step, Target
+from shared.job_submit_store import FIRST_PRIORITY
 from shared.tables import Job
 from web.auth.datastore import Account
 from web.installation import Installation
@@ -58,6 +59,11 @@ class WaitingRow:
     may_move: bool
     starts_in: float | None  # seconds; None when nobody can tell
     ends_in: float | None
+
+    @property
+    def goes_first(self) -> bool:
+        """Whether no user's priority is above it."""
+        return self.priority >= FIRST_PRIORITY
 
 
 def move(here: Installation, account: Account, job_id: int, wish: Wish) -> None:

@@ -8,10 +8,12 @@ import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from shared import dataset_store, forecast_store, worker_store
+from shared.base_models import get_base_model
 from shared.database import read_clock
 from shared.forecast_store import Gist
 from shared.job_status import JobKind
@@ -24,6 +26,13 @@ from web.installation import Installation
 
 MEBI = 2**20
 MOST_ASKED = 2000  # datasets; one submission makes no more jobs
+# What a training holds does not depend on them. A setting that is not here may.
+_LIGHT = frozenset(
+    {"seed", "frozen_learning_rate", "fine_tune_learning_rate", "first_layer_rate"}
+    | {"learning_rate_schedule", "plateau_factor", "plateau_patience", "monitor"}
+    | {"early_stopping_patience", "save_best_only", "checkpoint_every"}
+    | {"class_weights", "label_smoothing"}
+)
 
 
 @dataclass(frozen=True)
@@ -60,10 +69,9 @@ def find_shortages(here: Installation, wanted: Wanted) -> list[str]:
         promised = _list_promised(session, wanted.dataset_ids)
         memory_mb = find_worker_memory(session, wanted.queue)
     needed = _reckon_disk(promised, wanted.recipes)
-    presets = {name for name, _ in wanted.recipes}
     return [
         *_compare_disk(here, needed, len(promised) * len(wanted.recipes)),
-        *_compare_memory(promised, presets, memory_mb),
+        *_compare_memory(promised, _list_as_heavy(wanted.recipes), memory_mb),
         *_list_obstacles(promised, _list_plain(wanted.recipes)),
     ]
 
@@ -126,7 +134,8 @@ def _reckon_disk(
 
     Each has checkpoints of its own. Trainings of one preset, base model and image size
     share a pack and its features: a sweep of a hundred rates needs them once, and what
-    the forecast has left is there already.
+    the forecast has left is there already. A pack grows with the square of its
+    pictures' side, and is promised for that of the preset.
     """
     ways = Counter((preset, *_key_of(spec)) for preset, spec in recipes)
     needed = 0.0
@@ -142,18 +151,44 @@ def _reckon_disk(
                 continue
             key = (base_model, size_px, fit)
             pack, features = disk.get("pack", 0.0), disk.get("features", 0.0)
-            if preset.there_bytes and key == _key_of(build_training_spec(name)):
+            own = _key_of(build_training_spec(name))
+            if preset.there_bytes and key == own:
                 features -= preset.there_bytes - pack
                 pack = 0.0
+            pack *= (size_px / own[1]) ** 2
             packs[key] = max(packs[key], pack)
             needed += features + disk["checkpoints"] * jobs
         needed += sum(packs.values())
     return needed
 
 
-def _key_of(spec: TrainingSpec) -> tuple[str, int | None, str]:
+def _key_of(spec: TrainingSpec) -> tuple[str, int, str]:
     """What decides a pack and the features made of it."""
-    return spec.base_model, spec.image_size_px, spec.fit
+    return spec.base_model, _find_side_px(spec), spec.fit
+
+
+def _find_side_px(spec: TrainingSpec) -> int:
+    return spec.image_size_px or get_base_model(spec.base_model).native_size_px
+
+
+def _list_as_heavy(recipes: list[tuple[str, TrainingSpec]]) -> set[str]:
+    """Returns the presets that something asked for holds as much memory as.
+
+    Memory is promised of presets as they are. What another batch or network holds
+    nobody has measured, so nothing is said of it.
+    """
+    names = {name for name, _ in recipes}
+    own = {name: _weigh(build_training_spec(name)) for name in names}
+    return {name for name, spec in recipes if _weigh(spec) == own[name]}
+
+
+def _weigh(spec: TrainingSpec) -> dict[str, Any]:
+    """Returns the settings that decide how much memory a training holds."""
+    return spec.model_dump(exclude={*_LIGHT}) | {
+        "image_size_px": _find_side_px(spec),
+        "frozen_epochs": spec.frozen_epochs > 0,
+        "fine_tune_epochs": spec.fine_tune_epochs > 0,
+    }
 
 
 def _compare_disk(here: Installation, needed: float, jobs: int) -> list[str]:

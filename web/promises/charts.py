@@ -9,7 +9,12 @@ from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter
 
 from web.figure import build_figure
 
-_LOOKS = (("kept", "train", "within the range"), ("missed", "val", "outside of it"))
+# Told apart by shape, too: not everybody sees the colours.
+_LOOKS = (
+    ("kept", "train", "circle", "within the range"),
+    ("missed", "val", "inverted_triangle", "outside of it"),
+)
+_SIZE_PX = 7
 
 
 @lru_cache(maxsize=1)
@@ -66,22 +71,24 @@ def _draw_promises(
     span: tuple[str, str, str, str],
     dot: tuple[str, str],
 ) -> list[Any]:
-    """Draws each promise as a line and what came as a dot; returns the dots.
+    """Draws each promise as a line and what came as a mark; returns the marks.
 
     Args:
         plot: To draw on.
         name: Of the sources, before `-kept` and `-missed`.
         span: Columns of the line: x and y of its ends.
-        dot: Columns of the dot.
+        dot: Columns of the mark.
     """
     dots = []
-    for series, tag, words in _LOOKS:
+    for series, tag, marker, words in _LOOKS:
         columns = dict.fromkeys(["job", *span, *dot])
         source = ColumnDataSource(
             {column: [] for column in columns}, name=f"{name}-{series}"
         )
         line = plot.segment(*span, source=source, line_width=1, alpha=0.5)
-        drawn = plot.scatter(*dot, source=source, size=6, legend_label=words)
+        drawn = plot.scatter(
+            *dot, source=source, size=_SIZE_PX, marker=marker, legend_label=words
+        )
         line.glyph.tags = drawn.glyph.tags = [tag]
         dots.append(drawn)
     return dots

@@ -6,6 +6,7 @@
   const kind = document.getElementById("tick-kind");
   const action = document.getElementById("bar-action");
   const deal = document.getElementById("deal-by");
+  const decide = document.getElementById("decide");
   const find = (selector) => [...form.querySelectorAll(selector)];
   const words = (number, one, many) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
   let sent = false;
@@ -77,8 +78,18 @@
     }
   });
 
-  form.addEventListener("submit", () => { sent = true; });
-  addEventListener("pageshow", () => { sent = false; tell(); fit(); });
+  // Deciding may take longer than a page waits before it takes a second click for meant.
+  form.addEventListener("submit", (event) => {
+    if (sent) event.preventDefault();
+    sent = true;
+    if (decide) setTimeout(() => { decide.disabled = true; }); // not before it is sent
+  });
+  addEventListener("pageshow", () => {
+    sent = false;
+    if (decide) decide.disabled = false;
+    tell();
+    fit();
+  });
   addEventListener("beforeunload", (event) => {
     if (!sent && (own().length || find("[name='chosen']:checked").length)) event.preventDefault();
   });

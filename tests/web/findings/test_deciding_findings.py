@@ -3,9 +3,12 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import text
 
-from shared import user_store
+from shared import job_submit_store, user_store
+from shared.database import Database
 from shared.errors import ConflictError
+from tests.services import wait_until
 from tests.web.findings.decided import (
     key_of,
     list_accepted,
@@ -14,8 +17,11 @@ from tests.web.findings.decided import (
     picture_of,
 )
 from tests.web.forecast_example import make_findings
+from tests.web.rows import Rows
+from web.app import create_app
 from web.auth.datastore import make_account
-from web.datasets.finding_choices import Choice, Wishes, decide_findings
+from web.datasets.finding_choices import Wishes, decide_findings
+from web.datasets.finding_plan import Choice
 
 
 @pytest.fixture
@@ -156,7 +162,132 @@ def test_of_two_who_decide_at_once_one_is_told_of_the_other(app, ana, rows, data
     assert len(list_ingests(rows, dataset)) == 1
 
 
+def test_double_on_postgres_is_answered_with_the_job_of_the_first(
+    postgres_url, settings
+):
+    """Both have looked the key up before either has queued anything."""
+    database = Database(postgres_url)
+    settings = settings.model_copy(update={"database_url": postgres_url})
+    settings.storage.mkdir(parents=True)
+    here = create_app(settings, database, {"TESTING": True}).extensions["trainyard"]
+    rows = Rows(database, here.storage)
+    owner_id = rows.user()
+    dataset = rows.dataset(owner_id)
+    rows.forecast(owner_id, dataset)
+    with database.reading() as s:
+        account = make_account(user_store.get_user(s, owner_id))
+    choices = {
+        key_of("outlier"): Choice("exclude"),
+        key_of("blurred"): Choice("accept"),
+    }
+    wishes = Wishes(dataset, 1, choices, key="one form")
+
+    with ThreadPoolExecutor(2) as pool:
+        with database.transaction() as s:
+            job_submit_store.hold_dataset_alone(s, dataset)
+            told = [pool.submit(decide_findings, here, account, wishes) for _ in "ab"]
+            wait_until(lambda: count_waiting(database) == 2, 30, "both requests")
+        added = [one.result().added for one in told]
+
+    assert added[0].job_id == added[1].job_id
+    assert sorted(one.created for one in added) == [False, True]
+    assert len(list_ingests(rows, dataset)) == 1
+    assert list_accepted(rows, dataset) == {key_of("blurred")}
+    database.dispose()
+
+
+def count_waiting(database):
+    """How many sessions of this Postgres database wait for a lock."""
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND wait_event_type = 'Lock'"
+    )
+    with database.reading() as s:
+        return s.execute(waiting).scalar_one()
+
+
+class TestPassedOver:
+    @pytest.fixture
+    def found(self, ana, rows, dataset):
+        """A leaking group, a picture in quarantine, copies, and what can be done."""
+        kinds = ("group_leak", "label_conflict", "near_duplicate", "unreadable")
+        rows.forecast(
+            ana.user_id, dataset, make_findings(counts=dict.fromkeys(kinds, 1))
+        )
+
+    @pytest.mark.usefixtures("found")
+    @pytest.mark.parametrize(
+        ("kind", "action", "why"),
+        [
+            ("group_leak", "exclude", "only dealing the splits anew"),
+            ("label_conflict", "quarantine", "in quarantine already"),
+            ("label_conflict", "relabel", "no label is suggested"),
+            ("near_duplicate", "relabel", "copies can be excluded"),
+            ("unreadable", "exclude", "no picture of this version"),
+        ],
+    )
+    def test_reason_is_the_true_one(self, ask, decide, kind, action, why):
+        split = {"by": "duplicates", "again": True}
+        answer = ask(kind=kind, action=action, split=split).json
+        alone = decide(whole=kind, action=action, version="1")
+
+        assert answer["passed_over"] == 1
+        ((words, number),) = answer["passed_over_because"].items()
+        assert why in words
+        assert number == 1
+        assert alone.status_code == 400
+        assert why in alone.text
+
+    @pytest.mark.usefixtures("found")
+    def test_page_tells_each_reason(self, ana, dataset, decide):
+        keys = [key_of("group_leak"), key_of("unreadable")]
+
+        decide(chosen=keys, action="exclude", deal="duplicates", key="k")
+
+        shown = ana.get(f"/datasets/{dataset}").text
+        assert "1 finding is passed over: only dealing the splits anew" in shown
+        assert "1 finding is passed over: no picture of this version" in shown
+
+
+class TestAcceptedTwice:
+    """A second click, after the first has done all of it."""
+
+    def test_form_is_answered_as_before(self, ana, rows, dataset, decide):
+        values = {"whole": "blurred", "action": "accept", "key": "once"}
+
+        first = decide(query="?kind=blurred", **values)
+        second = decide(query="?kind=blurred", **values)
+
+        assert first.location == second.location
+        assert second.status_code == 302
+        assert len(list_accepted(rows, dataset)) == 2
+        assert "All of it has been accepted" in ana.get(second.location).text
+
+    def test_so_is_the_api(self, ask):
+        answers = [ask(kind="blurred", action="accept") for _ in range(2)]
+
+        assert [answer.status_code for answer in answers] == [200, 200]
+        assert [answer.json["accepted"] for answer in answers] == [2, 0]
+
+    def test_what_is_to_be_excluded_is_another_matter(self, ask):
+        ask(kind="blurred", action="accept")
+
+        assert ask(kind="blurred", action="exclude").status_code == 400
+
+
 class TestCopies:
+    @pytest.mark.parametrize("keep", ["test", "first", "none"])
+    def test_copy_that_stays_in_the_test_split_is_the_one_that_stays(
+        self, ana, rows, dataset, decide, keep
+    ):
+        (row,) = make_findings(counts={"split_leak": 1})
+        row["splits"] = ["train", "test"]
+        rows.forecast(ana.user_id, dataset, [row])
+
+        decide(whole="split_leak", action="exclude", keep=keep, key="k")
+
+        assert list_edits(rows, dataset) == [("exclude", None, row["images"][:1])]
+
     def test_those_in_the_test_split_stay_too(self, ana, rows, dataset, decide):
         (row,) = make_findings(counts={"near_duplicate": 1})
         row["splits"] = ["test", "test", "train"]

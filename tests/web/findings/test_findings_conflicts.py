@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from sqlalchemy import text
 
 from shared import job_store
 from tests.web.findings.decided import (
@@ -85,6 +86,46 @@ class TestConflicts:
         decide(chosen=key_of("outlier"), action="exclude", key="ana")
 
         assert len(list_ingests(rows, dataset)) == 1
+
+    def test_upload_that_replaces_all_pictures_comes_first(
+        self, ana, rows, dataset, decide
+    ):
+        with rows.database.transaction() as s:
+            job_id = job_store.submit(
+                s, owner_id=ana.user_id, kind="ingest", title="cells",
+                spec={"sources": [], "mode": "replace"}, idempotency_key="upload",
+                dataset_id=dataset,
+            ).job_id  # fmt: skip
+
+        key = key_of("outlier")
+        answer = decide(chosen=key, action="exclude", key="ana")
+
+        assert answer.status_code == 409
+        assert f"is being made (job {job_id})" in answer.text
+        assert f'id="tick-{key}" checked' in answer.text
+        assert list_ingests(rows, dataset) == []
+        page = ana.get(f"/datasets/{dataset}/findings").text
+        assert "A new version is being made" in page
+
+    def test_accepts_that_cannot_be_written_take_the_job_with_them(
+        self, rows, dataset, decide
+    ):
+        with rows.database.transaction() as s:
+            s.execute(
+                text(
+                    "CREATE TRIGGER broken BEFORE INSERT ON finding_decisions BEGIN "
+                    "SELECT RAISE(ABORT, 'the disk is gone'); END"
+                )
+            )
+
+        answer = decide(
+            chosen=key_of("blurred"),
+            action="accept",
+            **{f"do__{key_of('outlier')}": "exclude"},
+        )
+
+        assert answer.status_code == 500
+        assert list_ingests(rows, dataset) == []
 
     def test_failed_decision_holds_nobody_up(self, rows, dataset, decide):
         decide(chosen=key_of("outlier"), action="exclude", key="ana")

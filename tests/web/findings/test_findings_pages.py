@@ -86,6 +86,39 @@ class TestPage:
         assert 'name="do:' not in html
         assert 'name="accept"' in html
 
+    def test_what_has_no_picture_says_why(self, ana, rows):
+        dataset = rows.dataset(ana.user_id)
+        found = make_findings(counts={"imbalance": 1, "unreadable": 1, "outlier": 1})
+        found[0] |= {"names": [], "labels": ["defective"]}
+        rows.forecast(ana.user_id, dataset, found)
+        storage = rows.storage
+        (forecast,) = storage.forecasts(dataset).iterdir()
+        (forecast / "thumbnails" / f"{found[2]['images'][0]}.jpg").unlink()
+
+        html = ana.get(f"/datasets/{dataset}/findings").text
+
+        assert re.findall(r'role="img" aria-label="([^"]+)"', html) == [
+            "No picture: this is about the class defective",
+            "unreadable.jpg: it became no picture of this version",
+            "outlier/000-0.jpg: no small copy was made",
+        ]
+
+    def test_choices_are_told_apart_by_their_sentence(self, ana, dataset):
+        html = ana.get(f"/datasets/{dataset}/findings").text
+        named = re.findall(r'<fieldset[^>]*aria-describedby="([^"]+)"', html)
+
+        assert len(named) == len(set(named)) == html.count("<fieldset")
+        assert all(html.count(f'id="{name}"') == 1 for name in named)
+
+    def test_label_with_blanks_in_it_is_sent_as_it_is(self, ana, rows):
+        dataset = rows.dataset(ana.user_id, classes=("two  blanks", "b"))
+        found = make_findings(("b", "two  blanks"), {"suspect_label": 1})
+        rows.forecast(ana.user_id, dataset, found)
+
+        html = ana.get(f"/datasets/{dataset}/findings").text
+
+        assert '<option value="two  blanks" selected>' in html
+
     def test_2000_findings_come_24_a_page(self, ana, rows):
         dataset = rows.dataset(ana.user_id)
         many = make_findings(counts={"blurred": 2000})

@@ -124,7 +124,7 @@ def _deal(
     known = {one.sha256 for one in parent.pictures} if parent and is_again else set()
     keyed = [
         Keyed(
-            picture.sha256,
+            picture.digest,
             picture.label,
             None if picture.sha256 in known else picture.split or None,
             picture.group,
@@ -144,8 +144,10 @@ def _note_identical(merged: Merged[Picture], skips: SkipList) -> None:
             copy.name, "copy", f"It shows the same as “{kept.name}”, which is used."
         )
     for group in merged.conflicts:
+        first = group[0]
+        second = next(one for one in group if one.label != first.label)
         for picture in group:
-            other = next(one for one in group if one.label != picture.label)
+            other = second if picture.label == first.label else first
             reason = (
                 f"It shows the same as “{other.name}”, which is “{other.label}”. One "
                 "is kept in quarantine until you say which label is right."

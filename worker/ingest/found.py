@@ -80,10 +80,21 @@ class Skip:
     reason: str
 
 
+MOST_SHOWN_CHARACTERS = 500
+
+
+def shorten(text: str) -> str:
+    """Cuts a text of the user's for a report: a cell of a table may have 128 KiB."""
+    if len(text) <= MOST_SHOWN_CHARACTERS:
+        return text
+    return f"{text[: MOST_SHOWN_CHARACTERS - 1]}…"
+
+
 class SkipList:
     """Everything left out of one dataset: the first ones by name, all by count.
 
-    An upload may hold a million unusable files; the report keeps `keep` of them.
+    An upload may hold a million unusable files; the report keeps `keep` of them, with
+    names and reasons that can be read.
     """
 
     def __init__(self, keep: int = 10_000) -> None:
@@ -105,7 +116,8 @@ class SkipList:
         """Notes that `file` is left out because of `reason`."""
         self.codes[code] += 1
         if len(self.items) < self._keep:
-            self.items.append(Skip(join_names(self._source, file), code, reason))
+            name = shorten(join_names(self._source, file))
+            self.items.append(Skip(name, code, shorten(reason)))
 
     @property
     def total(self) -> int:

@@ -1,5 +1,7 @@
 """What a dataset version tells of itself: `report.json`."""
 
+import heapq
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -7,12 +9,14 @@ from typing import Any
 
 from worker.ingest.assemble import Version
 from worker.ingest.content import Merged, fingerprint_rows
+from worker.ingest.found import shorten
 from worker.ingest.join import AnyPicture
 from worker.ingest.split import SPLITS
 from worker.ingest.verify import REMARKS, Picture
 
 MOST_CHANGES = 10_000
 MOST_QUARANTINED = 10_000  # listed; quarantine.parquet holds all
+MOST_CONFLICTS, MOST_NAMED = 10_000, 20  # groups, and names or labels of each
 
 
 def build_report(version: Version) -> dict[str, Any]:
@@ -41,6 +45,7 @@ def build_report(version: Version) -> dict[str, Any]:
         "changed": _list_changes(version),
         "notes": version.collected.notes + _merge_notes(version.merged),
         "conflicts": _list_conflicts(version),
+        "conflicts_total": _count_conflicts(version),
         "duplicates": len(version.merged.copies),
         "quarantine": _list_quarantine(version),
         "quarantine_total": len(version.joined.quarantine),
@@ -54,25 +59,36 @@ def _rows(version: Version) -> Iterator[tuple[AnyPicture, str]]:
 
 def _list_changes(version: Version) -> list[dict[str, str]]:
     """What was done to each picture that training does not read as it came."""
-    changed = [picture for picture in version.joined.pictures if picture.remarks]
+    changed = (picture for picture in version.joined.pictures if picture.remarks)
+    shown = heapq.nsmallest(MOST_CHANGES, changed, key=lambda picture: picture.name)
     return [
         {
             "file": picture.name,
             "change": ", ".join(REMARKS[code] for code in picture.remarks),
         }
-        for picture in sorted(changed, key=lambda picture: picture.name)
-    ][:MOST_CHANGES]
+        for picture in shown
+    ]
 
 
 def _list_conflicts(version: Version) -> list[dict[str, Any]]:
-    groups = [
+    """The first groups of one picture under several labels; not all names of each."""
+    groups = (
         ([picture.name for picture in group], sorted({p.label for p in group}))
         for group in version.merged.conflicts
-    ]
+    )
+    all_of_them = itertools.chain(groups, version.collected.conflicts)
     return [
-        {"files": files, "labels": labels}
-        for files, labels in [*groups, *version.collected.conflicts]
+        {
+            "files": [shorten(name) for name in files[:MOST_NAMED]],
+            "files_total": len(files),
+            "labels": [shorten(label) for label in labels[:MOST_NAMED]],
+        }
+        for files, labels in itertools.islice(all_of_them, MOST_CONFLICTS)
     ]
+
+
+def _count_conflicts(version: Version) -> int:
+    return len(version.merged.conflicts) + len(version.collected.conflicts)
 
 
 def _list_quarantine(version: Version) -> list[dict[str, Any]]:

@@ -6,12 +6,17 @@ then Chinese (GBK), Japanese (Shift-JIS), Cyrillic, then Latin-1 against the cod
 437 of old DOS and Windows tools.
 """
 
+import codecs
+import io
 import re
 from collections.abc import Sequence
+from typing import BinaryIO
 
 _HIGH = re.compile(rb"[\x80-\xff]+")
 _GB2312_SHARE = 0.9
 _LONG_RUN = 3
+_PIECE_BYTES = 1 << 20
+_SAMPLE_BYTES = 4 << 20
 
 
 def decode_names(names: Sequence[bytes]) -> tuple[list[str], str]:
@@ -32,6 +37,20 @@ def decode_text(data: bytes) -> tuple[str, str]:
     return data.decode(encoding, "replace").removeprefix("\ufeff"), encoding
 
 
+def open_text(stream: BinaryIO, newline: str | None = None) -> io.TextIOWrapper:
+    """Opens a text of any size in the encoding that fits it; memory stays flat.
+
+    Args:
+        stream: Read from its beginning.
+        newline: As for `open`.
+    """
+    encoding = _find_encoding(stream)
+    stream.seek(0)
+    return io.TextIOWrapper(
+        stream, encoding=encoding, errors="replace", newline=newline
+    )
+
+
 def detect_encoding(data: bytes) -> str:
     """Names the encoding in which `data` makes most sense; never fails."""
     if _decodes(data, "utf-8"):
@@ -41,6 +60,35 @@ def detect_encoding(data: bytes) -> str:
     if _looks_like_shift_jis(data):
         return "shift_jis"
     return _single_byte_encoding(data)
+
+
+def _find_encoding(stream: BinaryIO) -> str:
+    head = stream.read(2)
+    if head in {b"\xff\xfe", b"\xfe\xff"}:
+        return "utf-16"
+    stream.seek(0)
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    before = b""
+    for piece in iter(lambda: stream.read(_PIECE_BYTES), b""):
+        try:
+            decoder.decode(piece)
+        except UnicodeDecodeError:
+            # What is around the first letter that is no UTF-8 tells what it is.
+            rest = stream.read(_SAMPLE_BYTES)
+            return detect_encoding(_whole_lines(before + piece + rest))
+        before = piece
+    try:
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return detect_encoding(_whole_lines(before))
+    return "utf-8-sig"
+
+
+def _whole_lines(sample: bytes) -> bytes:
+    """A sample without its broken ends: half a letter would mislead."""
+    if len(sample) <= _PIECE_BYTES:
+        return sample
+    return sample[sample.find(b"\n") + 1 : sample.rfind(b"\n") + 1] or sample
 
 
 def _decodes(data: bytes, encoding: str) -> bool:

@@ -1,15 +1,16 @@
 """Reads names and tables whose encoding nobody recorded.
 
-A zip stores names as bytes and mostly does not say how to read them. Guessed is by
-rules that can be followed, over all names of one archive together: UTF-8 if it fits,
-then Chinese (GBK), Japanese (Shift-JIS), Cyrillic, then Latin-1 against the code page
-437 of old DOS and Windows tools.
+A zip stores names as bytes and mostly does not say how to read them. Names that are
+UTF-8 are read so, where most are. The others are guessed by rules that can be followed,
+all of one archive together: Chinese (GBK), Japanese (Shift-JIS), Cyrillic, then Latin-1
+against the code page 437 of old DOS and Windows tools.
 """
 
 import codecs
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import BinaryIO
 
 _HIGH = re.compile(rb"[\x80-\xff]+")
@@ -19,14 +20,37 @@ _PIECE_BYTES = 1 << 20
 _SAMPLE_BYTES = 4 << 20
 
 
-def decode_names(names: Sequence[bytes]) -> tuple[list[str], str]:
-    """Decodes all names of one archive with the encoding that fits them best.
+@dataclass(frozen=True, slots=True)
+class DecodedNames:
+    """The names of one archive as text.
 
-    Returns:
-        The names and the encoding used, such as `utf-8`, `gbk` or `latin-1`.
+    Args:
+        names: In the order in which they were given.
+        guessed: How many are no UTF-8.
+        encoding: In which those were read, such as `gbk` or `latin-1`.
     """
-    encoding = detect_encoding(b"\n".join(names))
-    return [name.decode(encoding, "replace") for name in names], encoding
+
+    names: list[str]
+    guessed: int
+    encoding: str
+
+
+def decode_names(names: Sequence[bytes]) -> DecodedNames:
+    """Decodes all names of one archive: as UTF-8, and the rest as fits it best."""
+    strange = [at for at, name in enumerate(names) if not name.isascii()]
+    legacy = [at for at in strange if not _decodes(names[at], "utf-8")]
+    # A short name in an old encoding may be UTF-8 by chance, but not most of them.
+    if 2 * len(legacy) >= len(strange):
+        legacy = strange
+    encoding = detect_encoding(b"\n".join(names[at] for at in legacy))
+    is_legacy = bytearray(len(names))
+    for at in legacy:
+        is_legacy[at] = True
+    decoded = [
+        name.decode(encoding if guess else "utf-8", "replace")
+        for name, guess in zip(names, is_legacy, strict=True)
+    ]
+    return DecodedNames(decoded, 0 if encoding == "utf-8" else len(legacy), encoding)
 
 
 def decode_text(data: bytes) -> tuple[str, str]:

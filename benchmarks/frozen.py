@@ -102,13 +102,13 @@ def deal(images: LabelledImages, seed: int, folder: Path) -> Deal:
     """Links every picture into the folder of its split and class."""
     texts = images.describe(range(len(images)))
     keyed = [
-        Keyed(text.sha256, images.classes[number])
+        Keyed(bytes.fromhex(text.sha256), images.classes[number])
         for text, number in zip(texts, images.labels, strict=True)
     ]
     splits, _ = assign_splits(keyed, SplitShares(**SHARES, seed=seed))
     for text, entry, split in zip(texts, keyed, splits, strict=True):
         path = text.path
-        name = f"{entry.sha256[:24]}{path.suffix.lower()}"
+        name = f"{text.sha256[:24]}{path.suffix.lower()}"
         target = folder / split / entry.label / name
         target.parent.mkdir(parents=True, exist_ok=True)
         try:

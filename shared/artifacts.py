@@ -26,6 +26,9 @@ from shared.errors import InternalError, UserError
 MANIFEST = "MANIFEST.json"
 # In an ingest attempt's folder: what only it can use, and what later ones take over.
 SCRATCH, PROOFS = "scratch", "proofs"
+# Room on the disk that is left for everybody else, and after how many written bytes one
+# looks whether it is there: others fill the disk, too.
+RESERVE_BYTES, LOOK_BYTES = 256 << 20, 64 << 20
 # NFS may hide a new file behind a remembered "no such file" for this long.
 APPEAR_SECONDS = 90.0
 # A flush waits for the disk; eight at a time are nine times as fast as one by one.

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from shared import audit_store
@@ -12,6 +12,7 @@ from shared.job_status import Desired, JobStatus, is_terminal
 from shared.notifications import event_store
 from shared.notifications.event_store import EventKind
 from shared.retry_policy import (
+    FILES,
     LOSSES,
     LOST,
     MEMORY_KILL,
@@ -81,7 +82,10 @@ def end(
     limits = limits or Limits.from_settings(get_settings())
     ending = Ending(outcome, charge, permanent, user_failure)
     progressed = _has_progressed(job)
-    spent = Counters(job.noprog, job.lost, job.failures, job.attempts, progressed)
+    files = _count_file_failures(session, job) if outcome == FILES else 0
+    spent = Counters(
+        job.noprog, job.lost, job.failures, job.attempts, progressed, files
+    )
     gives_way = job.gives_way_to is not None
     verdict = decide_end(job.desired, ending, spent, limits, gives_way=gives_way)
     if backoff_ms is None:
@@ -170,6 +174,25 @@ def _has_progressed(job: Job) -> bool:
         job.last_step > job.attempt_start_step
         or job.durable > job.attempt_start_durable
     )
+
+
+def _count_file_failures(session: Session, job: Job) -> int:
+    """Counts the attempts that a file ended since one of them got anywhere.
+
+    Of rows, since the job has no column for them. Those before a user asked for
+    another try are not among its `attempts`.
+    """
+    went_on = session.scalar(
+        select(func.max(Attempt.fence)).where(
+            Attempt.job_id == job.id, Attempt.progressed.is_(True)
+        )
+    )
+    counted = select(func.count()).where(
+        Attempt.job_id == job.id,
+        Attempt.outcome == FILES,
+        Attempt.fence > max(went_on or 0, job.fence - job.attempts),
+    )
+    return session.scalar(counted) or 0
 
 
 def _explain(

@@ -14,12 +14,15 @@ from shared.job_status import Desired, JobStatus
 from shared.settings import Settings
 
 MAX_ATTEMPTS = 1000  # of one job, whatever they ended of
+MAX_FILE_FAILURES = 5  # in a row without progress: a disk may be emptied meanwhile
 MAX_BACKOFF_MS = 15 * 60 * 1000
 
 # The attempt vanished and nobody can say why, or its GPU did: uncharged, but not for
 # ever.
 LOST = "lost"
 LOSSES = frozenset({LOST, "killed", "gpu_lost"})
+# A file could not be read or written.
+FILES = "io"
 # The kernel killed the attempt for lack of memory.
 MEMORY_KILL = "oom"
 # It made no progress for too long.
@@ -68,13 +71,23 @@ class Ending:
 
 @dataclass(frozen=True)
 class Counters:
-    """The budgets spent by a job so far, and whether this attempt went forward."""
+    """The budgets spent by a job so far, and whether this attempt went forward.
+
+    Args:
+        noprog: Charged attempts in a row without progress.
+        lost: Losses in a row without progress.
+        failures: Exceptions of the training code.
+        attempts: All of them.
+        progressed: Whether this attempt made durable progress.
+        files: Attempts without progress that a file ended.
+    """
 
     noprog: int
     lost: int
     failures: int
     attempts: int
     progressed: bool
+    files: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,6 +99,7 @@ class Verdict:
     lost: int
     failures: int
     why_failed: str | None = None
+    files: int = 0
 
 
 def decide_end(
@@ -109,6 +123,7 @@ def decide_end(
         lost += 1
     if ending.user_failure:
         failures += 1
+    files = spent.files + (ending.outcome == FILES and not spent.progressed)
     state, why = JobStatus.QUEUED, None
     if desired == Desired.CANCEL:
         state = JobStatus.CANCELLED
@@ -117,21 +132,27 @@ def decide_end(
     elif ending.permanent:
         state = JobStatus.FAILED
     else:
-        now_spent = replace(spent, noprog=noprog, lost=lost, failures=failures)
+        now_spent = replace(
+            spent, noprog=noprog, lost=lost, failures=failures, files=files
+        )
         why = _name_spent_budget(ending, now_spent, limits)
         state = JobStatus.FAILED if why else JobStatus.QUEUED
-    return Verdict(state, noprog, lost, failures, why)
+    return Verdict(state, noprog, lost, failures, why, files)
 
 
 def backoff_ms(ending: Ending, verdict: Verdict, limits: Limits) -> int:
     """Returns how long to wait before the next attempt, with jitter.
 
-    Charged endings wait `retry_backoff_seconds` doubled with each one in a row, up to
-    15 minutes; uncharged ones (a drained worker, a dead host) wait not at all.
+    Charged endings, and those for a file, wait `retry_backoff_seconds` doubled with
+    each one in a row, up to 15 minutes; other uncharged ones (a drained worker, a dead
+    host) wait not at all.
     """
-    if not (ending.charge or ending.user_failure):
+    if ending.outcome == FILES:
+        in_a_row = max(verdict.files, 1)
+    elif ending.charge or ending.user_failure:
+        in_a_row = max(verdict.noprog, verdict.failures, 1)
+    else:
         return 0
-    in_a_row = max(verdict.noprog, verdict.failures, 1)
     full = limits.retry_backoff_seconds * 1000 * 2 ** min(in_a_row - 1, 20)
     return int(min(full, MAX_BACKOFF_MS) * random.uniform(0.8, 1))  # noqa: S311
 
@@ -143,6 +164,11 @@ def _name_spent_budget(ending: Ending, spent: Counters, limits: Limits) -> str |
         return f"{spent.noprog} attempts in a row ended without any progress."
     if ending.outcome in LOSSES and spent.lost >= limits.max_lost_without_progress:
         return f"{spent.lost} attempts in a row were lost without any progress."
+    if ending.outcome == FILES and spent.files >= MAX_FILE_FAILURES:
+        return (
+            f"{spent.files} attempts in a row ended because a file could not be read "
+            "or written. Mend what is said of it here, then retry the job."
+        )
     if spent.attempts >= MAX_ATTEMPTS:
         return f"The job has used all of its {MAX_ATTEMPTS} attempts."
     return None

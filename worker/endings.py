@@ -10,7 +10,7 @@
 | 70: an exception | failed | yes, as a failure of the training code |
 | 71: the GPU's memory is too small | gpu_oom | permanent |
 | 72: the loss is no number any more | diverged | no; at most twice in each phase |
-| 74: a file could not be read or written | io | no, and the slot rests |
+| 74: a file could not be read or written | io | no; the slot and the job rest |
 | 0 without a usable result | no_result | yes |
 | SIGKILL while the kernel counted a memory kill | oom | yes |
 | SIGKILL otherwise, or a dead guardian | killed | no |
@@ -18,14 +18,15 @@
 | 0, and the dataset has got a newer version meanwhile | outdated | no |
 | any charged one, while a GPU of the slot is gone | gpu_lost | no |
 
-Losses that nobody can explain (`killed`) have a budget of their own in the record.
+Losses that nobody can explain (`killed`), and failures of files, have budgets of their
+own in the record.
 """
 
 import signal
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from shared.retry_policy import DIVERGED, MEMORY_KILL
+from shared.retry_policy import DIVERGED, FILES, MEMORY_KILL
 from worker.child import ChildExit
 
 EXIT_STOPPED = 75
@@ -135,7 +136,7 @@ _BY_EXIT_CODE = {
         "at half the learning rate.",
     ),
     EXIT_FILES: Ending(
-        "io",
+        FILES,
         "A file could not be read or written; the disk may be full.",
         slot_rest_seconds=SLOT_REST_SECONDS,
     ),

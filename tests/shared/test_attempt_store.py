@@ -331,6 +331,35 @@ def test_the_same_shards_again_are_no_progress(database, job_id):
     assert states == ["queued", "queued", "queued", "failed"]
 
 
+def fail_for_a_file(database, times):
+    """Ends attempts of the only job for a file; returns the job's states."""
+    return [
+        end(database, claim_again(database), outcome="io", charge=False)
+        for _ in range(times)
+    ]
+
+
+def test_a_file_that_fails_five_attempts_fails_the_job(database, job_id):
+    assert fail_for_a_file(database, 5) == ["queued"] * 4 + ["failed"]
+
+
+def test_failures_of_files_are_counted_since_the_last_progress(database, job_id):
+    fail_for_a_file(database, 4)
+    claim = claim_again(database)
+    with database.transaction() as s:
+        factories.checkpoint(s, job_id, claim.fence, 5)
+    end(database, claim, outcome="io", charge=False)
+
+    assert fail_for_a_file(database, 5) == ["queued"] * 4 + ["failed"]
+
+
+def test_failures_of_files_before_a_retry_do_not_count(database, job_id):
+    fail_for_a_file(database, 5)
+    database.tx(lambda s: job_store.retry(s, job_id, actor="user:1"))
+
+    assert fail_for_a_file(database, 1) == ["queued"]
+
+
 def test_a_second_exception_of_the_training_code_fails_the_job(database, job_id):
     states = [
         end(database, claim_again(database), user_failure=True, reason="ValueError: x.")

@@ -8,6 +8,7 @@ LIMITS = Limits()
 FRESH = Counters(noprog=0, lost=0, failures=0, attempts=1, progressed=False)
 CRASH = Ending("crash", charge=True)
 LOST = Ending("lost", charge=False)
+FILE = Ending("io", charge=False)
 
 
 def decide(ending, desired="run", **spent):
@@ -49,6 +50,20 @@ def test_a_drained_worker_counts_for_nothing():
     assert (verdict.state, verdict.lost, verdict.noprog) == ("queued", 9, 2)
 
 
+def test_a_file_that_fails_attempt_after_attempt_ends_the_job():
+    assert decide(FILE, files=3, noprog=2, lost=9).state == "queued"
+    verdict = decide(FILE, files=4)
+
+    assert (verdict.state, verdict.files) == ("failed", 5)
+    assert "5 attempts in a row ended because a file" in verdict.why_failed
+
+
+def test_progress_spares_the_budget_of_files_too():
+    verdict = decide(FILE, files=4, progressed=True)
+
+    assert (verdict.state, verdict.files) == ("queued", 4)
+
+
 def test_a_job_ends_after_a_thousand_attempts():
     assert decide(LOST, attempts=1000, progressed=True).state == "failed"
 
@@ -63,6 +78,13 @@ def test_the_wait_doubles_up_to_a_quarter_of_an_hour():
 
     for wait, full in zip(waits, (30_000, 60_000, 120_000, 900_000), strict=True):
         assert 0.8 * full <= wait <= full
+
+
+@pytest.mark.parametrize(("files", "full"), [(0, 30_000), (2, 120_000)])
+def test_a_job_whose_file_failed_rests_for_longer_each_time(files, full):
+    wait = backoff_ms(FILE, decide(FILE, files=files), LIMITS)
+
+    assert 0.8 * full <= wait <= full
 
 
 def test_a_lost_attempt_does_not_wait():

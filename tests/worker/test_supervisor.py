@@ -154,6 +154,16 @@ class TestEndings:
         assert shop.job(job_id).state == "failed"
         assert len(shop.attempts(job_id)) == 3
 
+    def test_lasting_file_error_fails_the_job_with_its_sentence(self, shop):
+        broken = fault(0, "exit", code_number=74, message="A file failed: /data/x.")
+        job_id = shop.submit(faults=[broken])
+        while claim := shop.claim():
+            shop.run_one(claim)
+
+        assert shop.job(job_id).state == "failed"
+        assert len(shop.attempts(job_id)) == 5
+        assert shop.job(job_id).reason.startswith("A file failed: /data/x. 5 attempts")
+
     def test_silent_child_is_ended_as_stalled(self, shop):
         shop.settings = shop.settings.model_copy(
             update={"progress_timeout_seconds": 0.7}

@@ -16,13 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from shared.artifacts import fsync_folder
+from shared.artifacts import LOOK_BYTES, RESERVE_BYTES, fsync_folder
 from shared.errors import UserError
 
 CHUNK_BYTES = 1 << 20
-# Room that is left on the disk for everybody else.
-RESERVE_BYTES = 256 << 20
-LOOK_BYTES = 64 << 20  # how often a running upload looks at what is left
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 MAX_NAME_CHARACTERS = 100

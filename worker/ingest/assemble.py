@@ -129,7 +129,7 @@ def _deal(
     known = {one.sha256 for one in parent.pictures} if parent and is_again else set()
     keyed = [
         Keyed(
-            picture.sha256,
+            picture.digest,
             picture.label,
             None if picture.sha256 in known else picture.split or None,
             picture.group,
@@ -151,20 +151,22 @@ def _note_identical(merged: Merged[Picture], skips: SkipList) -> None:
         own: dict[str, set[str]] = defaultdict(set)
         for picture in group:
             own[picture.name].add(picture.label)
+        first = group[0]
+        second = next(one for one in group if one.label != first.label)
         for name, labels in own.items():
-            reason = _contradiction(group, labels)
-            skips.add(name, CONFLICT, reason, same_as=group[0].sha256)
+            other = second if first.label in labels else first
+            reason = _contradiction(labels, other)
+            skips.add(name, CONFLICT, reason, same_as=first.sha256)
 
 
-def _contradiction(group: list[Picture], labels: set[str]) -> str:
-    """Says of a file with these labels what contradicts it: its own, or others'."""
+def _contradiction(labels: set[str], other: Picture) -> str:
+    """Says of a file with these labels what contradicts it: its own, or another's."""
     if len(labels) > 1:
         words = " and ".join(f"“{label}”" for label in sorted(labels))
         return (
             f"The label table calls it {words}. It is kept in quarantine until you say "
             "which label is right."
         )
-    other = next(one for one in group if one.label not in labels)
     return (
         f"It shows the same as “{other.name}”, which is “{other.label}”. One is kept "
         "in quarantine until you say which label is right."

@@ -10,6 +10,10 @@ are forked from one server process that has imported the
 framework once and runs no thread of its own, so a new child costs a moment and not the
 ten seconds that the import takes. `start_server` lets that import run beside whatever
 comes before.
+
+A file that took too long or too much memory may have met a machine that was asleep, or
+out of memory for other reasons. It is tried once more at the very end, while all other
+children are idle.
 """
 
 import contextlib
@@ -22,7 +26,7 @@ import resource
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
@@ -30,7 +34,9 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import InternalError
+from worker.ingest.child_answers import do_task, explain_death
 from worker.ingest.limits import MemberFaultError
+from worker.machine_memory import find_memory_limit
 
 _PR_SET_PDEATHSIG = 1
 # Named, not imported: in this process it would have its effect.
@@ -45,6 +51,10 @@ _MOST_AT_HAND = 32
 _AT_HAND_SECONDS = 0.05
 # A child whose pipe has closed is about to end; its exit code says of what.
 _LAST_WORDS_SECONDS = 5.0
+# What a busy machine may be the reason of.
+_MACHINE_FAULTS = frozenset({"timeout", "out_of_memory"})
+# So many in a row that fail again at the end, and the rest is believed as it failed.
+_MOST_FAILED_AGAIN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +82,7 @@ class Work:
         function: Name of the function.
         seconds: Time for one task.
         memory_bytes: Memory of a child beyond what it has after its start.
-        children: How many work at once.
+        children: How many work at once, at most.
     """
 
     module: str
@@ -97,6 +107,11 @@ def start_server(module: str) -> None:
     forkserver.ensure_running()
 
 
+def count_children(work: Work) -> int:
+    """Returns how many children work at once: the machine holds what all may take."""
+    return max(1, min(work.children, find_memory_limit() // work.memory_bytes))
+
+
 def run_in_children(work: Work, tasks: Iterable[Task]) -> Iterator[Outcome]:
     """Yields the outcome of every task, in the order in which they end.
 
@@ -106,7 +121,7 @@ def run_in_children(work: Work, tasks: Iterable[Task]) -> Iterator[Outcome]:
 
     Raises:
         InternalError: Children cannot even start.
-        OSError: A child met a full disk or a failing one.
+        OSError: A child could not write: the disk is full, or fails.
     """
     pool = _Pool(work)
     try:
@@ -186,9 +201,12 @@ class _Pool:
         self._work = work
         start_server(work.module)
         self._context = multiprocessing.get_context("forkserver")
-        self._children = [self._new_child() for _ in range(work.children)]
+        self._children = [self._new_child() for _ in range(count_children(work))]
         self._tried: set[int] = set()
         self._again: deque[Task] = deque()
+        self._late: deque[tuple[Task, MemberFaultError]] = deque()
+        self._at_last: int | None = None  # the key of what is tried at the end
+        self._failed_again = 0
         self._failed_starts = 0
 
     def run(self, supply: Iterator[Task]) -> Iterator[Outcome]:
@@ -196,6 +214,8 @@ class _Pool:
             self._wait_for_news()
             for position, child in enumerate(self._children):
                 yield from self._look_after(position, child)
+        for (key, _), fault in self._late:
+            yield Outcome(key, fault=fault)
 
     def close(self) -> None:
         for child in self._children:
@@ -218,6 +238,11 @@ class _Pool:
             ):
                 child.take(tasks)
             is_waiting |= child.is_busy
+        if not is_waiting and self._late and self._failed_again < _MOST_FAILED_AGAIN:
+            task, _ = self._late.popleft()
+            self._at_last = task[0]
+            self._children[0].take([task])
+            return True
         return is_waiting
 
     def _next_tasks(
@@ -257,14 +282,13 @@ class _Pool:
         child.end()
         if not child.tasks:
             raise InternalError("A proving process does not start.")
-        key, _ = child.tasks.popleft()
+        task = child.tasks.popleft()
         self._again.extend(child.tasks)
-        self._tried.discard(key)
         reason = (
             f"Decoding it takes longer than {self._work.seconds:g} seconds, as no "
             "honest picture does."
         )
-        yield Outcome(key, fault=MemberFaultError("timeout", reason))
+        yield from self._blame(task, MemberFaultError("timeout", reason))
 
     def _hear(self, child: _Child, answer: tuple[Any, ...]) -> Iterator[Outcome]:
         task = child.finish()
@@ -273,11 +297,23 @@ class _Pool:
             raise OSError(*details)
         if task is None:
             return
-        self._tried.discard(task[0])
         if word == "fault":
-            yield Outcome(task[0], fault=MemberFaultError(*details))
-        else:
-            yield Outcome(task[0], result=details[0])
+            yield from self._blame(task, MemberFaultError(*details))
+            return
+        self._tried.discard(task[0])
+        self._failed_again = 0
+        yield Outcome(task[0], result=details[0])
+
+    def _blame(self, task: Task, fault: MemberFaultError) -> Iterator[Outcome]:
+        """Says what is wrong with a file, unless that may have been the machine."""
+        self._tried.discard(task[0])
+        is_again = task[0] == self._at_last
+        if fault.code in _MACHINE_FAULTS:
+            if not is_again:
+                self._late.append((task, fault))
+                return
+            self._failed_again += 1
+        yield Outcome(task[0], fault=fault)
 
     def _bury(self, child: _Child) -> Iterator[Outcome]:
         """Accounts for a child that died. Its task gets a second chance.
@@ -295,12 +331,11 @@ class _Pool:
             return
         task = child.tasks.popleft()
         self._again.extend(child.tasks)
-        if task[0] not in self._tried:
+        if task[0] not in self._tried and task[0] != self._at_last:
             self._tried.add(task[0])
             self._again.append(task)
             return
-        self._tried.discard(task[0])
-        yield Outcome(task[0], fault=_crash_fault(exit_code))
+        yield from self._blame(task, explain_death(exit_code))
 
 
 def _receive(connection: Connection) -> tuple[list[tuple[Any, ...]], bool]:
@@ -312,19 +347,6 @@ def _receive(connection: Connection) -> tuple[list[tuple[Any, ...]], bool]:
     except (EOFError, ConnectionResetError):
         return answers, True
     return answers, False
-
-
-def _crash_fault(exit_code: int | None) -> MemberFaultError:
-    if exit_code == -signal.SIGKILL:
-        return MemberFaultError(
-            "out_of_memory", "Decoding it takes more memory than one picture may."
-        )
-    number = -(exit_code or 0)
-    names = {int(known): known.name for known in signal.Signals}
-    how = names.get(number, f"exit code {exit_code}")
-    return MemberFaultError(
-        "decoder_crashed", f"It is damaged so that its decoder crashed ({how})."
-    )
 
 
 def _serve(connection: Connection, work: Work) -> None:
@@ -343,26 +365,7 @@ def _serve(connection: Connection, work: Work) -> None:
         except EOFError:
             return
         for arguments in tasks:
-            connection.send(_answer(call, arguments))
-
-
-def _answer(call: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    try:
-        return ("result", call(*arguments))
-    except MemberFaultError as fault:
-        return ("fault", fault.code, fault.reason)
-    except MemoryError:
-        return (
-            "fault",
-            "out_of_memory",
-            "Decoding it takes more memory than one picture may.",
-        )
-    except Exception as error:  # noqa: BLE001 - one file must not end the upload
-        if isinstance(error, OSError) and error.errno is not None:
-            return ("error", error.errno, error.strerror or str(error))
-        # An OSError without a number is a decoder's about the file's content.
-        how = f"{type(error).__name__}: {error}"[:200]
-        return ("fault", "not_decodable", f"It cannot be decoded ({how}).")
+            connection.send(do_task(call, arguments))
 
 
 def _limit_memory(memory_bytes: int) -> None:

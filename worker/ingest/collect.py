@@ -8,7 +8,7 @@ from pathlib import Path
 from shared.errors import UserError
 from shared.source_addresses import is_address
 from worker.ingest.found import FoundFile, LabelledFile, SkipList, join_names
-from worker.ingest.label_rows import TABLE_SUFFIXES
+from worker.ingest.label_rows import TABLE_SUFFIXES, RowBudget, TooManyRowsError
 from worker.ingest.label_table import (
     LabelTable,
     label_by_tables,
@@ -50,6 +50,8 @@ def collect(
     skips: SkipList,
     report: Report,
     report_fetched: Tell = lambda _done, _total, _unit: None,
+    *,
+    report_listed: Callable[[int], None] = lambda _count: None,
 ) -> Collected:
     """Fetches, unpacks and labels every source.
 
@@ -64,6 +66,7 @@ def collect(
         skips: Receives what is left out.
         report: Called with the bytes unpacked and about how many there are.
         report_fetched: Called with what has come from addresses.
+        report_listed: Called with how many files of a folder were found so far.
 
     Raises:
         UserError: The upload as a whole cannot be used.
@@ -79,7 +82,8 @@ def collect(
     )
     brought = [bring(source, courier) for source in request.sources]
     beside, sources = _tables_beside(request.sources, brought)
-    opener = _Opener(basket, skips, report, sources, courier)
+    budget = RowBudget(request.limits.max_files)
+    opener = _Opener(basket, skips, report, report_listed, sources, courier, budget)
     labelled = _label_together(opener, beside) if beside else _label_each(opener)
     notes = [*opener.notes, *courier.notes, *labelled.notes]
     notes += note_similar_labels({entry.label for entry in labelled.files})
@@ -106,9 +110,19 @@ class _Opener:
     basket: Basket
     skips: SkipList
     report: Report
+    report_listed: Callable[[int], None]
     sources: list[Source]
     courier: Courier
+    budget: RowBudget
     notes: list[str] = field(default_factory=list)
+    archive_bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Pictures hardly shrink in an archive, so its own size tells about how many
+        # bytes will come out.
+        self.archive_bytes = sum(
+            _size(source.path) for source in self.sources if source.type == ARCHIVE
+        )
 
     @property
     def is_alone(self) -> bool:
@@ -132,20 +146,46 @@ class _Opener:
         elif (folder := _folder(source)) is None:
             return Unpacked()  # a table whose files are fetched line by line
         else:
-            found = list_folder(folder, basket=self.basket, skips=self.skips)
+            found = list_folder(
+                folder,
+                name=source.name,
+                basket=self.basket,
+                skips=self.skips,
+                report=self.report_listed,
+            )
         self.notes += [*found.notes, *_empty_folders(found, self.shown(source))]
         return found
 
+    def load(self, source: Source, path: Path, name: str) -> LabelTable:
+        """Reads a label table of a source; its lines count over all of them."""
+        return load_label_table(
+            path,
+            name,
+            folder=_folder(source),
+            group_column=source.group_column,
+            budget=self.budget,
+        )
+
     def _report(self) -> None:
-        # Pictures hardly shrink in an archive, so its own size tells about how many
-        # bytes will come out.
-        total = sum(s.path.stat().st_size for s in self.sources if s.type == ARCHIVE)
-        self.report(min(self.basket.size_bytes, total), total)
+        done = min(self.basket.saved_bytes, self.archive_bytes)
+        self.report(done, self.archive_bytes)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # opening it will say so
+        return 0
 
 
 def _label_together(opener: _Opener, beside: list[Source]) -> Labelled:
     tables = [
-        load_label_table(source.path, source.name, group_column=source.group_column)
+        load_label_table(
+            source.path,
+            source.name,
+            group_column=source.group_column,
+            budget=opener.budget,
+        )
         for source in beside
     ]
     files: list[FoundFile] = []
@@ -176,7 +216,7 @@ def _label_each(opener: _Opener) -> Labelled:
 def _label(
     source: Source, found: Unpacked, opener: _Opener, split: str | None
 ) -> Labelled:
-    tables, files = _find_tables(source, found.files, opener.skips)
+    tables, files = _find_tables(source, found.files, opener)
     if tables:
         if source.type == TABLE and _names_only_addresses(tables):
             files = []  # what else lies in its folder is not meant
@@ -198,27 +238,21 @@ def _splits_by_name(sources: list[Source]) -> list[str | None]:
 
 
 def _find_tables(
-    source: Source, files: list[FoundFile], skips: SkipList
+    source: Source, files: list[FoundFile], opener: _Opener
 ) -> tuple[list[LabelTable], list[FoundFile]]:
     """The label tables of one source and the files that are none."""
     if source.type == TABLE:
         rest = [file for file in files if file.path != source.path]
-        return [_load(source, source.path, source.name)], rest
+        return [opener.load(source, source.path, source.name)], rest
     if source.labels and Path(source.labels).is_absolute():
         path = Path(source.labels)
-        table = _load(source, path, path.name)
+        table = opener.load(source, path, path.name)
         return [table], [file for file in files if file.path != path]
     if source.labels:
         wanted = _find_named(files, source.labels, source.name)
         rest = [file for file in files if file is not wanted]
-        return [_load(source, wanted.path, wanted.name)], rest
-    return _recognise_tables(source, files, skips)
-
-
-def _load(source: Source, path: Path, name: str) -> LabelTable:
-    return load_label_table(
-        path, name, folder=_folder(source), group_column=source.group_column
-    )
+        return [opener.load(source, wanted.path, wanted.name)], rest
+    return _recognise_tables(source, files, opener)
 
 
 def _folder(source: Source) -> Path | None:
@@ -231,7 +265,7 @@ def _folder(source: Source) -> Path | None:
 
 
 def _recognise_tables(
-    source: Source, files: list[FoundFile], skips: SkipList
+    source: Source, files: list[FoundFile], opener: _Opener
 ) -> tuple[list[LabelTable], list[FoundFile]]:
     """Takes every table with the right columns; any other one is left out."""
     tables, rest = [], []
@@ -240,9 +274,11 @@ def _recognise_tables(
             rest.append(found)
             continue
         try:
-            tables.append(_load(source, found.path, found.name))
+            tables.append(opener.load(source, found.path, found.name))
+        except TooManyRowsError:
+            raise
         except UserError as error:
-            skips.add(found.name, "not_a_label_table", str(error))
+            opener.skips.add(found.name, "not_a_label_table", str(error))
     return tables, rest
 
 

@@ -12,15 +12,18 @@ _SPLIT_RANK = {"test": 0, "val": 1, "train": 2, None: 3}
 
 
 class HasContent(Protocol):
-    """An image that knows what it shows, its bytes, its class, split and name."""
+    """An image that knows what it shows, its bytes, its class, split and name.
+
+    Hashes are bytes that it has: a million of them written out would be new strings.
+    """
 
     @property
-    def content(self) -> str:
+    def pixels_digest(self) -> bytes:
         """Hash of the pixels, or of the bytes where nothing was decoded."""
         ...
 
     @property
-    def sha256(self) -> str:
+    def digest(self) -> bytes:
         """SHA-256 of the bytes."""
         ...
 
@@ -55,18 +58,18 @@ def merge_identical(images: Iterable[Image]) -> Merged[Image]:
     """Keeps one of each group of identical pictures, none where labels disagree."""
     merged: Merged[Image] = Merged([], [], [], 0)
     # Sorted, not gathered by content: nearly every group is a single image.
-    ordered = sorted(images, key=lambda image: image.content)
-    for _, same in groupby(ordered, key=lambda image: image.content):
+    ordered = sorted(images, key=lambda image: image.pixels_digest)
+    for _, same in groupby(ordered, key=lambda image: image.pixels_digest):
         group = list(same)
         # By bytes before names: what is kept must not depend on what a file is called.
-        group.sort(key=lambda one: (_SPLIT_RANK[one.split], one.sha256, one.name))
+        group.sort(key=lambda one: (_SPLIT_RANK[one.split], one.digest, one.name))
         if len({image.label for image in group}) > 1:
             merged.conflicts.append(group)
             continue
         merged.kept.append(group[0])
         merged.copies += [(copy, group[0]) for copy in group[1:]]
         merged.leaks += len({image.split for image in group} - {None}) > 1
-    merged.kept.sort(key=lambda image: image.sha256)
+    merged.kept.sort(key=lambda image: image.digest)
     return merged
 
 

@@ -99,12 +99,23 @@ class Skip:
     same_as: str | None = None
 
 
+MOST_SHOWN_CHARACTERS = 500
+
+
+def shorten(text: str) -> str:
+    """Cuts a text of the user's for a report: a cell of a table may have 128 KiB."""
+    if len(text) <= MOST_SHOWN_CHARACTERS:
+        return text
+    return f"{text[: MOST_SHOWN_CHARACTERS - 1]}…"
+
+
 class SkipList:
     """Everything left out of one dataset: the first ones by name, all by count.
 
-    An upload may hold a million unusable files; the report keeps `keep` of them. Each
-    code keeps its first ones, and has a share of the places: the system's own files do
-    not crowd out the pictures that could not be read.
+    An upload may hold a million unusable files; the report keeps `keep` of them, with
+    names and reasons that can be read. Each code keeps its first ones, and has a share
+    of the places: the system's own files do not crowd out the pictures that could not
+    be read.
     """
 
     def __init__(self, keep: int = 10_000) -> None:
@@ -128,8 +139,8 @@ class SkipList:
         self, file: str, code: str, reason: str, *, same_as: str | None = None
     ) -> None:
         """Notes that `file` is left out because of `reason`."""
-        name = join_names(self._source, file)
-        self._keep_one(Skip(name, code, reason, same_as))
+        name = shorten(join_names(self._source, file))
+        self._keep_one(Skip(name, code, shorten(reason), same_as))
         self.codes[code] += 1
 
     def carry(self, skips: Iterable[Skip], codes: Mapping[str, int]) -> None:

@@ -86,7 +86,7 @@ def _gather(
     """The groups, those with a wish first, then from the largest to the smallest."""
     members: dict[tuple[bool, str], list[int]] = defaultdict(list)
     for at, image in enumerate(images):
-        members[image.group is not None, image.group or image.sha256].append(at)
+        members[image.group is not None, image.group or image.digest.hex()].append(at)
     ordered = sorted(
         members.items(), key=lambda item: (-len(item[1]), order_key(item[0][1], seed))
     )

@@ -5,7 +5,6 @@ names; of all others only the one that names groups is kept. Tables are read pie
 piece, and Parquet in a process of its own (`worker/ingest/parquet_rows.py`).
 """
 
-import codecs
 import csv
 import io
 import json
@@ -16,7 +15,8 @@ from typing import Any, BinaryIO
 
 from shared.errors import UserError
 from worker.ingest.found import clean_label
-from worker.ingest.name_encoding import detect_encoding
+from worker.ingest.limits import Limits
+from worker.ingest.name_encoding import open_text
 from worker.ingest.split import SPLIT_ALIASES
 
 JSON_SUFFIXES = (".jsonl", ".ndjson")
@@ -32,10 +32,10 @@ KNOWN = {
 _ADDRESS = {"url", "image_url", "uri"}
 # What a cell may have; the CSV reader's own bound.
 MAX_CELL_CHARACTERS = 131_072
-_PIECE_BYTES = 1 << 20
-_SAMPLE_BYTES = 4 << 20
 _MAX_LINE_CHARACTERS = 1 << 20
 _KEPT_FAULTS = 10_000
+_KEPT_SHAPES = 1_000  # of JSON objects; those of one table have a few
+_ORDER = (FILE, LABEL, SPLIT, GROUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +73,71 @@ class LabelTable:
     columns: list[str] = field(default_factory=list)
     faults: list[tuple[int, str]] = field(default_factory=list)
 
+    def add_fault(self, line: int, reason: str) -> None:
+        """Notes a line that cannot be read, unless there are far too many already."""
+        if len(self.faults) < _KEPT_FAULTS:
+            self.faults.append((line, reason))
+
+
+class TooManyRowsError(UserError):
+    """The label tables of one dataset have more lines than are taken."""
+
+
+@dataclass(slots=True)
+class RowBudget:
+    """How many lines all label tables of one dataset may have; a row takes memory.
+
+    Args:
+        most: As many as there may be files.
+        rows: Those read so far.
+    """
+
+    most: int = field(default_factory=lambda: Limits().max_files)
+    rows: int = 0
+
+    @property
+    def left(self) -> int:
+        """How many more may come."""
+        return self.most - self.rows
+
+    def count(self, table: str, rows: int = 1) -> None:
+        """Counts lines of `table`; raises `TooManyRowsError` when they are too many."""
+        self.rows += rows
+        if self.rows > self.most:
+            raise TooManyRowsError(
+                f"With “{table}”, the label tables have more than {self.most:,} lines, "
+                "the most that this installation takes in one dataset.",
+                field="labels",
+            )
+
 
 class RowMaker:
     """Makes rows of cells; every label and split is kept in memory once.
 
     Args:
-        default_split: Of rows that name none.
+        name: The user's name for the table. Rows that name no split have the one that
+            it is called after: `train.csv`.
         folder: Where the files lie on the server; taken off whole paths.
+        budget: Counts the rows. Defaults to one of the table's own.
     """
 
-    def __init__(self, default_split: str | None, folder: str | None) -> None:
-        self._default_split = default_split
+    def __init__(
+        self, name: str, folder: str | None, budget: RowBudget | None = None
+    ) -> None:
+        self.budget = budget or RowBudget()
+        self._name = name
+        self._default_split = SPLIT_ALIASES.get(PurePosixPath(name).stem.lower())
         self._folder = f"{folder}/" if folder else ""
         self._labels: dict[str, str] = {}
         self._words: dict[str, str] = {}
 
     def make(self, line: int, cells: Sequence[str]) -> LabelRow:
-        """Makes the row of the cells file, label, split and group."""
+        """Makes the row of the cells file, label, split and group.
+
+        Raises:
+            TooManyRowsError: It is one too many.
+        """
+        self.budget.count(self._name)
         filename, label, split, group = (cell.strip() for cell in cells)
         known = self._labels.get(label)
         if known is None:
@@ -106,11 +154,6 @@ class RowMaker:
         return self._words.setdefault(word, word)
 
 
-def default_split(name: str) -> str | None:
-    """Returns the split of a table that is called after one: `train.csv`."""
-    return SPLIT_ALIASES.get(PurePosixPath(name).stem.lower())
-
-
 def choose_columns(
     columns: Sequence[str], group_column: str | None
 ) -> dict[str, int | None] | None:
@@ -124,6 +167,13 @@ def choose_columns(
         The places of `file`, `label`, `split` and `group`; None when there is no
         column of files or none of labels.
     """
+    found = _find_columns(columns, group_column)
+    return None if found[FILE] is None or found[LABEL] is None else found
+
+
+def _find_columns(
+    columns: Sequence[str], group_column: str | None
+) -> dict[str, int | None]:
     names = [name.strip().lower() for name in columns]
     found: dict[str, int | None] = {
         part: next((at for at, name in enumerate(names) if name in known), None)
@@ -133,7 +183,7 @@ def choose_columns(
         found[FILE] = next((at for at, n in enumerate(names) if n in _ADDRESS), None)
     group = (group_column or "").strip().lower()
     found[GROUP] = names.index(group) if group and group in names else None
-    return None if found[FILE] is None or found[LABEL] is None else found
+    return found
 
 
 def show_cell(value: Any) -> str | None:
@@ -159,7 +209,7 @@ def read_csv(
     Raises:
         UserError: When the first line does not name the columns, or it is no text.
     """
-    lines = _open_text(stream, newline="")
+    lines = open_text(stream, newline="")
     first = lines.readline(_MAX_LINE_CHARACTERS)
     delimiter = max(",;\t", key=first.count)
     columns = next(csv.reader([first], delimiter=delimiter), [])
@@ -169,23 +219,62 @@ def read_csv(
             f"“{name}”: the first line must name the columns filename and label "
             f"(and split, if you like). Received: {first.strip()[:80]!r}."
         )
+    table = LabelTable(name, [], [column.strip() for column in columns])
+    order = [places[part] for part in _ORDER]
+    records = _Records(lines, delimiter)
     try:
-        rows = list(_csv_rows(csv.reader(lines, delimiter=delimiter), places, maker))
-    except csv.Error as error:
-        raise UserError(f"“{name}” cannot be read as a table: {error}.") from error
-    return LabelTable(name, rows, [column.strip() for column in columns])
-
-
-def _csv_rows(
-    reader: Any, places: dict[str, int | None], maker: RowMaker
-) -> Iterator[LabelRow]:
-    order = [places[part] for part in (FILE, LABEL, SPLIT, GROUP)]
-    for cells in reader:
-        if any(entry.strip() for entry in cells):
+        for cells in records:
+            if not any(entry.strip() for entry in cells):
+                continue
             chosen = [
                 cells[at] if at is not None and at < len(cells) else "" for at in order
             ]
-            yield maker.make(reader.line_num + 1, chosen)
+            if (fault := records.find_fault(chosen[0])) is not None:
+                table.add_fault(records.first_line, fault)
+            else:
+                table.rows.append(maker.make(records.first_line, chosen))
+    except csv.Error as error:
+        raise UserError(
+            f"“{name}” cannot be read as a table: {error}, in what begins in line "
+            f"{records.first_line:,}. Perhaps a quotation mark there is not closed."
+        ) from error
+    return table
+
+
+class _Records:
+    """The records of a CSV below its first line, and in which lines each stands.
+
+    A stray quotation mark makes one cell of all that follows, up to the next one or to
+    the end of the file, and the reader of CSV takes that for what was meant.
+    """
+
+    def __init__(self, lines: io.TextIOBase, delimiter: str) -> None:
+        self._lines, self._delimiter = lines, delimiter
+        self._last_line, self._marks = 1, 0
+        self.first_line = 2
+
+    def __iter__(self) -> Iterator[list[str]]:
+        for cells in csv.reader(self._count_lines(), delimiter=self._delimiter):
+            yield cells
+            self.first_line, self._marks = self._last_line + 1, 0
+
+    def find_fault(self, file: str) -> str | None:
+        """Says what is wrong with the record at hand, whose cell of a file this is."""
+        if self._last_line == self.first_line:
+            return None
+        if self._marks % 2 == 0 and "\n" not in file and "\r" not in file:
+            return None
+        return (
+            f"A quotation mark opens a cell in line {self.first_line:,}, which goes on "
+            f"to line {self._last_line:,}, so these lines name no file. Close it where "
+            "the cell ends, or take it away."
+        )
+
+    def _count_lines(self) -> Iterator[str]:
+        for line in self._lines:
+            self._last_line += 1
+            self._marks += line.count('"')
+            yield line
 
 
 def read_json_lines(
@@ -197,43 +286,62 @@ def read_json_lines(
         UserError: When the first object does not name a file and a label.
     """
     table = LabelTable(name, [])
-    keys: list[str | None] = []
-    for number, line in enumerate(_long_lines(_open_text(stream)), start=1):
+    shapes = _Shapes(group_column)
+    for number, line in enumerate(_long_lines(open_text(stream)), start=1):
         if not line.strip():
             continue
         entry, fault = _parse_object(line)
-        if not keys:
-            table.columns = list(entry)
-            places = choose_columns(table.columns, group_column)
-            keys = _choose_keys(places, table.columns, name, line, fault)
+        if not shapes.columns and not choose_columns(list(entry), group_column):
+            raise UserError(
+                f"“{name}”: each line must be a JSON object with the keys filename and "
+                f"label (and split, if you like). {fault or 'They are missing.'} "
+                f"Received: {line.strip()[:80]!r}."
+            )
+        keys = shapes.find_keys(entry)
         cells = [show_cell(entry.get(key)) if key else "" for key in keys]
         fault = fault or _cells_fault(keys, cells)
         if fault is None:
             table.rows.append(maker.make(number, [cell or "" for cell in cells]))
-        elif len(table.faults) < _KEPT_FAULTS:
-            table.faults.append((number, fault))
-    if not keys:
+        else:
+            table.add_fault(number, fault)
+    if not shapes.columns:
         raise UserError(f"“{name}” is empty: there is no line with a label in it.")
+    table.columns = list(shapes.columns)
     return table
 
 
-def _choose_keys(
-    places: dict[str, int | None] | None,
-    columns: list[str],
-    name: str,
-    line: str,
-    fault: str | None,
-) -> list[str | None]:
-    if places is None:
-        raise UserError(
-            f"“{name}”: each line must be a JSON object with the keys filename and "
-            f"label (and split, if you like). {fault or 'They are missing.'} "
-            f"Received: {line.strip()[:80]!r}."
-        )
-    return [
-        None if at is None else columns[at]
-        for at in (places[part] for part in (FILE, LABEL, SPLIT, GROUP))
-    ]
+class _Shapes:
+    """Which keys matter, of each object: a split may stand in a few of them only."""
+
+    def __init__(self, group_column: str | None) -> None:
+        self._group_column = group_column
+        self._usual: dict[str, str] = {}
+        self._known: dict[tuple[str, ...], list[str | None]] = {}
+        self.columns: dict[str, None] = {}
+
+    def find_keys(self, entry: dict[str, Any]) -> list[str | None]:
+        """Returns the keys of file, label, split and group; None for what it lacks."""
+        shape = tuple(entry)
+        keys = self._known.get(shape)
+        if keys is None:
+            keys = self._choose_keys(shape)
+            if len(self._known) < _KEPT_SHAPES:
+                self._known[shape] = keys
+                self.columns |= dict.fromkeys(shape)
+        return keys
+
+    def _choose_keys(self, shape: tuple[str, ...]) -> list[str | None]:
+        places = _find_columns(shape, self._group_column)
+        keys: list[str | None] = []
+        for part in _ORDER:
+            at = places[part]
+            own = None if at is None else shape[at]
+            if own is not None:
+                # Where two would do, the one that the objects before had.
+                usual = self._usual.setdefault(part, own)
+                own = usual if usual in shape else own
+            keys.append(own)
+        return keys
 
 
 def _parse_object(line: str) -> tuple[dict[str, Any], str | None]:
@@ -266,41 +374,3 @@ def _long_lines(lines: io.TextIOBase) -> Iterator[str]:
         while rest and not rest.endswith("\n"):
             rest = lines.readline(_MAX_LINE_CHARACTERS)
         yield line
-
-
-def _open_text(stream: BinaryIO, newline: str | None = None) -> io.TextIOWrapper:
-    encoding = _find_encoding(stream)
-    stream.seek(0)
-    return io.TextIOWrapper(
-        stream, encoding=encoding, errors="replace", newline=newline
-    )
-
-
-def _find_encoding(stream: BinaryIO) -> str:
-    """Names the encoding of a text of any size; memory stays flat."""
-    head = stream.read(2)
-    if head in {b"\xff\xfe", b"\xfe\xff"}:
-        return "utf-16"
-    stream.seek(0)
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    before = b""
-    for piece in iter(lambda: stream.read(_PIECE_BYTES), b""):
-        try:
-            decoder.decode(piece)
-        except UnicodeDecodeError:
-            # What is around the first letter that is no UTF-8 tells what it is.
-            rest = stream.read(_SAMPLE_BYTES)
-            return detect_encoding(_whole_lines(before + piece + rest))
-        before = piece
-    try:
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return detect_encoding(_whole_lines(before))
-    return "utf-8-sig"
-
-
-def _whole_lines(sample: bytes) -> bytes:
-    """A sample without its broken ends: half a letter would mislead."""
-    if len(sample) <= _PIECE_BYTES:
-        return sample
-    return sample[sample.find(b"\n") + 1 : sample.rfind(b"\n") + 1] or sample

@@ -7,19 +7,20 @@ line and never guessed; a file with several labels is kept until the user decide
 
 import io
 import posixpath
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from shared.errors import UserError
+from worker.ingest.disk import is_unreadable, refuse_source
 from worker.ingest.found import CONFLICT, FoundFile, LabelledFile, SkipList
 from worker.ingest.label_rows import (
     JSON_SUFFIXES,
     PARQUET_SUFFIXES,
     LabelRow,
     LabelTable,
+    RowBudget,
     RowMaker,
-    default_split,
     read_csv,
     read_json_lines,
 )
@@ -38,6 +39,7 @@ def load_label_table(
     *,
     folder: Path | None = None,
     group_column: str | None = None,
+    budget: RowBudget | None = None,
 ) -> LabelTable:
     """Reads a label table; memory holds its rows and little more.
 
@@ -49,17 +51,29 @@ def load_label_table(
         folder: Where the files lie on the server; lines may then name whole paths.
         group_column: The column that names what one split must hold together, in any
             case; it becomes `LabelRow.group`.
+        budget: Counts the lines of all tables. Defaults to one of its own.
 
     Raises:
         UserError: When it cannot be read, or does not name `filename` and `label`.
-        OSError: When it cannot be read from the disk.
+        TooManyRowsError: When it has too many lines.
     """
+    try:
+        maker = RowMaker(name, str(folder) if folder else None, budget)
+        return _load(path, name, maker, group_column)
+    except OSError as error:
+        if not is_unreadable(error):
+            raise
+        raise refuse_source(name, error) from error
+
+
+def _load(
+    path: Path, name: str, maker: RowMaker, group_column: str | None
+) -> LabelTable:
     if path.stat().st_size > MAX_TABLE_BYTES:
         raise UserError(
             f"“{name}” is larger than {show_bytes(MAX_TABLE_BYTES)}, the most that a "
             "label table may have."
         )
-    maker = RowMaker(default_split(name), str(folder) if folder else None)
     suffix = PurePosixPath(name).suffix.lower()
     if suffix in PARQUET_SUFFIXES:
         return read_parquet(path, name, maker, group_column)
@@ -78,7 +92,7 @@ def parse_label_table(
     """Parses the bytes of a CSV or of JSON lines; see `load_label_table`."""
     is_json = PurePosixPath(name).suffix.lower() in JSON_SUFFIXES
     read = read_json_lines if is_json else read_csv
-    maker = RowMaker(default_split(name), folder)
+    maker = RowMaker(name, folder)
     return read(io.BytesIO(data), name, maker, group_column)
 
 
@@ -167,12 +181,8 @@ class FileIndex:
         self._fetched = {name: len(files) + at for at, name in enumerate(fetched)}
         self._names = [file.name for file in files]
         self._exact = {name: at for at, name in enumerate(self._names)}
-        self._by_last: dict[str, list[int]] = defaultdict(list)
-        for at, name in enumerate(self._names):
-            last = PurePosixPath(name.casefold())
-            self._by_last[last.name].append(at)
-            if last.stem != last.name:
-                self._by_last[last.stem].append(at)
+        self._deepest = max((name.count("/") for name in self._names), default=0) + 1
+        self._by_tail: dict[int, _Tails] = {}
 
     def find(
         self, filename: str, table: PurePosixPath
@@ -186,22 +196,44 @@ class FileIndex:
             if at is not None:
                 return at, None
         tail = posixpath.normpath(wanted).casefold().lstrip("./")
-        last = tail.rsplit("/", 1)[-1]
-        fitting = [
-            at
-            for at in self._by_last.get(last, [])
-            if _ends_like(self._names[at].casefold(), tail)
-        ]
-        if len(fitting) == 1:
-            return fitting[0], None
-        if fitting:
-            return None, f"“{filename}” fits {len(fitting)} files; name its folder too."
+        parts = tail.count("/") + 1
+        if parts > self._deepest:
+            return None, f"There is no file “{filename}”."
+        if parts not in self._by_tail:
+            self._by_tail[parts] = _Tails(self._names, parts)
+        at, count = self._by_tail[parts].find(tail)
+        if at is not None and count == 1:
+            return at, None
+        if count:
+            return None, f"“{filename}” fits {count} files; name its folder too."
         return None, f"There is no file “{filename}”."
 
 
-def _ends_like(name: str, tail: str) -> bool:
-    whole = f"/{name}"
-    if whole.endswith(f"/{tail}"):
-        return True
-    stem, dot, ending = whole.rpartition(".")
-    return bool(dot) and "/" not in ending and stem.endswith(f"/{tail}")
+class _Tails:
+    """Files by the last so many parts of their names, with and without the ending.
+
+    Looked up, not compared: where all files are called `image.png` each line would be
+    compared with all of them.
+    """
+
+    def __init__(self, names: Sequence[str], parts: int) -> None:
+        self._first: dict[str, int] = {}
+        self._more: Counter[str] = Counter()
+        for at, name in enumerate(names):
+            if name.count("/") >= parts - 1:
+                for tail in _list_tails(name.casefold(), parts):
+                    if self._first.setdefault(tail, at) != at:
+                        self._more[tail] += 1
+
+    def find(self, tail: str) -> tuple[int | None, int]:
+        """Returns the first file that ends so, and how many do."""
+        at = self._first.get(tail)
+        return at, 0 if at is None else 1 + self._more[tail]
+
+
+def _list_tails(name: str, parts: int) -> Iterator[str]:
+    tail = "/".join(name.split("/")[-parts:])
+    yield tail
+    stem, dot, ending = tail.rpartition(".")
+    if dot and "/" not in ending and stem and not stem.endswith("/"):
+        yield stem

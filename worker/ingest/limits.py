@@ -4,12 +4,15 @@ Sizes are counted from the bytes that really come out: what an archive declares 
 itself is a claim of whoever made it.
 """
 
-from collections.abc import Iterable
+import contextlib
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from shared.errors import UserError
+from worker.ingest.disk import Reserve, writing
 
 _FILES_PER_FOLDER = 1000
 MIB = 2**20
@@ -21,7 +24,8 @@ class Limits:
     """Bounds of one ingest; every one ends in a sentence, never in a full disk.
 
     Args:
-        max_files: Most files over all sources.
+        max_files: Most files over all sources; folders and links count, too, and the
+            lines of label tables by themselves.
         max_unpacked_bytes: Most bytes over all sources, unpacked.
         max_file_bytes: Largest single file, bytes.
         max_ratio: Largest growth of a file or archive in unpacking, checked beyond
@@ -76,23 +80,39 @@ class MemberFaultError(Exception):
         self.code = code
         self.reason = reason
 
+    @property
+    def facts(self) -> tuple[str, str]:
+        """Code and reason: what is kept of it.
+
+        The exception itself holds all that was at hand where it was raised. There may
+        be a million faults, and mostly one reason.
+        """
+        return self.code, sys.intern(self.reason)
+
 
 class Basket:
     """Writes files of an upload under names of ours and counts what they cost.
 
     No name from outside ever reaches the file system, so none can escape from the
     folder, collide or be too long.
+
+    Args:
+        folder: Where it writes; made when there is something to write.
+        limits: What the upload may cost.
     """
 
     def __init__(self, folder: Path, limits: Limits) -> None:
         self._folder = folder
         self._limits = limits
         self._place: Path | None = None
+        self._reserve = Reserve(folder)
+        self._saved = 0
         self.files = 0
         self.size_bytes = 0
+        self.saved_bytes = 0
 
     def save(self, pieces: Iterable[bytes], *, packed_bytes: int | None) -> Path:
-        """Writes one file and returns where it lies.
+        """Writes one file, counted by `count_file` before, and returns where it lies.
 
         Args:
             pieces: Its content, unpacked piece by piece.
@@ -102,35 +122,58 @@ class Basket:
             MemberFaultError: The file breaks a limit of single files, or `pieces`
                 raised it; nothing of it stays on disk.
             UserError: The upload as a whole is too much.
-            OSError: The disk is full.
+            OSError: The disk is full, or `pieces` could not be read.
         """
-        self.count_file()
-        place = self._folder / f"{self.files // _FILES_PER_FOLDER:05d}"
-        if place != self._place:
-            place.mkdir(parents=True, exist_ok=True)
-            self._place = place
-        path = place / f"{self.files:08d}"
+        path = self._new_path()
         try:
-            with path.open("wb") as stream:
+            with _create(path) as stream:
                 for piece in self._counted(pieces, packed_bytes):
-                    stream.write(piece)
+                    with writing(path):
+                        stream.write(piece)
         except MemberFaultError:
             path.unlink()
             raise
         return path
 
+    def _new_path(self) -> Path:
+        self._saved += 1
+        place = self._folder / f"{self._saved // _FILES_PER_FOLDER:05d}"
+        if place != self._place:
+            with writing(place):
+                place.mkdir(parents=True, exist_ok=True)
+            self._place = place
+        return place / f"{self._saved:08d}"
+
     def count_file(self, size_bytes: int = 0) -> None:
         """Counts one more file; raises `UserError` when it is one too many."""
+        self.require_files(1)
         self.files += 1
-        if self.files > self._limits.max_files:
-            raise UserError(
-                f"The upload holds more than {self._limits.max_files:,} files, the "
-                "most that this installation takes in one dataset."
-            )
         self.count_bytes(size_bytes)
 
+    def require_files(self, count: int) -> None:
+        """Raises `UserError` when so many more files and folders are too many."""
+        if self.files + count > self._limits.max_files:
+            raise UserError(
+                f"The upload holds more than {self._limits.max_files:,} files and "
+                "folders, the most that this installation takes in one dataset."
+            )
+
+    def require_room(self, size_bytes: int) -> None:
+        """Returns when the disk has room for so much more.
+
+        Raises:
+            OSError: The disk would be full.
+        """
+        self._reserve.require(size_bytes)
+
     def count_bytes(self, count: int) -> None:
-        """Counts so many more bytes; raises `UserError` when they are too many."""
+        """Counts so many more bytes that are written to the disk.
+
+        Raises:
+            UserError: They are too many.
+            OSError: The disk is nearly full.
+        """
+        self._reserve.count(count)
         self.size_bytes += count
         if self.size_bytes > self._limits.max_unpacked_bytes:
             raise UserError(
@@ -141,10 +184,11 @@ class Basket:
 
     def _counted(
         self, pieces: Iterable[bytes], packed_bytes: int | None
-    ) -> Iterable[bytes]:
+    ) -> Iterator[bytes]:
         size = 0
         for piece in pieces:
             size += len(piece)
+            self.saved_bytes += len(piece)
             self.count_bytes(len(piece))
             self.check_size(size)
             if packed_bytes is not None:
@@ -168,6 +212,18 @@ class Basket:
                 f"It grows more than {self._limits.max_ratio}-fold in unpacking, "
                 "as no picture does.",
             )
+
+
+@contextlib.contextmanager
+def _create(path: Path) -> Iterator[BinaryIO]:
+    """Yields a new file; what fails at its end is our own disk, as at its beginning."""
+    with writing(path):
+        stream = path.open("wb")
+    try:
+        yield stream
+    finally:
+        with writing(path):
+            stream.close()
 
 
 def show_bytes(size: int) -> str:

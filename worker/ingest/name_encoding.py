@@ -1,27 +1,56 @@
 """Reads names and tables whose encoding nobody recorded.
 
-A zip stores names as bytes and mostly does not say how to read them. Guessed is by
-rules that can be followed, over all names of one archive together: UTF-8 if it fits,
-then Chinese (GBK), Japanese (Shift-JIS), Cyrillic, then Latin-1 against the code page
-437 of old DOS and Windows tools.
+A zip stores names as bytes and mostly does not say how to read them. Names that are
+UTF-8 are read so, where most are. The others are guessed by rules that can be followed,
+all of one archive together: Chinese (GBK), Japanese (Shift-JIS), Cyrillic, then Latin-1
+against the code page 437 of old DOS and Windows tools.
 """
 
+import codecs
+import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
 
 _HIGH = re.compile(rb"[\x80-\xff]+")
 _GB2312_SHARE = 0.9
 _LONG_RUN = 3
+_PIECE_BYTES = 1 << 20
+_SAMPLE_BYTES = 4 << 20
 
 
-def decode_names(names: Sequence[bytes]) -> tuple[list[str], str]:
-    """Decodes all names of one archive with the encoding that fits them best.
+@dataclass(frozen=True, slots=True)
+class DecodedNames:
+    """The names of one archive as text.
 
-    Returns:
-        The names and the encoding used, such as `utf-8`, `gbk` or `latin-1`.
+    Args:
+        names: In the order in which they were given.
+        guessed: How many are no UTF-8.
+        encoding: In which those were read, such as `gbk` or `latin-1`.
     """
-    encoding = detect_encoding(b"\n".join(names))
-    return [name.decode(encoding, "replace") for name in names], encoding
+
+    names: list[str]
+    guessed: int
+    encoding: str
+
+
+def decode_names(names: Sequence[bytes]) -> DecodedNames:
+    """Decodes all names of one archive: as UTF-8, and the rest as fits it best."""
+    strange = [at for at, name in enumerate(names) if not name.isascii()]
+    legacy = [at for at in strange if not _decodes(names[at], "utf-8")]
+    # A short name in an old encoding may be UTF-8 by chance, but not most of them.
+    if 2 * len(legacy) >= len(strange):
+        legacy = strange
+    encoding = detect_encoding(b"\n".join(names[at] for at in legacy))
+    is_legacy = bytearray(len(names))
+    for at in legacy:
+        is_legacy[at] = True
+    decoded = [
+        name.decode(encoding if guess else "utf-8", "replace")
+        for name, guess in zip(names, is_legacy, strict=True)
+    ]
+    return DecodedNames(decoded, 0 if encoding == "utf-8" else len(legacy), encoding)
 
 
 def decode_text(data: bytes) -> tuple[str, str]:
@@ -30,6 +59,20 @@ def decode_text(data: bytes) -> tuple[str, str]:
         return data.decode("utf-16", "replace"), "utf-16"
     encoding = detect_encoding(data)
     return data.decode(encoding, "replace").removeprefix("\ufeff"), encoding
+
+
+def open_text(stream: BinaryIO, newline: str | None = None) -> io.TextIOWrapper:
+    """Opens a text of any size in the encoding that fits it; memory stays flat.
+
+    Args:
+        stream: Read from its beginning.
+        newline: As for `open`.
+    """
+    encoding = _find_encoding(stream)
+    stream.seek(0)
+    return io.TextIOWrapper(
+        stream, encoding=encoding, errors="replace", newline=newline
+    )
 
 
 def detect_encoding(data: bytes) -> str:
@@ -41,6 +84,35 @@ def detect_encoding(data: bytes) -> str:
     if _looks_like_shift_jis(data):
         return "shift_jis"
     return _single_byte_encoding(data)
+
+
+def _find_encoding(stream: BinaryIO) -> str:
+    head = stream.read(2)
+    if head in {b"\xff\xfe", b"\xfe\xff"}:
+        return "utf-16"
+    stream.seek(0)
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    before = b""
+    for piece in iter(lambda: stream.read(_PIECE_BYTES), b""):
+        try:
+            decoder.decode(piece)
+        except UnicodeDecodeError:
+            # What is around the first letter that is no UTF-8 tells what it is.
+            rest = stream.read(_SAMPLE_BYTES)
+            return detect_encoding(_whole_lines(before + piece + rest))
+        before = piece
+    try:
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return detect_encoding(_whole_lines(before))
+    return "utf-8-sig"
+
+
+def _whole_lines(sample: bytes) -> bytes:
+    """A sample without its broken ends: half a letter would mislead."""
+    if len(sample) <= _PIECE_BYTES:
+        return sample
+    return sample[sample.find(b"\n") + 1 : sample.rfind(b"\n") + 1] or sample
 
 
 def _decodes(data: bytes, encoding: str) -> bool:

@@ -3,7 +3,8 @@
 A process of its own, with bounded memory and time: the reader is native code and meets
 a stranger's file here. It writes JSON lines to standard output: first the names of all
 columns, then for each batch of rows the four lists of their files, labels, splits and
-groups. What is wrong with the file is said in the last line, as `{"fault": "..."}`.
+groups. What is wrong with the file is said in the last line, as `{"fault": "..."}`; too
+many rows as `{"rows": count}`.
 """
 
 import contextlib
@@ -56,14 +57,16 @@ def read_parquet(
 
     Raises:
         UserError: When it cannot be read, or has no columns of files and labels.
+        TooManyRowsError: When it has too many rows.
     """
     with tempfile.TemporaryFile() as lines:
-        fault = _run(path, group_column, lines)
+        fault = _run(path, group_column, maker.budget.left, lines)
         lines.seek(0)
         table = LabelTable(name, [])
         for number, line in enumerate(lines):
             entry = json.loads(line) if line.endswith(b"\n") else {}
             if isinstance(entry, dict):
+                maker.budget.count(name, entry.get("rows", 0))
                 fault = entry.get("fault") or fault
             elif number == 0:
                 table.columns = entry
@@ -76,13 +79,19 @@ def read_parquet(
     return table
 
 
-def _run(path: Path, group_column: str | None, lines: BinaryIO) -> str | None:
+def _run(
+    path: Path, group_column: str | None, most_rows: int, lines: BinaryIO
+) -> str | None:
     """Runs the process; returns why it failed without a word, if it did."""
     command = [sys.executable, "-m", __name__]
-    job = json.dumps({"path": str(path.absolute()), "group_column": group_column})
+    job = {
+        "path": str(path.absolute()),
+        "group_column": group_column,
+        "most_rows": most_rows,
+    }
     try:
         done = subprocess.run(
-            [*command, job], stdout=lines, stdin=subprocess.DEVNULL,
+            [*command, json.dumps(job)], stdout=lines, stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL, timeout=_SECONDS, check=False, cwd=_ROOT,
             env={**os.environ, **_FRUGAL},
         )  # fmt: skip
@@ -100,7 +109,7 @@ def main(arguments: list[str]) -> int:
     importlib.import_module(_END_WITH_PARENT)
     job = json.loads(arguments[0])
     try:
-        for entry in _read(Path(job["path"]), job["group_column"]):
+        for entry in _read(Path(job["path"]), job["group_column"], job["most_rows"]):
             sys.stdout.write(json.dumps(entry) + "\n")
     except UserError as error:
         sys.stdout.write(json.dumps({"fault": str(error)}) + "\n")
@@ -114,7 +123,7 @@ def _too_much() -> str:
     return f"reading it takes more than {_MEMORY_BYTES >> 30} GiB of memory."
 
 
-def _read(path: Path, group_column: str | None) -> Iterator[Any]:
+def _read(path: Path, group_column: str | None, most_rows: int) -> Iterator[Any]:
     import pyarrow as pa  # noqa: PLC0415 - only in this process
     import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -129,6 +138,9 @@ def _read(path: Path, group_column: str | None) -> Iterator[Any]:
                 "it must have the columns filename and label (and split, if you "
                 f"like). It has {', '.join(names[:20])[:200] or 'none'}."
             )
+        if file.metadata.num_rows > most_rows:
+            yield {"rows": file.metadata.num_rows}
+            return
         chosen = [places[part] for part in _ORDER]
         for at in chosen:
             if at is not None:

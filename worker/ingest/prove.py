@@ -6,6 +6,7 @@ serving sees, to the bit; the other kinds go through Pillow and become PNG. What
 not an upright 8-bit RGB or grey JPEG or PNG is written anew as one.
 """
 
+import functools
 import hashlib
 import io
 import os
@@ -21,6 +22,7 @@ import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
 from worker.decode import decode_upright, read_orientation, resize_image
+from worker.ingest.disk import Reserve, is_unreadable, unreadable_reason, writing
 from worker.ingest.file_kinds import (
     HEAD_BYTES,
     JPEG,
@@ -48,6 +50,7 @@ _MODE_WORDS = {
 _DECODER_BYTES = 2**29
 _PNG_GREY, _PNG_RGB = 0, 2
 _PNG_BITS_AT = 24  # the colour type follows
+_STRAY_BYTES = 64  # that may follow the end mark of a small picture
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
@@ -125,8 +128,20 @@ def prove(path: str, rewritten: str, max_pixels: int) -> dict[str, Any]:
     if proof.rewritten:
         png = _encode_png(pixels)
         proof.rewritten_sha256 = hashlib.sha256(png).hexdigest()
-        Path(rewritten).write_bytes(png)
+        _write_rewritten(Path(rewritten), png)
     return {name: getattr(proof, name) for name in _PROOF_FIELDS}
+
+
+def _write_rewritten(path: Path, png: bytes) -> None:
+    _find_reserve(path.parent.parent).count(len(png))
+    with writing(path):
+        path.write_bytes(png)
+
+
+@functools.cache
+def _find_reserve(folder: Path) -> Reserve:
+    """One for all that this process writes."""
+    return Reserve(folder)
 
 
 def _digest_pixels(pixels: np.ndarray) -> str:
@@ -144,10 +159,10 @@ def _read(path: Path) -> tuple[bytes, FileKind, int]:
             head = stream.read(HEAD_BYTES)
             kind = _identify_picture(head)
             return head + stream.read(), kind, mtime_ns
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise MemberFaultError(
-            "unreadable", f"It cannot be read: {error.strerror}."
-        ) from error
+    except OSError as error:
+        if not is_unreadable(error):
+            raise
+        raise MemberFaultError("unreadable", unreadable_reason(error)) from error
 
 
 def _identify_picture(head: bytes) -> FileKind:
@@ -342,12 +357,10 @@ def _encode_png(pixels: np.ndarray) -> bytes:
 
 def _damaged(data: bytes, kind: FileKind, error: Exception | None = None) -> str:
     """The sentence for a picture that will not decode."""
-    # What follows the last end mark of a whole file is a few stray bytes at most; an
-    # embedded thumbnail has an end mark too, but far from the end.
     marks = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
     mark = marks.get(kind.decoder or "")
     what = kind.words.removeprefix("an ").removeprefix("a ")
-    if (mark and data.rfind(mark) < len(data) * 0.9) or "truncated" in str(error):
+    if (mark and _lacks_end(data, mark)) or "truncated" in str(error):
         return f"The {what} is cut off: its end is missing."
     if mark:
         return f"The {what} is damaged and cannot be decoded."
@@ -355,6 +368,13 @@ def _damaged(data: bytes, kind: FileKind, error: Exception | None = None) -> str
     # tell one that it does not know from one that is broken.
     detail = f" ({_brief(error)})" if _says_something(error) else ""
     return f"The {what} is damaged, or of a form that Trainyard cannot decode{detail}."
+
+
+def _lacks_end(data: bytes, mark: bytes) -> bool:
+    # What follows the last end mark of a whole file is a few stray bytes at most; an
+    # embedded thumbnail has an end mark too, but far from the end.
+    at = data.rfind(mark)
+    return at < 0 or len(data) - at > max(_STRAY_BYTES, len(data) // 10)
 
 
 def _says_something(error: Exception | None) -> bool:

@@ -1,5 +1,7 @@
 """What a dataset version tells of itself: `report.json`."""
 
+import heapq
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -7,7 +9,7 @@ from typing import Any
 
 from worker.ingest.assemble import Version
 from worker.ingest.content import Merged, fingerprint_rows
-from worker.ingest.found import SkipList
+from worker.ingest.found import SkipList, shorten
 from worker.ingest.join import AnyPicture
 from worker.ingest.split import SPLITS
 from worker.ingest.verify import REMARKS, Picture
@@ -15,6 +17,7 @@ from worker.ingest.verify import REMARKS, Picture
 MOST_CHANGES = 10_000
 MOST_CONFLICTS = 10_000
 MOST_QUARANTINED = 10_000  # listed; quarantine.parquet holds all
+MOST_CONFLICTS, MOST_NAMED = 10_000, 20  # groups, and names or labels of each
 
 
 def build_report(version: Version) -> dict[str, Any]:
@@ -41,6 +44,7 @@ def build_report(version: Version) -> dict[str, Any]:
         "changed": _list_changes(version),
         "notes": version.collected.notes + _merge_notes(version.merged),
         "conflicts": _list_conflicts(version.merged),
+        "conflicts_total": len(version.merged.conflicts),
         "duplicates": len(version.merged.copies),
         "quarantine": _list_quarantine(version),
         "quarantine_total": len(version.joined.quarantine),
@@ -63,25 +67,30 @@ def _list_skipped(skips: SkipList) -> list[dict[str, str]]:
 
 def _list_changes(version: Version) -> list[dict[str, str]]:
     """What was done to each picture that training does not read as it came."""
-    changed = [picture for picture in version.joined.pictures if picture.remarks]
+    changed = (picture for picture in version.joined.pictures if picture.remarks)
+    shown = heapq.nsmallest(MOST_CHANGES, changed, key=lambda picture: picture.name)
     return [
         {
             "file": picture.name,
             "change": ", ".join(REMARKS[code] for code in picture.remarks),
         }
-        for picture in sorted(changed, key=lambda picture: picture.name)
-    ][:MOST_CHANGES]
+        for picture in shown
+    ]
 
 
 def _list_conflicts(merged: Merged[Picture]) -> list[dict[str, Any]]:
-    """What came under several labels now: its files, each once, and the labels."""
-    return [
-        {
-            "files": list(dict.fromkeys(picture.name for picture in group)),
-            "labels": sorted({picture.label for picture in group}),
-        }
-        for group in merged.conflicts[:MOST_CONFLICTS]
-    ]
+    """What came under several labels now: the first groups, not all names of each."""
+    return [_describe_conflict(group) for group in merged.conflicts[:MOST_CONFLICTS]]
+
+
+def _describe_conflict(group: list[Picture]) -> dict[str, Any]:
+    files = list(dict.fromkeys(picture.name for picture in group))
+    labels = sorted({picture.label for picture in group})
+    return {
+        "files": [shorten(name) for name in files[:MOST_NAMED]],
+        "files_total": len(files),
+        "labels": [shorten(label) for label in labels[:MOST_NAMED]],
+    }
 
 
 def _list_quarantine(version: Version) -> list[dict[str, Any]]:

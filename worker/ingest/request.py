@@ -8,6 +8,7 @@ from typing import Any
 from shared.errors import UserError
 from shared.source_addresses import parse_address
 from worker.ingest.dealing import Dealing, parse_dealing
+from worker.ingest.disk import is_unreadable, refuse_source
 from worker.ingest.edits import Edit, parse_edits
 from worker.ingest.grouping import find_column
 from worker.ingest.limits import Limits, parse_limits
@@ -150,10 +151,7 @@ def _parse_source(entry: Any, column: str | None) -> Source:
         )
     path = Path(entry["path"])
     name = entry.get("name") or path.name
-    if not path.exists():
-        raise UserError(
-            f"“{name}” is not there any more. Add it again.", field="sources"
-        )
+    _require_there(path, name)
     number = entry.get("version")
     return Source(
         entry["type"],
@@ -164,6 +162,19 @@ def _parse_source(entry: Any, column: str | None) -> Source:
         group_column=column,
         root=entry.get("root"),
     )
+
+
+def _require_there(path: Path, name: str) -> None:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(
+            f"“{name}” is not there any more. Add it again.", field="sources"
+        ) from error
+    except OSError as error:
+        if not is_unreadable(error):
+            raise
+        raise refuse_source(name, error) from error
 
 
 def _parse_address(entry: dict[str, Any], column: str | None) -> Source:

@@ -33,7 +33,6 @@ from worker.training import failures
 from worker.training.stop_requests import StopRequests
 
 _USAGE = "usage: python -m worker.ingest.run SPEC.json WORKDIR"
-_LISTS = ("skipped", "changed", "samples", "conflicts", "notes", "quarantine")
 _EXAMPLES = 3
 _TOLD = 40  # the page shows fifty notes
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -90,7 +89,9 @@ def ingest(request: Request, workdir: Path) -> None:
         manifest_sha=manifest_sha,
         bytes=report["size_bytes"],
         step=0,
-        summary={key: fact for key, fact in report.items() if key not in _LISTS},
+        # A line of more than 1 MiB is no event: the report, whose length grows with
+        # the classes, is read from the folder.
+        summary={"images": report["images"]},
     )
     remove_tree(workdir / PROOFS)
 
@@ -102,7 +103,12 @@ def _make_version(request: Request, workdir: Path) -> Version:
     events.phase("unpack")
     unpacked = workdir / SCRATCH / "unpacked"
     collected = collect(
-        request, unpacked, skips, _reporter("unpack", "bytes"), _fetch_reporter()
+        request,
+        unpacked,
+        skips,
+        _reporter("unpack", "bytes"),
+        _fetch_reporter(),
+        report_listed=lambda count: events.progress("unpack", count, 0, "files"),
     )
     events.phase("verify")
     pictures, remarks = _verify(request, collected.files, workdir, skips)

@@ -67,13 +67,13 @@ class Keyed:
     """What decides an image's split: content, class, the wish if any, and its group.
 
     Args:
-        sha256: Of its bytes.
+        digest: SHA-256 of its bytes: the very object that the picture has.
         label: Its class.
         given: The split that the user gave, or that it has in an earlier version.
         group: What one split must hold together; None for an image by itself.
     """
 
-    sha256: str
+    digest: bytes
     label: str
     given: str | None = None
     group: str | None = None
@@ -106,7 +106,7 @@ def assign_splits(
     missing = find_missing(given)
     by_class = list_by_class(images)
     for positions in by_class.values():
-        positions.sort(key=lambda at: order_key(images[at].sha256, shares.seed))
+        positions.sort(key=lambda at: order_key(images[at].digest.hex(), shares.seed))
         # Those without a wish never join a validation or test set that was given: the
         # user chose what to be judged by.
         chosen = {given[at] for at in positions}
@@ -186,9 +186,9 @@ def _deal(
         splits[at] = TRAIN
 
 
-def order_key(sha256: str, seed: int) -> str:
-    """Returns what orders images, or groups by name, as if they were shuffled."""
-    return hashlib.sha256(f"{seed}:{sha256}".encode()).hexdigest()
+def order_key(name: str, seed: int) -> bytes:
+    """Returns what orders images by hash, or groups by name, as if shuffled."""
+    return hashlib.sha256(f"{seed}:{name}".encode()).digest()
 
 
 def note_missing(missing: list[str]) -> list[str]:

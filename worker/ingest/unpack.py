@@ -8,10 +8,11 @@ import os
 import re
 import stat
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from worker.ingest.disk import is_unreadable, refuse_source, unreadable_reason
 from worker.ingest.found import FoundFile, SkipList, junk_reason
 from worker.ingest.limits import Basket, MemberFaultError
 from worker.ingest.name_encoding import decode_names
@@ -33,6 +34,7 @@ _OTHER_ARCHIVES = {
     b"\x28\xb5\x2f\xfd": "compressed with Zstandard",
 }
 _PLEASE = "Trainyard unpacks zip, tar and tar.gz."
+_TOLD_EVERY = 1000  # files of a folder
 _PACKERS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 
 
@@ -69,26 +71,27 @@ def unpack_archive(
         report: Called after each file.
 
     Raises:
-        UserError: The upload as a whole is too much.
-        OSError: The disk is full or the archive cannot be read from it.
+        UserError: The upload as a whole is too much, or nothing of the archive can be
+            read.
+        OSError: The disk is full.
     """
     unpacked = Unpacked()
     members: list[Member] = []
     try:
+        # Pictures hardly shrink in an archive.
+        basket.require_room(path.stat().st_size)
         for member in _read_members(path, basket):
             members.append(member)
             report()
     except CutOffError:
-        got = sum(member.path is not None for member in members)
-        skips.add(
-            name,
-            "cut_off",
-            f"The archive is cut off or damaged: {got} files could be unpacked.",
-        )
-        unpacked.notes.append(
-            f"“{name}” is cut off or damaged. {got} files could be unpacked; upload "
-            "it again to have the rest."
-        )
+        _tell_cut(name, "is cut off or damaged", members, unpacked, skips)
+    except OSError as error:
+        if not is_unreadable(error):
+            raise
+        if not members:
+            raise refuse_source(name, error) from error
+        why = f"cannot be read to its end ({error.strerror})"
+        _tell_cut(name, why, members, unpacked, skips)
     except MemberFaultError as fault:
         skips.add(name, fault.code, fault.reason)
         unpacked.notes.append(f"“{name}” was not unpacked to its end. {fault.reason}")
@@ -98,70 +101,119 @@ def unpack_archive(
     return unpacked
 
 
-def list_folder(path: Path, *, basket: Basket, skips: SkipList) -> Unpacked:
+def _tell_cut(
+    name: str, why: str, members: list[Member], unpacked: Unpacked, skips: SkipList
+) -> None:
+    got = sum(member.file is not None for member in members)
+    skips.add(name, "cut_off", f"The archive {why}: {got} files could be unpacked.")
+    unpacked.notes.append(
+        f"“{name}” {why}. {got} files could be unpacked; upload it again to have the "
+        "rest."
+    )
+
+
+def list_folder(
+    path: Path,
+    *,
+    name: str,
+    basket: Basket,
+    skips: SkipList,
+    report: Callable[[int], None] = lambda _count: None,
+) -> Unpacked:
     """Lists a folder on the server; links are never followed.
 
-    Args: as for `unpack_archive`; the files stay where they are.
+    Args:
+        path: The folder; its files stay where they are.
+        name: The user's name for it.
+        basket: Counts its files over all sources.
+        skips: Receives what is left out.
+        report: Called, every now and then, with how many files and folders there are
+            so far.
+
+    Raises:
+        UserError: The upload as a whole is too much, or the folder cannot be read.
+        OSError: The disk is full: its files are copied in the end.
     """
     unpacked = Unpacked()
     members: list[Member] = []
-    for folder, folders, files in os.walk(path, onerror=_note(path, skips)):
-        for name in list(folders):
-            member = Member(_name_below(path, folder, name), is_folder=True)
-            if Path(folder, name).is_symlink():
-                member.is_folder = False
-                member.fault = MemberFaultError("link", LINK_REASON)
-            elif (reason := junk_reason(name)) is not None:
-                # One sentence for `.git`, not one for each of its files.
-                folders.remove(name)
-                member.is_folder = False
-                member.fault = MemberFaultError("junk", reason)
-            members.append(member)
-        for file in sorted(files):
-            member = Member(_name_below(path, folder, file))
-            _look_at(Path(folder, file), member, basket)
-            members.append(member)
+    for member in _list_members(path, name, basket, skips):
+        members.append(member)
+        if len(members) % _TOLD_EVERY == 0:
+            report(len(members))
+    report(len(members))
     _name_members(members, unpacked, skips, path.name)
     return unpacked
+
+
+def _list_members(
+    root: Path, name: str, basket: Basket, skips: SkipList
+) -> Iterator[Member]:
+    for folder, folders, files in os.walk(root, onerror=_note(root, name, skips)):
+        for inner in list(folders):
+            basket.count_file()
+            member = Member(_name_below(root, folder, inner), is_folder=True)
+            member.fault = _folder_fault(Path(folder, inner))
+            if member.fault is not None:
+                # One sentence for `.git`, not one for each of its files.
+                folders.remove(inner)
+                member.is_folder = False
+            yield member
+        for file in sorted(files):
+            basket.count_file()
+            member = Member(_name_below(root, folder, file))
+            try:
+                _look_at(Path(folder, file), member, basket)
+            except MemberFaultError as fault:
+                member.fault = fault.facts
+            yield member
 
 
 def _name_below(root: Path, folder: str, name: str) -> bytes:
     return os.fsencode(Path(folder, name).relative_to(root))
 
 
-def _note(root: Path, skips: SkipList) -> Callable[[OSError], None]:
+def _note(root: Path, name: str, skips: SkipList) -> Callable[[OSError], None]:
     def note(error: OSError) -> None:
-        name = os.fsencode(os.path.relpath(error.filename, root))
-        skips.add(
-            name.decode("utf-8", "replace"), "unreadable", unreadable_reason(error)
-        )
+        below = os.path.relpath(error.filename, root)
+        if below == ".":
+            raise refuse_source(name, error) from error
+        shown = os.fsencode(below).decode("utf-8", "replace")
+        skips.add(shown, "unreadable", unreadable_reason(error))
 
     return note
 
 
-def unreadable_reason(error: OSError) -> str:
-    """Says why a file or folder on the server could not be read."""
-    return f"It cannot be read: {error.strerror}."
+def _folder_fault(path: Path) -> tuple[str, str] | None:
+    try:
+        is_link = stat.S_ISLNK(path.lstat().st_mode)
+    except OSError as error:
+        return _lstat_fault(error).facts
+    if is_link:
+        return "link", LINK_REASON
+    reason = junk_reason(path.name)
+    return None if reason is None else ("junk", reason)
 
 
 def _look_at(path: Path, member: Member, basket: Basket) -> None:
     try:
         facts = path.lstat()
-    except FileNotFoundError as error:  # it went while the folder was listed
-        member.fault = MemberFaultError("unreadable", unreadable_reason(error))
-        return
+    except OSError as error:
+        raise _lstat_fault(error) from error
     if stat.S_ISLNK(facts.st_mode):
-        member.fault = MemberFaultError("link", LINK_REASON)
-    elif not stat.S_ISREG(facts.st_mode):
-        member.fault = MemberFaultError("special_file", SPECIAL_REASON)
-    else:
-        try:
-            basket.check_size(facts.st_size)
-        except MemberFaultError as fault:
-            member.fault = fault
-            return
-        basket.count_file(facts.st_size)
-        member.path = str(path)
+        raise MemberFaultError("link", LINK_REASON)
+    if not stat.S_ISREG(facts.st_mode):
+        raise MemberFaultError("special_file", SPECIAL_REASON)
+    basket.check_size(facts.st_size)
+    basket.count_bytes(facts.st_size)
+    member.file = FoundFile(path, "")
+
+
+def _lstat_fault(error: OSError) -> MemberFaultError:
+    """What it means for one file or folder that the server does not tell of it."""
+    if not is_unreadable(error):
+        raise error
+    # It may also have gone while the folder was listed.
+    return MemberFaultError("unreadable", unreadable_reason(error))
 
 
 def _read_members(path: Path, basket: Basket) -> Iterator[Member]:
@@ -204,12 +256,9 @@ def _name_members(
     archive: str,
 ) -> None:
     """Decodes the names and sorts the members into files, folders and skips."""
-    names, encoding = _decode(members)
-    if encoding not in ("utf-8", "ascii"):
-        unpacked.notes.append(
-            f"“{archive}” does not say how its file names are written; they were "
-            f"read as {_ENCODING_WORDS.get(encoding, encoding)}."
-        )
+    names, note = _decode(members)
+    if note:
+        unpacked.notes.append(f"“{archive}” does not say how its file names {note}")
     for member, raw in zip(members, names, strict=True):
         name = _clean(raw)
         reason = _unsafe_reason(raw, name)
@@ -218,12 +267,12 @@ def _name_members(
         elif (reason := junk_reason(name)) is not None:
             _leave_out(member, skips, name, "junk", reason)
         elif member.fault is not None:
-            skips.add(name, member.fault.code, member.fault.reason)
+            skips.add(name, *member.fault)
         elif member.is_folder:
             unpacked.folders.append(name)
-        elif member.path is not None and name:
-            found = FoundFile(Path(member.path), name, member.sha256)
-            unpacked.files.append(found)
+        elif member.file is not None and name:
+            member.file.name = name
+            unpacked.files.append(member.file)
 
 
 _ENCODING_WORDS = {
@@ -236,17 +285,29 @@ _ENCODING_WORDS = {
 }
 
 
-def _decode(members: Iterable[Member]) -> tuple[list[str], str]:
-    """Decodes all names; those that the archive does not vouch for, together."""
-    members = list(members)
+def _decode(members: list[Member]) -> tuple[list[str], str]:
+    """Decodes all names; those that the archive does not vouch for, together.
+
+    Returns:
+        The names, and how a sentence about guessed ones ends, if there are any.
+    """
     open_ones = [member.name for member in members if not member.is_utf8]
-    guessed, encoding = decode_names(open_ones)
-    rest = iter(guessed)
+    decoded = decode_names(open_ones)
+    rest = iter(decoded.names)
     names = [
         member.name.decode("utf-8", "replace") if member.is_utf8 else next(rest)
         for member in members
     ]
-    return names, encoding
+    if not decoded.guessed:
+        return names, ""
+    words = _ENCODING_WORDS.get(decoded.encoding, decoded.encoding)
+    strange = sum(not name.isascii() for name in open_ones)
+    if decoded.guessed == strange:
+        return names, f"are written; they were read as {words}."
+    return names, (
+        f"are written; {decoded.guessed:,} of them are no UTF-8 and were read as "
+        f"{words}."
+    )
 
 
 def _clean(raw: str) -> str:

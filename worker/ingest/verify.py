@@ -125,7 +125,9 @@ def verify(
             sorter.put(outcome.key, known)
             report(sorter.done, len(files))
     pictures = sorter.pictures
-    pictures.sort(key=lambda picture: (picture.digest, picture.name))
+    # In two steps: a pair for each would be made anew.
+    pictures.sort(key=lambda picture: picture.name)
+    pictures.sort(key=lambda picture: picture.digest)
     return pictures, _sentences(files, sorter)
 
 

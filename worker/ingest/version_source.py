@@ -4,6 +4,7 @@ They were proved when they came, so nobody decodes them again: each file must be
 and have its size. Some hundred bytes a picture are kept of them.
 """
 
+import itertools
 import json
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, TypeVar
 
-from shared.artifacts import APPEAR_SECONDS, verify_manifest
+from shared.artifacts import APPEAR_SECONDS, map_in_blocks, verify_manifest
 from shared.errors import UserError
 from worker.ingest.dealing import BY_COLUMN
 from worker.ingest.found import Skip
@@ -64,6 +65,11 @@ class KeptPicture:
     given: str | None = None
     group: str | None = None
     picture_hash: int | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the original bytes."""
+        return bytes.fromhex(self.sha256)
 
     @property
     def content(self) -> str:
@@ -161,7 +167,7 @@ def load_parent(
     """
     verify_manifest(folder, appear_seconds=APPEAR_SECONDS)
     facts = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    known = {row["sha256"]: row for row in read_table(folder, CONTENTS_TABLE)}
+    contents = _Contents(folder)
     grouping = read_grouping(facts.get("split") or {})
     parent = Parent(
         folder=folder,
@@ -174,13 +180,36 @@ def load_parent(
         skipped_by_code=facts.get("skipped_by_code") or {},
     )
     for row in read_table(folder, MANIFEST_TABLE):
-        picture = _picture(folder, row, known.get(row["sha256"], {}), grouping)
-        parent.pictures.append(picture)
+        known = contents.find(row["sha256"])
+        parent.pictures.append(_picture(folder, row, known, grouping))
     for row in read_table(folder, QUARANTINE_TABLE):
-        picture = _picture(folder, row, known.get(row["sha256"], {}), grouping)
+        known = contents.find(row["sha256"])
+        picture = _picture(folder, row, known, grouping)
         parent.quarantine.append(Quarantined(picture, row["labels"], row["reason"]))
     _look_at_files(parent, report)
     return parent
+
+
+class _Contents:
+    """The rows of `contents.parquet`, in step with those of the other two tables.
+
+    They are written in one order: pictures in use, then those set aside. A row that is
+    out of step is kept until it is asked for.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._rows = read_table(folder, CONTENTS_TABLE)
+        self._passed: dict[str, dict[str, Any]] = {}
+
+    def find(self, sha256: str) -> dict[str, Any]:
+        """Returns the row of a picture; empty where an older version has none."""
+        if sha256 in self._passed:
+            return self._passed.pop(sha256)
+        for row in self._rows:
+            if row["sha256"] == sha256:
+                return row
+            self._passed[row["sha256"]] = row
+        return {}
 
 
 def _picture(
@@ -208,12 +237,14 @@ def _picture(
 
 
 def _look_at_files(parent: Parent, report: Callable[[int, int], None]) -> None:
-    pictures = [*parent.pictures, *(entry.picture for entry in parent.quarantine)]
+    aside = (entry.picture for entry in parent.quarantine)
+    pictures = itertools.chain(parent.pictures, aside)
+    total = len(parent.pictures) + len(parent.quarantine)
     with ThreadPoolExecutor(_READERS) as readers:
-        looks = readers.map(lambda one: _look_at(one, parent.name), pictures)
+        looks = map_in_blocks(readers, lambda one: _look_at(one, parent.name), pictures)
         for done, _ in enumerate(looks, start=1):
-            if done % _TOLD_EVERY == 0 or done == len(pictures):
-                report(done, len(pictures))
+            if done % _TOLD_EVERY == 0 or done == total:
+                report(done, total)
 
 
 def _look_at(picture: KeptPicture, version: str) -> None:

@@ -24,6 +24,7 @@ from shared.artifacts import (
 from shared.errors import UserError
 from worker.ingest.assemble import Version
 from worker.ingest.diff import list_rows
+from worker.ingest.disk import Reserve
 from worker.ingest.join import AnyPicture
 from worker.ingest.report import build_report
 from worker.ingest.thumbnails import write_thumbnails
@@ -99,19 +100,20 @@ def _place_all(
     pictures = _list_all(version)
     for parent in {Path(path).parent for one in pictures for path in _paths(one)}:
         (folder / parent).mkdir(parents=True, exist_ok=True)
+    reserve = Reserve(folder)
     with ThreadPoolExecutor(_WRITERS) as writers:
         placed = map_in_blocks(
-            writers, lambda picture: _place(picture, workdir, folder), pictures
+            writers, lambda picture: _place(picture, workdir, folder, reserve), pictures
         )
         for done, _ in enumerate(placed, start=1):
             report(done, len(pictures))
 
 
-def _place(picture: AnyPicture, workdir: Path, folder: Path) -> None:
+def _place(picture: AnyPicture, workdir: Path, folder: Path, reserve: Reserve) -> None:
     if isinstance(picture, KeptPicture):
         _link(picture, folder)
     else:
-        _move(picture, workdir, folder)
+        _move(picture, workdir, folder, reserve)
 
 
 def _link(picture: KeptPicture, folder: Path) -> None:
@@ -122,7 +124,7 @@ def _link(picture: KeptPicture, folder: Path) -> None:
         link_or_copy(picture.rewritten, folder / path)
 
 
-def _move(picture: Picture, workdir: Path, folder: Path) -> None:
+def _move(picture: Picture, workdir: Path, folder: Path, reserve: Reserve) -> None:
     """Puts a new picture where it stays; the original is kept untouched."""
     path, original = _paths(picture)
     if picture.rewritten is not None:
@@ -132,6 +134,7 @@ def _move(picture: Picture, workdir: Path, folder: Path) -> None:
     if picture.path.is_relative_to(workdir):
         picture.path.replace(folder / original)
     else:
+        reserve.count(picture.size_bytes)
         shutil.copyfile(picture.path, folder / original)
         if sha256_file(folder / original) != picture.sha256:
             raise UserError(

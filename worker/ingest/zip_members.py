@@ -5,6 +5,7 @@ off) is walked from the front: every member has a header of its own, and what li
 before the cut is as good as ever.
 """
 
+import contextlib
 import hashlib
 import lzma
 import stat
@@ -14,9 +15,11 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from worker.ingest.limits import Basket, MemberFaultError
+from worker.ingest.disk import is_unreadable, unreadable_reason
+from worker.ingest.found import FoundFile
+from worker.ingest.limits import MIB, Basket, MemberFaultError, show_bytes
 
 PIECE_BYTES = 256 * 1024
 _PACKED_BYTES = 16 * 1024  # unpacks to 16 MiB at the very most
@@ -27,29 +30,32 @@ _IS_ENCRYPTED, _HAS_DESCRIPTOR, _IS_UTF8 = 0x1, 0x8, 0x800
 _UNKNOWN_32 = 0xFFFFFFFF
 _LARGE_SIZES, _UNICODE_PATH = 0x0001, 0x7075  # kinds of extra fields
 _CRC = struct.Struct("<L")
+# zipfile reads the whole directory at once and makes some 600 bytes of each entry.
+# Two million entries with names of a hundred letters have 350 MiB.
+_MOST_DIRECTORY_BYTES = 512 * MIB
+_LEAST_ENTRY_BYTES = 46
+# Places in the record at the end of a zip, as zipfile counts them.
+_ENTRIES_AT, _DIRECTORY_BYTES_AT = 4, 5
 _BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError)
 
 
 @dataclass(slots=True)
 class Member:
-    """One entry of an archive.
+    """One entry of an archive; there may be a million at once.
 
     Args:
         name: Its name as bytes, in an encoding still to be found.
-        path: Where its content lies now; None for folders and faults. As text: there
-            may be a million members at once.
-        fault: Why its content could not be had.
+        file: Its content, without a name so far; None for folders and faults.
+        fault: Code and reason where its content could not be had.
         is_utf8: Whether the archive vouches for UTF-8.
         is_folder: Whether it is the entry of a folder.
-        sha256: Digest of its content where it was unpacked.
     """
 
     name: bytes
-    path: str | None = None
-    fault: MemberFaultError | None = None
+    file: FoundFile | None = None
+    fault: tuple[str, str] | None = None
     is_utf8: bool = False
     is_folder: bool = False
-    sha256: bytes | None = None
 
     def keep(
         self, pieces: Iterable[bytes], basket: Basket, packed_bytes: int | None
@@ -57,7 +63,7 @@ class Member:
         """Puts its content into `basket`; raises what `Basket.save` raises."""
         digest = hashlib.sha256()
         path = basket.save(_digested(pieces, digest), packed_bytes=packed_bytes)
-        self.path, self.sha256 = str(path), digest.digest()
+        self.file = FoundFile(path, "", digest.digest())
 
 
 def _digested(pieces: Iterable[bytes], digest: "hashlib._Hash") -> Iterator[bytes]:
@@ -76,11 +82,14 @@ def read_zip(path: Path, basket: Basket) -> Iterator[Member]:
     Raises:
         CutOffError: After the last member that could be had, when the zip is cut off
             or its directory is damaged.
-        MemberFaultError: The whole archive grows like a bomb.
+        MemberFaultError: The whole archive grows like a bomb, or its directory is
+            larger than any honest one.
+        UserError: It holds too many files, of which none has been unpacked.
     """
     packed_bytes = path.stat().st_size
     kept_bytes = 0
     try:
+        _check_directory(path, basket)
         archive = zipfile.ZipFile(path)
     except (*_BROKEN, NotImplementedError, struct.error):
         yield from _salvage(path, basket)
@@ -92,6 +101,7 @@ def read_zip(path: Path, basket: Basket) -> Iterator[Member]:
         entries.reverse()
         while entries:
             entry = entries.pop()
+            basket.count_file()
             before = basket.size_bytes
             member = _read_entry(archive, entry, basket)
             yield member
@@ -99,6 +109,28 @@ def read_zip(path: Path, basket: Basket) -> Iterator[Member]:
                 # Members may overlap: each is honest then, and all together are not.
                 kept_bytes += basket.size_bytes - before
                 basket.check_ratio(kept_bytes, packed_bytes)
+
+
+def _check_directory(path: Path, basket: Basket) -> None:
+    """Refuses what is too much by what stands at the end, before it is read."""
+    with path.open("rb") as stream, contextlib.suppress(OSError):
+        # zipfile's own reader, so that what is checked is what it will go by.
+        record: Any = zipfile._EndRecData(stream)  # type: ignore[attr-defined] # noqa: SLF001
+        if record is not None:
+            size_bytes = record[_DIRECTORY_BYTES_AT]
+            _check_directory_size(size_bytes, path.stat().st_size)
+            most = size_bytes // _LEAST_ENTRY_BYTES
+            basket.require_files(min(record[_ENTRIES_AT], most))
+
+
+def _check_directory_size(size_bytes: int, archive_bytes: int) -> None:
+    # A claim of more than there is comes of damage, and what is whole can be had.
+    if _MOST_DIRECTORY_BYTES < size_bytes <= archive_bytes:
+        raise MemberFaultError(
+            "too_large",
+            f"Its list of contents is larger than {show_bytes(_MOST_DIRECTORY_BYTES)}, "
+            "the most that is read. Pack its files into several archives.",
+        )
 
 
 def _read_entry(
@@ -117,7 +149,7 @@ def _read_entry(
         pieces = _guarded(lambda: _pieces(archive, entry))
         member.keep(pieces, basket, entry.compress_size)
     except MemberFaultError as fault:
-        member.fault = fault
+        member.fault = fault.facts
     return member
 
 
@@ -172,6 +204,9 @@ def _guarded(pieces: Callable[[], Iterator[bytes]]) -> Iterator[bytes]:
     except _BROKEN as error:
         raise MemberFaultError("damaged", DAMAGED_REASON) from error
     except OSError as error:
+        if is_unreadable(error):  # a bad sector under this one; others may be well
+            reason = unreadable_reason(error)
+            raise MemberFaultError("unreadable", reason) from error
         if error.errno is not None:  # the disk, not the data
             raise
         raise MemberFaultError("damaged", DAMAGED_REASON) from error
@@ -188,7 +223,7 @@ def _salvage(path: Path, basket: Basket) -> Iterator[Member]:
             if member is None:
                 return
             yield member
-            if member.fault is not None and member.fault.code == "cut_off":
+            if member.fault is not None and member.fault[0] == "cut_off":
                 return
 
 
@@ -207,6 +242,7 @@ def _salvage_one(stream: BinaryIO, basket: Basket) -> Member | None:
     header = _read_header(stream)
     if header is None:
         return None
+    basket.count_file()
     member = _name_member(
         header.name, is_utf8=bool(header.flags & _IS_UTF8), extra=header.extra
     )
@@ -220,13 +256,13 @@ def _salvage_one(stream: BinaryIO, basket: Basket) -> Member | None:
         packed = header.packed if knows_size else None
         member.keep(_guarded(lambda: content), basket, packed)
     except MemberFaultError as fault:
-        member.fault = fault
+        member.fault = fault.facts
         if not knows_size:  # nothing says where the next one begins
-            fault.code = "cut_off"
+            member.fault = ("cut_off", fault.reason)
         else:
             stream.seek(start + header.packed)
     if member.is_folder:
-        member.path = None
+        member.file = None
     return member
 
 

@@ -259,25 +259,31 @@ class _Hashed:
     name: str
     label: str
     split: str | None
-    sha256: str
+    digest: bytes
 
     @property
-    def content(self) -> str:
+    def pixels_digest(self) -> bytes:
         """The bytes stand for the picture: nothing is decoded here."""
-        return self.sha256
+        return self.digest
 
 
 def _build(files: list[LabelledFile], scratch: Path | None) -> LabelledImages:
     with ThreadPoolExecutor() as threads:
         hashes = threads.map(sha256_file, [entry.file.path for entry in files])
         hashed = [
-            _Hashed(entry.file.path, entry.file.name, entry.label, entry.split, sha256)
+            _Hashed(
+                entry.file.path,
+                entry.file.name,
+                entry.label,
+                entry.split,
+                bytes.fromhex(sha256),
+            )
             for entry, sha256 in zip(files, hashes, strict=True)
         ]
     kept = merge_identical(hashed).kept
-    splits, _ = assign_splits([Keyed(i.sha256, i.label, i.split) for i in kept])
+    splits, _ = assign_splits([Keyed(i.digest, i.label, i.split) for i in kept])
     rows = (
-        _Row(str(image.path), image.name, image.sha256, image.label, split)
+        _Row(str(image.path), image.name, image.digest.hex(), image.label, split)
         for image, split in zip(kept, splits, strict=True)
     )
     return _Reading().read(rows, None, scratch)

@@ -6,6 +6,7 @@ import signal
 import time
 from pathlib import Path
 
+from worker.ingest.disk import OwnDiskError
 from worker.ingest.limits import MemberFaultError
 
 
@@ -35,6 +36,27 @@ def die_once(folder):
     return die()
 
 
+def count_try(folder):
+    """Returns how often this was tried before."""
+    tries = Path(folder, "tries")
+    with tries.open("a") as stream:
+        stream.write("x")
+    return tries.stat().st_size - 1
+
+
+def hang_once(folder):
+    return hang_always(folder) if count_try(folder) == 0 else "awake, done"
+
+
+def hang_always(folder):
+    count_try(folder)
+    time.sleep(600)
+
+
+def be_killed_twice(folder):
+    return die(signal.SIGKILL) if count_try(folder) < 2 else "alive, done"
+
+
 def loop():
     while True:
         pass
@@ -47,6 +69,9 @@ def fail(error):
 WISHES = {
     "crash": die,
     "killed": lambda: die(signal.SIGKILL),
+    "killed twice": be_killed_twice,
+    "hang once": hang_once,
+    "hang always": hang_always,
     "exit": lambda: os._exit(3),
     "crash once": die_once,
     "hang": lambda: time.sleep(600),
@@ -55,5 +80,7 @@ WISHES = {
     "fault": lambda: fail(MemberFaultError("damaged", "It is damaged.")),
     "decoder": lambda: fail(OSError("image file is truncated")),
     "bug": lambda: fail(ZeroDivisionError("by zero")),
+    "bad sector": lambda: fail(OSError(errno.EIO, "Input/output error", "/data/x")),
+    "own disk": lambda: fail(OwnDiskError(errno.EIO, "Input/output error", "/data/x")),
     "disk": lambda: fail(OSError(errno.ENOSPC, "No space left on device")),
 }

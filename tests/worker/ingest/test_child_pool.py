@@ -11,7 +11,13 @@ import pytest
 
 from shared.errors import InternalError
 from tests.worker.processes import ROOT, is_running, wait_until
-from worker.ingest.child_pool import Work, run_in_children, start_server
+from worker.ingest.child_pool import (
+    Work,
+    count_children,
+    run_in_children,
+    start_server,
+)
+from worker.machine_memory import find_memory_limit
 
 ROUGH = "tests.worker.ingest.rough_work"
 
@@ -48,6 +54,7 @@ def test_every_task_is_done_once():
         ("killed", "out_of_memory", "more memory"),
         ("memory", "out_of_memory", "more memory"),
         ("fault", "damaged", "It is damaged."),
+        ("bad sector", "unreadable", "It cannot be read: Input/output error."),
         ("decoder", "not_decodable", "image file is truncated"),
         ("bug", "not_decodable", "ZeroDivisionError"),
     ],
@@ -76,6 +83,34 @@ def test_a_task_whose_child_died_gets_a_second_chance(tmp_path):
     assert outcomes[0].result == "alive, done"
 
 
+@pytest.mark.parametrize("wish", ["hang once", "killed twice"])
+def test_what_may_be_the_machines_fault_is_tried_again_at_the_end(wish, tmp_path):
+    wishes = [(0, (wish, str(tmp_path))), *((at, "good") for at in range(1, 40))]
+
+    outcomes = run(wishes, seconds=2.0)
+
+    assert [one.fault for one in outcomes.values() if one.fault] == []
+    assert list(outcomes)[-1] == 0
+
+
+def test_what_always_takes_too_long_is_not_waited_for_without_end(tmp_path):
+    wishes = [(at, ("hang always", str(tmp_path))) for at in range(14)]
+
+    outcomes = run(wishes, seconds=0.5)
+
+    assert {one.fault.code for one in outcomes.values()} == {"timeout"}
+    assert len(outcomes) == 14
+    assert 14 < (tmp_path / "tries").stat().st_size <= 14 + 10
+
+
+@pytest.mark.parametrize(("parts", "children"), [(3, 3), (20, 8), (0.5, 1)])
+def test_no_more_children_than_the_memory_holds(parts, children):
+    most = int(find_memory_limit() / parts) - 1
+    work = Work("any", "work", seconds=1, memory_bytes=most, children=8)
+
+    assert count_children(work) == children
+
+
 def test_many_crashes_in_a_row_end_nothing_else():
     wishes = [(at, "crash" if at % 3 else "good") for at in range(30)]
 
@@ -88,6 +123,11 @@ def test_many_crashes_in_a_row_end_nothing_else():
 def test_a_full_disk_ends_the_whole_run():
     with pytest.raises(OSError, match="No space left"):
         run(enumerate(["good", "disk"]))
+
+
+def test_a_disk_that_we_cannot_write_to_ends_the_whole_run_with_the_file():
+    with pytest.raises(OSError, match="Input/output error: '/data/x'"):
+        run(enumerate(["good", "own disk"]))
 
 
 def test_children_that_cannot_start_are_our_fault():

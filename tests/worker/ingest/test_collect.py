@@ -24,14 +24,12 @@ def source(path, **fields):
     return {"type": kind, "path": str(path), "name": path.name, **fields}
 
 
-def run(tmp_path, *sources):
+def run(tmp_path, *sources, report=lambda _done, _all: None, **limits):
     """Collects the sources as SPEC.json names them."""
     spec = tmp_path / "spec.json"
-    spec.write_text(json.dumps({"sources": list(sources)}))
+    spec.write_text(json.dumps({"sources": list(sources), "limits": limits}))
     skips = SkipList()
-    collected = collect(
-        load_request(spec), tmp_path / "unpacked", skips, lambda _done, _all: None
-    )
+    collected = collect(load_request(spec), tmp_path / "unpacked", skips, report)
     return collected, skips
 
 
@@ -108,6 +106,33 @@ def test_a_csv_that_is_no_label_table_is_left_out_and_folders_count(tmp_path):
 
     assert set(labels(collected).values()) == {("cat", None), ("dog", None)}
     assert [skip.code for skip in skips.items] == ["not_a_label_table"]
+
+
+def test_a_table_with_too_many_lines_is_not_left_out_silently(tmp_path):
+    files = {**PETS, "labels.csv": TABLE + "a,b\n" * 9}
+    path = write_zip(tmp_path / "pets.zip", files)
+
+    with pytest.raises(UserError, match=r"With “labels\.csv”, the label tables"):
+        run(tmp_path, source(path), max_files=10)
+
+
+def test_progress_is_of_the_archives_alone(tmp_path):
+    """What lies in folders is not unpacked, and must not make it look done."""
+    folder = fill(tmp_path / "more", {"emu/film.png": bytes(2**20)})
+    one = write_zip(tmp_path / "one.zip", class_folders(each=3))
+    told = []
+
+    run(
+        tmp_path,
+        source(folder),
+        source(one),
+        report=lambda done, total: told.append((done, total)),
+    )
+
+    size = one.stat().st_size
+    assert {total for _, total in told} == {size}
+    assert told[0][0] < size / 2
+    assert len(told) == 6
 
 
 def test_a_folder_on_the_server_gives_its_classes(tmp_path):

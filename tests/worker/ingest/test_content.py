@@ -1,5 +1,8 @@
 """Identity by content: copies, conflicts, the fingerprint."""
 
+import tracemalloc
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,6 +55,26 @@ def test_the_order_of_files_changes_nothing(pairs, shuffler):
     shuffler.shuffle(shuffled)
 
     assert merge_identical(images) == merge_identical(shuffled)
+
+
+def test_merging_copies_no_hash():
+    """There may be a million pictures, and a hash written out takes 113 bytes."""
+    count = 10_000
+    images = [
+        SimpleNamespace(
+            digest=number.to_bytes(32), pixels_digest=number.to_bytes(32),
+            label="cat", split=None, name="a.jpg",
+        )
+        for number in range(count)
+    ]  # fmt: skip
+
+    tracemalloc.start()
+    merged = merge_identical(images)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert len(merged.kept) == count
+    assert peak < 60 * count
 
 
 def test_the_fingerprint_depends_on_content_label_and_split_alone():

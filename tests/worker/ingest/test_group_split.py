@@ -16,7 +16,7 @@ SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 
 
 def image(number, label, given=None, group=None):
-    return Keyed(hashlib.sha256(f"{number}".encode()).hexdigest(), label, given, group)
+    return Keyed(hashlib.sha256(f"{number}".encode()).digest(), label, given, group)
 
 
 def alone(label, count, given=None, start=0):

@@ -2,12 +2,14 @@
 
 import json
 import tracemalloc
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from shared.errors import UserError
+from worker.ingest.label_rows import RowBudget, TooManyRowsError
 from worker.ingest.label_table import load_label_table
 
 ROWS = [("a.jpg", "cat", "train"), ("b.jpg", "dog", None)]
@@ -65,6 +67,55 @@ def test_labels_of_json_may_be_numbers_and_truths(tmp_path):
     )
 
     assert [row.label for row in load(path).rows] == ["7", "7", "true", ""]
+
+
+def test_each_object_of_json_may_have_other_keys(tmp_path):
+    path = write_lines(
+        tmp_path,
+        '{"file": "a", "label": "x"}',
+        '{"file": "b", "label": "y", "Split": "test", "patient": "p1"}',
+        '{"class": "z", "image": "c"}',
+        '{"category": "animal", "file": "d", "label": "x"}',
+        '{"file": "e"}',
+    )
+
+    table = load(path, group_column="patient")
+
+    read = [(row.filename, row.label, row.split, row.group) for row in table.rows]
+    assert read == [
+        ("a", "x", None, None),
+        ("b", "y", "test", "p1"),
+        ("c", "z", None, None),
+        ("d", "x", None, None),
+        ("e", "", None, None),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_table_with_too_many_lines_is_refused(tmp_path, kind):
+    path = tmp_path / f"labels.{kind}"
+    if kind == "csv":
+        path.write_text("file,label\na,x\nb,y\n")
+    elif kind == "jsonl":
+        path.write_text('{"file": "a", "label": "x"}\n' * 2)
+    else:
+        pq.write_table(pa.table({"file": ["a", "b"], "label": ["x", "y"]}), path)
+    budget = RowBudget(3)
+    load(path, budget=budget)
+
+    with pytest.raises(TooManyRowsError, match="have more than 3 lines"):
+        load(path, budget=budget)
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.jsonl"])
+def test_a_table_on_a_bad_sector_is_refused_by_its_name(name):
+    with pytest.raises(UserError, match=r"“labels\..*” cannot be read: Input/output"):
+        load_label_table(Path("/proc/self/mem"), name)
+
+
+def test_a_table_that_is_gone_is_refused_by_its_name(tmp_path):
+    with pytest.raises(UserError, match=r"“labels\.csv” cannot be read: No such file"):
+        load(tmp_path / "labels.csv")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Labels from a CSV: every way of writing one, and what does not fit together."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,30 @@ def test_quoted_cells_may_hold_delimiters_and_line_ends():
     assert read[1] == ("b.jpg", "dog", None)
 
 
+@pytest.mark.parametrize("first", ['"a.jpg,cat', 'a.jpg,"cat'])
+def test_a_stray_quotation_mark_is_told_by_its_line(first):
+    """It makes one cell of all up to the next one."""
+    text = f'filename,label\n{first}\nb.jpg,dog\nc.jpg,"dog"\nd.jpg,cat\n'
+
+    table = parse_label_table(text.encode(), "labels.csv")
+
+    assert [(row.line, row.filename) for row in table.rows] == [(5, "d.jpg")]
+    ((number, reason),) = table.faults
+    assert number == 2
+    assert "opens a cell in line 2, which goes on to line 4" in reason
+
+
+@pytest.mark.parametrize("line", ['"b.jpg,dog', 'b.jpg,"dog', 'b.jpg,dog,"a note'])
+def test_a_quotation_mark_that_is_never_closed_is_told(line):
+    text = f"filename,label,note\na.jpg,cat,\n{line}\nc.jpg,dog,\n"
+
+    table = parse_label_table(text.encode(), "labels.csv")
+
+    assert [row.filename for row in table.rows] == ["a.jpg"]
+    assert [number for number, _ in table.faults] == [3]
+    assert "goes on to line 4" in table.faults[0][1]
+
+
 def test_empty_lines_are_nothing():
     assert len(rows(PLAIN + "\n,\n\n")) == 2
 
@@ -83,8 +108,10 @@ def test_a_first_line_without_the_columns_is_refused_with_what_it_is(text):
 
 
 def test_a_cell_without_end_is_refused_by_the_name_of_the_table():
-    with pytest.raises(UserError, match=r"“labels\.csv” cannot be read as a table"):
-        rows('filename,label\n"' + "x" * 200_000)
+    text = 'filename,label\na,b\n"' + "x" * 200_000
+
+    with pytest.raises(UserError, match=r"“labels\.csv” cannot .* begins in line 3"):
+        rows(text)
 
 
 @pytest.mark.parametrize("split", ["train", "Validation", "TEST", ""])
@@ -131,6 +158,32 @@ def test_a_name_that_fits_two_files_is_never_guessed():
     assert labels == {}
     assert skips.items[0].file == "labels.csv, line 2"
     assert "fits 2 files; name its folder too" in skips.items[0].reason
+
+
+@pytest.mark.parametrize("name", ["{:05d}/image.png", "{:05d}/pictures/0.png"])
+def test_files_that_share_a_name_are_not_compared_with_each_other(name):
+    count, calls = 2000, 0
+    names = [name.format(number) for number in range(count)]
+    text = "filename,label\n" + "".join(f"{line},cat\n" for line in names)
+
+    def count_call(_frame, event, _argument):
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count_call)
+    try:
+        labels, _, _ = label(text, *(f"wrap/{line}" for line in names))
+    finally:
+        sys.setprofile(None)
+
+    assert len(labels) == count
+    assert calls < 200 * count
+
+
+def test_a_name_deeper_than_any_file_is_none():
+    _, skips, _ = label("filename,label\nx/y/z/a.jpg,cat\n", "y/a.jpg")
+
+    assert skips.items[0].reason == "There is no file “x/y/z/a.jpg”."
 
 
 def test_what_does_not_fit_together_is_reported_line_by_line():

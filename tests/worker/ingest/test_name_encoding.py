@@ -40,10 +40,36 @@ def test_all_names_of_an_archive_decide_together():
     """One short name alone could be anything."""
     names = ["Ä.png", "Müller.png", "Größe.png", "Öl.png"]
 
-    read, encoding = decode_names([name.encode("latin-1") for name in names])
+    read = decode_names([name.encode("latin-1") for name in names])
 
-    assert read == names
-    assert encoding == "latin-1"
+    assert read.names == names
+    assert (read.encoding, read.guessed) == ("latin-1", 4)
+
+
+def test_names_that_are_utf8_are_read_so_where_most_are():
+    good = [f"猫/照片 {number}.png" for number in range(99)]
+    old = "Müller/Größe.png"
+
+    read = decode_names([old.encode("latin-1"), *(name.encode() for name in good)])
+
+    assert read.names == [old, *good]
+    assert (read.encoding, read.guessed) == ("latin-1", 1)
+
+
+def test_a_short_name_that_is_utf8_by_chance_goes_with_the_others():
+    names = ["猫", "小狗照片", "猫咪图片", "动物收容所"]
+    by_chance = b"\xc4\xa7"  # a Chinese sign in GBK, and a letter of Maltese in UTF-8
+
+    read = decode_names([by_chance, *(name.encode("gbk") for name in names)])
+
+    assert (read.encoding, read.guessed) == ("gbk", 5)
+    assert read.names == [by_chance.decode("gbk"), *names]
+
+
+def test_plain_names_are_nothing_to_guess():
+    read = decode_names([b"cat/1.png", b"dog/2.png"])
+
+    assert (read.names, read.guessed) == (["cat/1.png", "dog/2.png"], 0)
 
 
 @pytest.mark.parametrize("mark", ["utf-8-sig", "utf-16"])

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import shutil
 import struct
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
+from shared.artifacts import RESERVE_BYTES
 from tests.worker.ingest.uploads import encode, huge_png_header, pixels
 from worker.decode import decode_upright
 from worker.ingest.limits import MemberFaultError
@@ -382,9 +384,37 @@ def test_a_png_that_holds_less_than_it_claims_is_damaged(tmp_path):
     assert refuse(huge_png_header(900, 900), tmp_path).code == "damaged"
 
 
-def test_a_file_that_may_not_be_read_is_left_out(tmp_path):
-    with pytest.raises(MemberFaultError, match="It cannot be read: No such file"):
-        prove(str(tmp_path / "gone.png"), str(tmp_path / "x.png"), MOST_PIXELS)
+def test_a_tiny_png_that_is_whole_and_damaged_is_not_called_cut_off(tmp_path):
+    """A few bytes are more than a tenth of it."""
+    fault = refuse(huge_png_header(9, 9), tmp_path)
+
+    assert fault.reason == "The PNG picture is damaged and cannot be decoded."
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("gone.png", "No such file"), ("/proc/self/mem", "Input/output error")],
+)
+def test_a_file_that_cannot_be_read_is_left_out(path, words, tmp_path):
+    with pytest.raises(MemberFaultError, match=f"It cannot be read: {words}") as fault:
+        prove(str(tmp_path / path), str(tmp_path / "x.png"), MOST_PIXELS)
+
+    assert fault.value.code == "unreadable"
+
+
+def test_no_picture_is_rewritten_onto_a_disk_that_is_nearly_full(
+    picture, tmp_path, monkeypatch
+):
+    (tmp_path / "original").write_bytes(encode(picture, "WEBP"))
+    target = tmp_path / "rewritten" / "00000" / "00000000.png"
+    target.parent.mkdir(parents=True)
+    usage = shutil.disk_usage("/")._replace(free=RESERVE_BYTES - 1)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+
+    with pytest.raises(OSError, match="the disk is nearly full: 255 MiB are free"):
+        prove(str(tmp_path / "original"), str(target), MOST_PIXELS)
+
+    assert not target.exists()
 
 
 def test_a_thumbnail_is_small_and_keeps_the_shape(tmp_path):

@@ -24,13 +24,17 @@ class Entry:
     name: str
 
     @property
-    def content(self):
-        return self.sha256
+    def digest(self):
+        return self.sha256.encode()
+
+    @property
+    def pixels_digest(self):
+        return self.digest
 
 
 def images(label, count, given=None, start=0):
     return [
-        Keyed(hashlib.sha256(f"{label}{n}".encode()).hexdigest(), label, given)
+        Keyed(hashlib.sha256(f"{label}{n}".encode()).digest(), label, given)
         for n in range(start, start + count)
     ]
 
@@ -109,8 +113,8 @@ def test_identical_images_never_straddle_whatever_was_given(uploads):
         for at, (content, label, split) in enumerate(uploads)
     ]
     merged = merge_identical(entries)
-    keyed = [Keyed(one.sha256, one.label, one.split) for one in merged.kept]
-    contents = [one.sha256 for one in keyed]
+    keyed = [Keyed(one.digest, one.label, one.split) for one in merged.kept]
+    contents = [one.sha256 for one in merged.kept]
 
     assert len(contents) == len(set(contents))
     assert set(contents) == {one.sha256 for one in entries}

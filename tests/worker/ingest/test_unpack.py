@@ -1,10 +1,14 @@
 """Archives of strangers: nothing escapes, one bad member never costs the others."""
 
+import bz2
 import contextlib
+import gzip
+import io
 import os
 import stat
 import struct
 import tarfile
+import tempfile
 import tracemalloc
 import zipfile
 import zlib
@@ -25,6 +29,7 @@ from tests.worker.ingest.uploads import (
     write_tar,
     write_zip,
 )
+from worker.ingest.disk import OwnDiskError
 from worker.ingest.found import SkipList
 from worker.ingest.limits import Basket, Limits
 from worker.ingest.unpack import list_folder
@@ -178,6 +183,47 @@ def test_too_many_files_refuse_the_upload_with_the_number(archive, tmp_path):
         unpack(archive, tmp_path, max_files=5)
 
 
+def test_a_zip_with_too_many_entries_is_refused_before_any_is_unpacked(tmp_path):
+    path = write_zip(tmp_path / "upload.zip", GOOD)
+
+    with pytest.raises(UserError, match="more than 5 files and folders"):
+        unpack(path, tmp_path, max_files=5)
+
+    assert not (tmp_path / "unpacked").exists()
+
+
+def test_folders_and_links_count_as_files_do(archive, tmp_path):
+    names = [f"cat/{number}/" for number in range(9)]
+    if archive.suffix == ".zip":
+        write_zip(archive, [(name, b"") for name in names])
+    else:
+        entries = [tarfile.TarInfo(name) for name in names]
+        for entry in entries:
+            entry.type = tarfile.DIRTYPE
+        mode = TAR_MODES["".join(archive.suffixes)]
+        write_tar(archive, [(entry, b"") for entry in entries], mode=mode)
+
+    with pytest.raises(UserError, match="more than 5 files and folders"):
+        unpack(archive, tmp_path, max_files=5)
+
+
+def test_a_zip_whose_list_of_contents_would_fill_the_memory_is_refused(tmp_path):
+    path, size = tmp_path / "upload.zip", 600 * 2**20
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, size, 0, 0)
+    with path.open("wb") as stream:
+        stream.write(b"PK\3\4")
+        stream.truncate(size)
+        stream.seek(size)
+        stream.write(end)
+
+    with memory_growth() as growth:
+        _, skips = unpack(path, tmp_path)
+
+    assert [skip.code for skip in skips.items] == ["too_large"]
+    assert "512 MiB" in skips.items[0].reason
+    assert growth.peak_bytes < 2**23
+
+
 def test_too_many_bytes_refuse_the_upload_with_the_size(archive, tmp_path):
     write(archive, {f"cat/{n}.bin": os.urandom(3000) for n in range(5)})
 
@@ -250,6 +296,33 @@ def test_a_name_that_is_a_bomb_costs_no_memory(tmp_path, kind):
     assert contents(found) == GOOD
     assert skips.codes["cut_off"] == 1
     assert growth.peak_bytes < 2**25
+
+
+def test_what_is_skipped_in_a_compressed_tar_counts_as_unpacked(tmp_path):
+    """Ten megabytes of bzip2 may hold ten terabytes of zeros, to be skipped."""
+    path = write_tar(
+        tmp_path / "upload.tar.bz2",
+        [*GOOD.items(), ("cat/film.png", bytes(2**26)), ("cat/later.png", png(5))],
+        mode="w:bz2",
+    )
+
+    with memory_growth() as growth:
+        found, skips = unpack(path, tmp_path, max_file_bytes=2**20)
+
+    assert contents(found) == GOOD
+    assert skips.codes == {"too_large": 1, "bomb": 1}
+    assert growth.peak_bytes < 2**24
+
+
+def test_what_is_left_out_keeps_nothing_but_its_reason(archive, tmp_path):
+    data = os.urandom(300_000)
+    write(archive, {f"cat/{number}.bin": data for number in range(100)})
+
+    with memory_growth() as growth:
+        _, skips = unpack(archive, tmp_path, max_file_bytes=200_000)
+
+    assert skips.codes == {"too_large": 100}
+    assert growth.peak_bytes < 2**23
 
 
 @contextlib.contextmanager
@@ -343,6 +416,85 @@ def test_what_lies_before_the_cut_of_a_tar_is_had(tmp_path, ending):
     assert skips.codes["cut_off"] >= 1
 
 
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_one_wrong_bit_in_a_header_of_a_tar_is_told(tmp_path, pack):
+    data = bytearray(write_tar(tmp_path / "whole.tar", GOOD, mode="w").read_bytes())
+    data[data.find(b"dog/1.png")] ^= 1
+    path = tmp_path / "wrong.tar"
+    path.write_bytes(pack(bytes(data)))
+
+    found, skips = unpack(path, tmp_path)
+
+    assert contents(found) == dict(list(GOOD.items())[:4])
+    assert skips.codes == {"cut_off": 1}
+    assert "“wrong.tar” is cut off or damaged. 4 files" in found.notes[0]
+
+
+def endless_tar(files):
+    """The bytes of a tar whose writer was interrupted between two members."""
+    buffer = io.BytesIO()
+    archive = tarfile.open(fileobj=buffer, mode="w")  # noqa: SIM115 - never closed
+    for name, content in files.items():
+        entry = tarfile.TarInfo(name)
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("more", [0, 100])
+def test_a_tar_without_an_end_is_told(tmp_path, more):
+    path = tmp_path / "upload.tar"
+    path.write_bytes(endless_tar(GOOD) + b"x" * more)
+
+    found, skips = unpack(path, tmp_path)
+
+    assert contents(found) == GOOD
+    assert skips.codes == {"cut_off": 1}
+
+
+def test_zeros_behind_a_tar_are_no_damage(tmp_path):
+    path = write_tar(tmp_path / "upload.tar", GOOD, mode="w")
+    path.write_bytes(path.read_bytes() + bytes(100_000))
+
+    found, skips = unpack(path, tmp_path)
+
+    assert contents(found) == GOOD
+    assert (skips.total, found.notes) == (0, [])
+
+
+def test_a_member_that_claims_more_than_there_is_takes_no_time(tmp_path):
+    claim = tarfile.TarInfo("cat/film.png")
+    claim.size = 2**62
+    path = tmp_path / "upload.tar"
+    path.write_bytes(endless_tar(GOOD) + claim.tobuf(tarfile.GNU_FORMAT) + b"x" * 999)
+
+    found, skips = unpack(path, tmp_path)
+
+    assert contents(found) == GOOD
+    assert skips.codes == {"damaged": 1, "cut_off": 1}
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, gzip.compress])
+def test_a_tar_packed_in_several_parts_is_read_to_its_end(tmp_path, pack):
+    """Programs that pack with all cores write it so."""
+    data = write_tar(tmp_path / "whole.tar", GOOD, mode="w").read_bytes()
+    path = tmp_path / "upload.tar.bz2"
+    path.write_bytes(pack(data[:3000]) + pack(data[3000:]))
+
+    found, skips = unpack(path, tmp_path)
+
+    assert contents(found) == GOOD
+    assert skips.total == 0
+
+
+def test_a_folder_whose_name_begins_like_bzip2_is_none(tmp_path):
+    path = write_tar(tmp_path / "upload.tar", {"BZh/1.png": png()}, mode="w")
+
+    found, _ = unpack(path, tmp_path)
+
+    assert names(found) == ["BZh/1.png"]
+
+
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
@@ -414,6 +566,19 @@ def test_names_of_a_zip_that_vouches_for_nothing_are_read_right(tmp_path, case):
     assert not words or words in found.notes[0]
 
 
+def test_one_name_in_an_old_encoding_spoils_no_other(tmp_path):
+    good = ["猫/1.png", "Äpfel/é.png", "狗/2.png"]
+    raw = [name.encode() for name in good] + ["Müller/alt.png".encode("latin-1")]
+    path = write_zip(
+        tmp_path / "upload.zip", [(n, png(at)) for at, n in enumerate(raw)]
+    )
+
+    found, _ = unpack(path, tmp_path)
+
+    assert names(found) == sorted([*good, "Müller/alt.png"])
+    assert "1 of them are no UTF-8 and were read as Western" in found.notes[0]
+
+
 def test_a_zip_that_vouches_for_utf8_is_believed(tmp_path):
     path = write_zip(tmp_path / "upload.zip", {"猫/1.png": png(), "Ä/2.png": png(1)})
 
@@ -482,10 +647,13 @@ def test_one_large_file_is_unpacked_in_flat_memory(archive, tmp_path):
 class TestFolders:
     """A folder on the server is listed where it lies."""
 
-    def look(self, folder, **limits):
+    def look(self, folder, report=lambda _count: None, **limits):
         skips = SkipList()
         basket = Basket(folder / "never", Limits(**limits))
-        return list_folder(folder, basket=basket, skips=skips), skips
+        found = list_folder(
+            folder, name="pets", basket=basket, skips=skips, report=report
+        )
+        return found, skips
 
     def fill(self, folder, files=GOOD):
         for name, content in files.items():
@@ -560,3 +728,88 @@ class TestFolders:
 
         with pytest.raises(UserError, match="more than 5 files"):
             self.look(tmp_path, max_files=5)
+
+    def test_folders_and_links_count_as_files_do(self, tmp_path):
+        for number in range(9):
+            (tmp_path / f"{number}").symlink_to(tmp_path)
+
+        with pytest.raises(UserError, match="more than 5 files and folders"):
+            self.look(tmp_path, max_files=5)
+
+    def test_a_long_listing_is_told_of_while_it_goes_on(self, tmp_path):
+        self.fill(tmp_path, {f"cat/{number}": b"" for number in range(2500)})
+        counts = []
+
+        self.look(tmp_path, counts.append)
+
+        assert counts == [1000, 2000, 2501]
+
+    def test_what_may_not_be_read_is_left_out_alone(self, public):
+        self.fill(public, GOOD | {"shut/1.png": b"", "blind/2.png": b""})
+        (public / "shut").chmod(0o000)
+        (public / "blind").chmod(0o744)  # its names can be listed, and no more
+
+        with as_nobody():
+            found, skips = self.look(public)
+
+        assert names(found) == sorted(GOOD)
+        assert {skip.file: skip.code for skip in skips.items} == {
+            "shut": "unreadable",
+            "blind/2.png": "unreadable",
+        }
+        assert skips.items[0].reason == "It cannot be read: Permission denied."
+
+    def test_a_folder_that_may_not_be_read_at_all_is_refused(self, public):
+        (public / "pets").mkdir(0o700)
+
+        with (
+            as_nobody(),
+            pytest.raises(UserError, match="“pets” cannot be read: Permission denied"),
+        ):
+            self.look(public / "pets")
+
+
+@pytest.fixture
+def public():
+    """A folder that everybody may enter, unlike those of pytest."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@contextlib.contextmanager
+def as_nobody():
+    """Takes root's rights away, which tests have in a container."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_an_archive_that_may_not_be_read_is_refused_by_its_name(public):
+    path = write_zip(public / "cats.zip", GOOD)
+    path.chmod(0o000)
+
+    with (
+        as_nobody(),
+        pytest.raises(UserError, match=r"“cats\.zip” cannot be read: Perm"),
+    ):
+        unpack(path, public)
+
+
+def test_an_archive_on_a_bad_sector_is_refused_by_its_name(tmp_path):
+    with pytest.raises(UserError, match="“mem” cannot be read: Input/output error"):
+        unpack(Path("/proc/self/mem"), tmp_path)
+
+
+def test_our_own_disk_is_no_fault_of_the_archive(archive, tmp_path):
+    write(archive, GOOD)
+    (tmp_path / "unpacked").write_bytes(b"no folder")
+
+    with pytest.raises(OwnDiskError, match="Not a directory"):
+        unpack(archive, tmp_path)

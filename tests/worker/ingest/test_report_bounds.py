@@ -1,0 +1,90 @@
+"""What a report tells of bad files stays short, whatever is wrong with an upload."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+from worker.ingest.assemble import Version, assemble
+from worker.ingest.collect import Collected
+from worker.ingest.content import Merged
+from worker.ingest.dealing import parse_dealing
+from worker.ingest.found import FoundFile, SkipList
+from worker.ingest.join import Joined
+from worker.ingest.limits import Limits
+from worker.ingest.report import build_report
+from worker.ingest.request import Request
+from worker.ingest.verify import Picture
+
+
+def test_of_many_conflicts_some_are_listed_with_some_of_their_names():
+    group = [
+        SimpleNamespace(name=f"{number}.png", label=f"class {number % 2}")
+        for number in range(50)
+    ]
+    tables = Collected(conflicts=[(["x.png"], ["cat", "dog"])] * 20_000)
+    merged = Merged([], [], [group], 0)
+
+    report = build_report(
+        Version(Joined([], []), [], merged, tables, SkipList(), Limits(), {})
+    )
+
+    assert (len(report["conflicts"]), report["conflicts_total"]) == (10_000, 20_001)
+    first = report["conflicts"][0]
+    assert (len(first["files"]), first["files_total"]) == (20, 50)
+    assert first["labels"] == ["class 0", "class 1"]
+
+
+def test_a_name_or_a_reason_of_any_length_is_cut():
+    skips = SkipList()
+
+    skips.add("n" * 4096, "bad_line", "r" * 131_072)
+
+    (skip,) = skips.items
+    assert len(skip.file) == len(skip.reason) == 500
+    assert skip.reason.endswith("r…")
+
+
+class CountedLabel(str):
+    """A label that counts how often it is compared."""
+
+    __slots__ = ()
+    compared = 0
+
+    def __ne__(self, other):
+        CountedLabel.compared += 1
+        return super().__ne__(other)
+
+    __eq__, __hash__ = str.__eq__, str.__hash__
+
+
+def picture(name, label, shows):
+    digest = shows.encode().ljust(32, b"\0")
+    file = FoundFile(Path("nowhere"), name)
+    return Picture(
+        digest, digest, CountedLabel(label), None, name, file, None, ".png", 1, 1, 1, ()
+    )
+
+
+def test_a_picture_under_two_labels_is_told_of_without_comparing_all_with_all():
+    count = 1000
+    good = [
+        picture(f"{label}/{number}", label, f"{label}{number}")
+        for label in ("cat", "dog")
+        for number in range(3)
+    ]
+    same = [picture(f"cat/{number:04d}", "cat", "same") for number in range(count)]
+    same.append(picture("dog/last", "dog", "same"))
+    skips = SkipList()
+
+    assemble(
+        Request([], Limits(), parse_dealing({})),
+        None,
+        [*good, *same],
+        collected=Collected(),
+        skips=skips,
+        report=lambda _done, _total: None,
+    )
+
+    reasons = {skip.file: skip.reason for skip in skips.items}
+    assert "“dog/last”, which is “dog”" in reasons["cat/0999"]
+    assert "“cat/0000”, which is “cat”" in reasons["dog/last"]
+    assert CountedLabel.compared < 10 * count

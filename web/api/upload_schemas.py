@@ -84,8 +84,8 @@ class SourceIn(Strict):
     )
     upload: Text | None = Field(
         default=None,
-        description="Id of a finished upload: an archive, or a table that labels what "
-        "comes with it.",
+        description="Id of a finished upload: an archive; a table that labels what "
+        "comes with it; or one alone, of addresses or of files below `root`.",
     )
     sha256: Text | None = Field(
         default=None, description="Of the upload, as the file was sent."

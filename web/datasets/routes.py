@@ -26,11 +26,10 @@ from web.auth.sign_in import current_account
 from web.datasets import forecast_section, forecast_view, view
 from web.datasets import report as reports
 from web.datasets.add import Added, Incoming, add_sources, add_upload, own_dataset
-from web.datasets.add_forms import asked_target, list_wanted
+from web.datasets.add_forms import asked_target, list_uploads, list_wanted
 from web.datasets.delete import delete_dataset, plan_deletion
 from web.datasets.finding_page import make_panel
 from web.datasets.forecast_curve import list_columns
-from web.datasets.server_path import Wanted
 from web.datasets.upload import TABLE_SUFFIXES
 from web.datasets.versions import page_quarantine
 from web.deleting import show_plan
@@ -73,14 +72,12 @@ def add() -> str:
 @blueprint.post("/add-uploads")
 def add_from_uploads() -> tuple[Response, int]:
     """Makes one dataset of finished uploads (`upload.js` asks for it)."""
-    body = request.get_json(silent=True)
-    if not isinstance(body, dict) or not isinstance(body.get("uploads"), list):
-        raise UserError("Name the uploads that become the dataset.", field="uploads")
-    wanted = [Wanted(upload=str(one)) for one in body["uploads"]]
+    here, account = get_installation(), current_account()
+    sent = request.get_json(silent=True)
+    body: dict[str, Any] = sent if isinstance(sent, dict) else {}
     fields = MultiDict((name, str(value or "")) for name, value in body.items())
-    added = add_sources(
-        get_installation(), current_account(), wanted, asked_target(fields, None)
-    )
+    wanted = list_uploads(here, account, body)
+    added = add_sources(here, account, wanted, asked_target(fields, None))
     page = url_for("datasets.show", dataset_id=added.dataset_id)
     return jsonify(id=added.dataset_id, job_id=added.job_id, page=page), 201
 

@@ -4,7 +4,7 @@
   const form = document.getElementById("upload");
   const find = (id) => document.getElementById(id);
   const [input, folder, chosen, send, summary, drop] = ["files", "folder", "chosen", "send", "summary", "drop"].map(find);
-  const [unfinished, shape, whole] = ["unfinished", "several", "together-name"].map(find);
+  const [unfinished, shape, whole, root] = ["unfinished", "several", "together-name", "table-root"].map(find);
   const limit = Number(form.dataset.limit);
   const base = form.dataset.uploads;
   const archives = [".tar.gz", ".tgz", ".tar", ".zip"];
@@ -35,7 +35,7 @@
     return made;
   };
   const ending = (name, suffixes) => suffixes.find((s) => name.toLowerCase().endsWith(s));
-  const stem = (name) => { const suffix = ending(name, archives); return suffix ? name.slice(0, -suffix.length) : name; };
+  const stem = (name) => { const suffix = ending(name, archives) || ending(name, tables); return suffix ? name.slice(0, -suffix.length) : name; };
   const say = (text) => { summary.textContent = text; };
   const several = () => rows.filter((row) => row.state !== "bad").length > 1;
   const together = () => Boolean(form.dataset.dataset) || (several() && form.elements.shape.value === "together");
@@ -80,10 +80,12 @@
   };
   const show = () => {
     shape.hidden = Boolean(form.dataset.dataset) || !several();
+    if (root) root.hidden = !rows.some((row) => row.table); // null where nothing is offered
     const own = !together();
     for (const row of rows) {
-      for (const element of row.own) element.hidden = !own || row.table;
-      row.plain.hidden = own && !row.table;
+      const named = own && !(row.table && several());
+      for (const element of row.own) element.hidden = !named;
+      row.plain.hidden = named;
     }
     whole.parentElement.hidden = !together();
     if (busy) return;
@@ -204,6 +206,7 @@
     watch.broken = () => { for (const row of parts) row.note.textContent = "The server checks what has come …"; };
     const content = { uploads: parts.map((row) => row.address.split("/").pop()), name };
     for (const wish of ["mode", "split_by", "split_column"]) content[wish] = new FormData(form).get(wish) || "";
+    if (root && parts.some((row) => row.table)) content.root = new FormData(form).get("root") || "";
     const answer = await Resumable.insist(() => Resumable.post(form.dataset.finish, content, watch.signal), watch);
     for (const row of parts) {
       Object.assign(row, { state: "done", used: true, page: answer.page });

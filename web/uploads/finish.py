@@ -21,7 +21,7 @@ from shared.errors import ConflictError, RetryableError, UserError
 from web.auth.datastore import Account
 from web.datasets.server_path import Source, Wanted, find_root
 from web.installation import Installation
-from web.uploads import store
+from web.uploads import store, tables
 from web.uploads.digests import running
 from web.uploads.store import Upload
 
@@ -89,11 +89,11 @@ def check(
         RetryableError: When their bytes are still being read; asking again goes on.
     """
     _refuse_used(here, account, held)
-    if are_alone:
-        _refuse_tables(held)
     for wanted, upload in held.items():
         _require_inside(wanted.labels)
         _require_whole(upload)
+    if are_alone:
+        _refuse_pictureless(held)
     deadline = time.monotonic() + READ_SECONDS
     sources = {}
     for wanted, upload in held.items():
@@ -103,11 +103,20 @@ def check(
     return sources
 
 
-def _refuse_tables(held: dict[Wanted, Upload]) -> None:
-    if all(one.is_table and not wanted.root for wanted, one in held.items()):
+def _refuse_pictureless(held: dict[Wanted, Upload]) -> None:
+    """Refuses tables that come alone and cannot say where their pictures are.
+
+    Whether what they do say will do is for the ingest to judge, which reads them.
+    """
+    lost = [
+        one.is_table and not wanted.root and not tables.may_name_addresses(one.data)
+        for wanted, one in held.items()
+    ]
+    if lost and all(lost):
         raise UserError(
             "A table of labels alone holds no pictures. Upload the archive with the "
-            "pictures, too, or say with `root` where they lie.",
+            "pictures, too; or have its lines name addresses; or say with `root` below "
+            "which folder of the server or address they lie.",
             field="sources",
         )
 

@@ -279,6 +279,18 @@ def test_a_table_on_the_server_may_have_its_pictures_at_an_address(tmp_path, ser
     assert skips == {}
 
 
+def test_a_table_of_addresses_alone_makes_a_dataset(tmp_path, serve):
+    server = serve({"/a.png": png(1), "/b.png": png(2)})
+    lines = f"url,label\n{server.url}/a.png,cat\n{server.url}/b.png,dog\n"
+    # As uploads lie: with what the server keeps of them.
+    upload = fill(tmp_path / "uploads", {"l.csv": lines, "info.json": "{}", "lock": ""})
+
+    collected, skips = run(tmp_path, server, source(upload / "l.csv"))
+
+    assert sorted(label for label, _ in labels(collected).values()) == ["cat", "dog"]
+    assert skips == {}
+
+
 def test_a_table_may_lie_elsewhere_than_its_pictures(tmp_path, serve):
     pictures = fill(tmp_path / "pictures", {"a.png": png(1), "x/b.png": png(2)})
     whole = pictures / "x" / "b.png"

@@ -144,7 +144,14 @@ class UploadOut(BaseModel):
         description="By which the client that made it knows its file again."
     )
     sha256: str | None = Field(description="Of the whole, once it was computed.")
-    expires_at: int = Field(description="Milliseconds since 1970; each piece renews.")
+    expires_at: int | None = Field(
+        description="Milliseconds since 1970; each piece renews. Null while a job that "
+        "had it keeps it."
+    )
+    had_by: int | None = Field(
+        description="The job that had it, and failed or was cancelled: the upload may "
+        "be named again."
+    )
 
 
 class UploadList(BaseModel):

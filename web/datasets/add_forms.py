@@ -14,7 +14,7 @@ from web.datasets.add import ADD, REPLACE, Target
 from web.datasets.server_path import Wanted
 from web.installation import Installation
 from web.row_numbers import asked_number
-from web.uploads import store
+from web.uploads.uses import open_upload
 
 SPLIT_BY = ("duplicates", "folder", "column")
 
@@ -52,7 +52,7 @@ def list_uploads(
         return wanted
     rooted = [
         replace(one, root=root)
-        if store.open_upload(here.storage, account.id, one.upload or "").is_table
+        if open_upload(here, account, one.upload or "").is_table
         else one
         for one in wanted
     ]

@@ -109,6 +109,7 @@
     unfinished.hidden = left.length === 0;
     unfinished.querySelector("ul").replaceChildren(...left.map((one) => {
       const away = button("Discard", `Discard ${one.filename}`);
+      const kept = one.had_by ? `Job ${one.had_by} made no dataset of it; kept as long as that job` : `Kept until ${new Date(one.expires_at).toLocaleString()}`;
       const state = one.offset === one.length ? "all of it has come" : `${size(one.offset)}${one.length ? ` of ${size(one.length)}` : ""} have come`;
       away.addEventListener("click", async () => {
         try { await Resumable.remove(`${base}/${one.id}`); } catch { /* gone already, or it expires */ }
@@ -116,7 +117,7 @@
         showLeft();
         say(`${one.filename} is discarded.`);
       });
-      return make("li", {}, make("span", {}, make("strong", { textContent: one.filename }), `: ${state}. Kept until ${new Date(one.expires_at).toLocaleString()}.`), " ", away);
+      return make("li", {}, make("span", {}, make("strong", { textContent: one.filename }), `: ${state}. ${kept}.`), " ", away);
     }));
   };
   const look = async () => {

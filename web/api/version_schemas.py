@@ -68,10 +68,10 @@ class DatasetVersionOut(BaseModel):
 
 
 class DatasetDiff(BaseModel):
-    """What a version changed against its parent; lists of 10,000 entries at most."""
+    """What a version changed against its parent; the first 10,000 of each kind."""
 
     parent: dict[str, Any]
-    counts: dict[str, int]
+    counts: dict[str, int] = Field(description="Of all changes, by kind.")
     sentences: list[str]
     added: list[dict[str, Any]]
     removed: list[dict[str, Any]]

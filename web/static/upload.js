@@ -272,6 +272,7 @@
       else if (found.length) addAll([fromFolder(entry.name, found)]);
     }
   };
+  find("unchecked").hidden = Boolean(window.crypto?.subtle);
   input.multiple = true;
   input.accept = [...archives, ".gz", ...tables].join(",");
   input.addEventListener("change", () => { addAll([...input.files].map(fromFile)); input.value = ""; });

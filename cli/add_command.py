@@ -1,6 +1,7 @@
 """`dataset add`: uploads, paths of the server and addresses become datasets."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ from cli.dataset_words import summarise
 from cli.options import GroupBy, Json, read_group
 from cli.output import print_json
 from shared.errors import UserError
+from shared.source_places import Place, arrange, is_table, with_root
 
 if TYPE_CHECKING:
     from cli.api_client import ApiClient
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
 def add(
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PATH...]", help="Archives or folders, one set each."),
+        typer.Argument(
+            metavar="[PATH...]",
+            help="Archives, folders, or tables that name addresses; one set each.",
+        ),
     ] = None,
     name: Annotated[
         str | None, typer.Option("--name", help="The dataset's name, for one set.")
@@ -43,11 +48,24 @@ def add(
     ] = False,
     group_by: GroupBy = None,
     labels: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--labels", help="CSV of filename,label[,split] for a folder."),
     ] = None,
+    root: Annotated[
+        str | None,
+        typer.Option(
+            "--root",
+            help="Where the pictures of a label table lie: folder of the server, or "
+            "address.",
+        ),
+    ] = None,
     on_server: Annotated[
-        bool, typer.Option("--on-server", help="PATH lies on the server: no upload.")
+        bool,
+        typer.Option(
+            "--on-server",
+            help="Every PATH, and --labels, lies on the server: nothing is uploaded. "
+            "What lies here needs a command of its own (--to adds it).",
+        ),
     ] = False,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Follow until it has been read.")
@@ -64,15 +82,18 @@ def add(
         raise UserError("Name a PATH, or an `--address`.", field="path")
     sets = 1 if together else places
     _refuse_target(sets, name=name, to=to, replace=replace)
+    tables = _Tables(labels, root)
+    if not on_server:
+        tables.refuse_lone_root([*paths, *addresses], together=together)
     client = connect()
     wishes: dict[str, Any] = {"name": name, **_split_by(group_by)}
     if to is not None:
         wishes["dataset_id"] = client.find_dataset(to)["id"]
         wishes["mode"] = "replace" if replace else "add"
     if on_server:
-        brought = _list_places(paths, addresses, labels, together=together)
+        brought = _list_places(paths, addresses, tables, together=together)
     else:
-        brought = _send(client, paths, addresses, labels, together=together)
+        brought = _send(client, paths, addresses, tables, together=together)
     added = [uploads.add(client, sources, **wishes) for sources in brought]
     jobs = watch.follow(client, [row["job_id"] for row in added]) if wait else []
     datasets = [client.get(f"/datasets/{row['id']}") for row in added]
@@ -82,6 +103,24 @@ def add(
         for dataset in datasets:
             summarise(dataset)
     watch.require_succeeded(jobs)
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """A label table for what is named, and where the pictures of tables lie."""
+
+    labels: str | None
+    root: str | None
+
+    def refuse_lone_root(self, named: list[str], *, together: bool) -> None:
+        """Refuses a root that would go with no table of what is uploaded."""
+        beside = [self.labels] if together and self.labels else []
+        if self.root is not None and not any(map(is_table, [*named, *beside])):
+            raise UserError(
+                "`--root` is where the pictures of a label table lie: name the table "
+                "as a PATH or an `--address`.",
+                field="root",
+            )
 
 
 def _refuse_target(
@@ -105,34 +144,35 @@ def _refuse_target(
 
 
 def _list_places(
-    paths: list[str], addresses: list[str], labels: Path | None, *, together: bool
-) -> list[list[dict[str, str]]]:
+    paths: list[str], addresses: list[str], tables: _Tables, *, together: bool
+) -> list[list[Place]]:
     """What lies on the server or at addresses: the sources of each set."""
-    more = {} if labels is None else {"labels": str(labels)}
-    sources = [{"path": path, **more} for path in paths]
-    sources += [{"address": address, **more} for address in addresses]
-    return [sources] if together else [[one] for one in sources]
+    places = [{"path": path} for path in paths]
+    places += [{"address": address} for address in addresses]
+    sets = [places] if together else [[one] for one in places]
+    return [arrange(one, labels=tables.labels, root=tables.root) for one in sets]
 
 
 def _send(
     client: "ApiClient",
     paths: list[str],
     addresses: list[str],
-    labels: Path | None,
+    tables: _Tables,
     *,
     together: bool,
-) -> Iterator[list[dict[str, str]]]:
+) -> Iterator[list[Place]]:
     """Uploads what lies here; yields the sources of each set as soon as it is there."""
     from cli import uploads
 
-    local = [Path(path) for path in paths]
+    local, root = [Path(path) for path in paths], tables.root
+    labels = None if tables.labels is None else Path(tables.labels)
     if together and local:
-        sent = uploads.send_together(client, local, labels)
-        yield sent + [{"address": address} for address in addresses]
+        there = [with_root({"address": address}, root) for address in addresses]
+        yield uploads.send_together(client, local, labels, root) + there
         return
     for path in local:
-        yield [uploads.send_one(client, path, labels)]
-    yield from _list_places([], addresses, labels, together=together)
+        yield [uploads.send_one(client, path, labels, root)]
+    yield from _list_places([], addresses, tables, together=together)
 
 
 def _split_by(text: str | None) -> dict[str, Any]:

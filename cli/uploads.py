@@ -17,6 +17,7 @@ from cli.output import transfer_progress
 from cli.resumable import Sending, Sent, insist, send
 from cli.zip_folder import zip_folder
 from shared.errors import UserError
+from shared.source_places import is_table
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 CHUNK_BYTES = 1 << 20
@@ -25,36 +26,35 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 Source = dict[str, str]  # in the words of the API
 
 
-def send_one(client: ApiClient, path: Path, labels: Path | None) -> Source:
-    """Uploads an archive or a folder; returns it as a source of a dataset.
+def send_one(
+    client: ApiClient, path: Path, labels: Path | None, root: str | None = None
+) -> Source:
+    """Uploads an archive, a folder or a table; returns it as a source of a dataset.
 
     Args:
         client: Of the installation that gets it.
-        path: An archive, or a folder that is zipped on the way.
+        path: An archive, a folder that is zipped on the way, or a table whose lines
+            name addresses or files below `root`.
         labels: A CSV of `filename,label[,split]` for a folder; other tables that lie
             in the folder then count for nothing.
+        root: Where the pictures of a table lie: a folder of the server or an address.
 
     Raises:
         UserError: When `path` is neither, or holds nothing.
     """
     path = _find(path)
-    if not path.is_dir() and not path.name.lower().endswith(ARCHIVE_SUFFIXES):
-        raise UserError(
-            f"{path.name} is neither a folder nor a .zip, .tar or .tar.gz. (A CSV "
-            "of labels goes with its folder: `dataset add FOLDER --labels CSV`.)",
-            field="path",
-        )
+    _refuse_unreadable(path)
     if labels is not None and not path.is_dir():
         raise UserError(
             "`--labels` goes with a folder: put the CSV into the archive instead, or "
             "name both with `--together`.",
             field="labels",
         )
-    return _send_all(client, [path], labels)[0]
+    return _send_all(client, [path], labels, root)[0]
 
 
 def send_together(
-    client: ApiClient, paths: list[Path], labels: Path | None
+    client: ApiClient, paths: list[Path], labels: Path | None, root: str | None = None
 ) -> list[Source]:
     """Uploads archives, folders and tables as sources of one dataset.
 
@@ -62,22 +62,17 @@ def send_together(
         client: Of the installation that gets it.
         paths: What is uploaded; tables label the pictures of all of it.
         labels: One more table.
+        root: Where the pictures of the tables lie, if they do not come along.
 
     Raises:
         UserError: When one of `paths` is nothing that can be read.
     """
     found = [_find(path) for path in paths]
     for path in found:
-        if not path.is_dir() and not path.name.lower().endswith(
-            ARCHIVE_SUFFIXES + TABLE_SUFFIXES
-        ):
-            raise UserError(
-                f"{path.name} is neither a folder, an archive nor a table of labels.",
-                field="path",
-            )
+        _refuse_unreadable(path)
     if labels is not None:
         found.append(_find_labels(labels))
-    return _send_all(client, found, None)
+    return _send_all(client, found, None, root)
 
 
 def add(client: ApiClient, sources: list[Source], **wishes: Any) -> dict[str, Any]:
@@ -98,8 +93,18 @@ def add(client: ApiClient, sources: list[Source], **wishes: Any) -> dict[str, An
     return insist(ask) if any("upload" in one for one in sources) else ask()
 
 
+def _refuse_unreadable(path: Path) -> None:
+    readable = ARCHIVE_SUFFIXES + TABLE_SUFFIXES
+    if not path.is_dir() and not path.name.lower().endswith(readable):
+        raise UserError(
+            f"{path.name} is neither a folder, a .zip, .tar or .tar.gz, nor a table of "
+            "labels (.csv, .tsv, .parquet, .jsonl).",
+            field="path",
+        )
+
+
 def _send_all(
-    client: ApiClient, paths: list[Path], labels: Path | None
+    client: ApiClient, paths: list[Path], labels: Path | None, root: str | None
 ) -> list[Source]:
     sources = []
     with transfer_progress() as progress:
@@ -108,8 +113,15 @@ def _send_all(
                 sent = _send_folder(client, path, labels, progress)
             else:
                 sent = _send_file(client, path, progress)
-            sources.append({"upload": sent.upload_id, "sha256": sent.sha256})
+            source = {"upload": sent.upload_id, "sha256": sent.sha256}
+            sources.append(source | _root_of(path, root))
     return sources
+
+
+def _root_of(path: Path, root: str | None) -> Source:
+    if root is None or path.is_dir() or not is_table(path.name):
+        return {}
+    return {"root": root}
 
 
 def _send_file(client: ApiClient, path: Path, progress: Progress) -> Sent:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.progress import (
@@ -13,13 +14,16 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.table import Column
 
 from cli.api_client import ApiClient
-from cli.output import err, format_duration, say
+from cli.output import err, say
 from shared.errors import UserError
 from shared.job_status import is_terminal
+from shared.progress_words import say_progress
 
 POLL_SECONDS = 1.0
+LINE_SECONDS = 10.0  # between two lines about one phase of a job
 
 
 def follow(client: ApiClient, job_ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -27,13 +31,14 @@ def follow(client: ApiClient, job_ids: Sequence[int]) -> list[dict[str, Any]]:
     jobs: dict[int, dict[str, Any]] = {}
     with _progress() as progress:
         bars = {number: progress.add_task(f"job {number}") for number in job_ids}
-        told: dict[int, str] = {}
+        told: dict[int, _Line] = {}
         while True:
             for number in job_ids:
                 if not is_terminal(jobs.get(number, {}).get("state", "")):
                     jobs[number] = client.get_job(number)
                     _show(progress, bars[number], jobs[number])
-                    _tell(jobs[number], told, terminal=err.is_terminal)
+                    if not err.is_terminal:
+                        _tell(jobs[number], told)
             if all(is_terminal(job["state"]) for job in jobs.values()):
                 return [jobs[number] for number in job_ids]
             time.sleep(POLL_SECONDS)
@@ -56,18 +61,29 @@ def describe(job: dict[str, Any]) -> str:
     words = [str(job["state"])]
     if job["state"] == "running" and job.get("phase"):
         words = [str(job["phase"]).replace("_", " ")]
-    if job["state"] == "running" and job.get("eta_seconds"):
-        words.append(f"{format_duration(job['eta_seconds'])} left")
+    if job["state"] == "running" and (far := _say_how_far(job)):
+        words.append(far)
     accuracy = (job.get("result") or {}).get("accuracy")
     if accuracy is not None:
         words.append(f"{accuracy:.1%} on the test split")
     return ", ".join(words)
 
 
+def _say_how_far(job: dict[str, Any]) -> str:
+    """The words of the job's page: how many of how many, how fast, how long yet."""
+    return say_progress(
+        job.get("progress_done") or 0,
+        job.get("progress_total") or 0,
+        job.get("progress_unit"),
+        job.get("eta_seconds"),
+    )
+
+
 def _progress() -> Progress:
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
+        # In a narrow window its end, the time that is left, goes to a line of its own.
+        TextColumn("{task.description}", markup=False, table_column=Column()),
         BarColumn(bar_width=24),
         TaskProgressColumn(),
         TimeElapsedColumn(),
@@ -83,10 +99,24 @@ def _show(progress: Progress, bar: TaskID, job: dict[str, Any]) -> None:
     progress.update(bar, description=text, completed=done, total=total or None)
 
 
-def _tell(job: dict[str, Any], told: dict[int, str], *, terminal: bool) -> None:
-    """Writes a line for each new phase where no bar can be drawn."""
-    text = f"{job['state']} {job.get('phase') or ''}"
-    if terminal or told.get(job["id"]) == text:
-        return
-    told[job["id"]] = text
-    say(f"job {job['id']} {job['title']}: {describe(job)}")
+@dataclass(frozen=True)
+class _Line:
+    """What was last told of a job, and when."""
+
+    step: str
+    words: str
+    at: float
+
+
+def _tell(job: dict[str, Any], told: dict[int, _Line]) -> None:
+    """Writes a line for each phase, and now and then how far it is."""
+    line = _Line(
+        f"{job['state']} {job.get('phase') or ''}", describe(job), time.monotonic()
+    )
+    last = told.get(job["id"])
+    if last is not None and line.step == last.step:
+        is_early = line.at - last.at < LINE_SECONDS
+        if is_early or line.words == last.words:
+            return
+    told[job["id"]] = line
+    say(f"job {job['id']} {job['title']}: {line.words}")

@@ -6,11 +6,12 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from shared import audit_store, job_store
-from shared.dataset_store import find_uploads, get_dataset, list_versions
+from shared.dataset_store import get_dataset, list_versions
 from shared.deletion import DeletionPlan, count_of
 from shared.errors import ConflictError
 from shared.job_status import TERMINAL, JobKind
 from shared.tables import Dataset, DatasetVersion, Job
+from shared.upload_use_store import find_uploads, list_needed
 
 NAMED_JOBS = 5  # how many a refusal names
 
@@ -152,10 +153,11 @@ def _list_paths(
         )
     )
     paths += [f"packs/{fingerprint}" for fingerprint in fingerprints - shared_with]
+    needed = list_needed(session, {job.id for job in jobs})
     for job in jobs:
         if job.state in TERMINAL:
             paths.append(f"jobs/{job.id}")
-        paths += [f"uploads/{name}" for name in find_uploads(job.spec)]
+        paths += [f"uploads/{name}" for name in find_uploads(job.spec) - needed]
     return sorted(set(paths))
 
 

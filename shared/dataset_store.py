@@ -1,19 +1,14 @@
 """Datasets and their versions: making and finding."""
 
-import re
-from typing import Any
-
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from shared.database import now_ms
 from shared.errors import ConflictError, NotFoundError
-from shared.job_status import JobKind
 from shared.pages import Page, read_page
 from shared.sql_dialect import insert
 from shared.tables import Dataset, DatasetVersion, Job
-
-UPLOAD_IN_SPEC = re.compile(r"uploads/([A-Za-z0-9][A-Za-z0-9._-]*)")
+from shared.upload_use_store import LET_GO
 
 
 def create_dataset(session: Session, *, name: str, owner_id: int) -> Dataset:
@@ -51,6 +46,24 @@ def get_dataset(session: Session, dataset_id: int) -> Dataset:
 def find_dataset_by_name(session: Session, name: str) -> Dataset | None:
     """Returns a dataset by its exact name, or None."""
     return session.scalar(select(Dataset).where(Dataset.name == name))
+
+
+def find_given_up(session: Session, name: str, owner_id: int) -> Dataset | None:
+    """Returns a user's dataset of this name that never came to hold anything.
+
+    Every job that was to read it failed or was cancelled, so another one may.
+    """
+    unfinished = select(Job.id).where(
+        Job.dataset_id == Dataset.id, Job.state.not_in(LET_GO)
+    )
+    return session.scalar(
+        select(Dataset).where(
+            Dataset.name == name,
+            Dataset.owner_id == owner_id,
+            Dataset.last_version == 0,
+            ~unfinished.exists(),
+        )
+    )
 
 
 def list_by_id(session: Session, dataset_ids: list[int]) -> list[Dataset]:
@@ -165,19 +178,3 @@ def find_parent_number(session: Session, version: DatasetVersion) -> int | None:
     return session.scalar(
         select(DatasetVersion.version).where(DatasetVersion.id == version.parent_id)
     )
-
-
-def map_uploads_to_jobs(session: Session, owner_id: int) -> dict[str, int]:
-    """Returns the ingest job of each upload that one of this user's jobs names."""
-    rows = session.execute(
-        select(Job.id, Job.spec).where(
-            Job.kind == JobKind.INGEST, Job.owner_id == owner_id
-        )
-    )
-    return {name: job_id for job_id, spec in rows for name in find_uploads(spec)}
-
-
-def find_uploads(spec: dict[str, Any]) -> set[str]:
-    """Returns the upload ids that the sources of an ingest spec lie in."""
-    paths = [str(source.get("path", "")) for source in spec.get("sources", [])]
-    return {match for path in paths for match in UPLOAD_IN_SPEC.findall(path)}

@@ -30,6 +30,10 @@ class RetryableError(TrainyardError):
     """The outside world failed: try again with back-off."""
 
 
+class OutageError(RetryableError):
+    """Something far away is out of reach: try again much later; nobody is to blame."""
+
+
 class InternalError(TrainyardError):
     """Our bug: the traceback is logged and the page shows a reference."""
 

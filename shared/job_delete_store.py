@@ -4,11 +4,11 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from shared import audit_store
-from shared.dataset_store import find_uploads
 from shared.deletion import DeletionPlan, count_of
 from shared.errors import ConflictError, NotFoundError
 from shared.job_status import JobKind, JobStatus, is_terminal
 from shared.tables import Attempt, Checkpoint, Job, ModelVersion
+from shared.upload_use_store import find_uploads, list_needed
 
 
 def deletion_plan(session: Session, job_id: int) -> DeletionPlan:
@@ -41,7 +41,8 @@ def deletion_plan(session: Session, job_id: int) -> DeletionPlan:
         stays.append("The forecast that it made.")
     if job.kind == JobKind.INGEST:
         stays.append("The dataset and its versions.")
-        paths += [f"uploads/{name}" for name in sorted(find_uploads(job.spec))]
+        uploads = find_uploads(job.spec) - list_needed(session, {job_id})
+        paths += [f"uploads/{name}" for name in sorted(uploads)]
     return DeletionPlan(
         title=f"Job {job_id} ({job.title})",
         goes=[

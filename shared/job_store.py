@@ -11,11 +11,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, case, update
 from sqlalchemy.orm import Session
 
-from shared import audit_store, promise_store
+from shared import audit_store, promise_store, upload_use_store
 from shared.database import now_ms
 from shared.errors import ConflictError, NotFoundError
 from shared.job_delete_store import delete_job, deletion_plan
-from shared.job_status import Desired, JobStatus
+from shared.job_status import Desired, JobKind, JobStatus
 from shared.job_submit_store import (
     NewJob,
     Submitted,
@@ -189,7 +189,8 @@ def retry(
         from_scratch: Begin anew instead of from the newest checkpoint.
 
     Raises:
-        ConflictError: Unless the job failed or was cancelled and its dataset exists.
+        ConflictError: Unless the job failed or was cancelled, its dataset exists and
+            its uploads are still its own.
         NotFoundError: When there is no such job.
     """
     job = _get(session, job_id)
@@ -199,6 +200,9 @@ def retry(
         raise ConflictError(
             f"Job {job_id} cannot run again: its dataset was deleted."
         ) from error
+    if job.kind == JobKind.INGEST:
+        uploads = upload_use_store.find_uploads(job.spec)
+        upload_use_store.hold(session, job.owner_id, uploads, job_id=job_id)
     values: dict[str, Any] = {
         "state": JobStatus.QUEUED,
         "desired": Desired.RUN,

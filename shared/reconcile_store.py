@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 from shared import user_limit_store
 from shared.attempt_progress_store import FINAL
 from shared.database import now_ms, read_clock
-from shared.dataset_store import find_uploads
 from shared.forecast_tables import Forecast
 from shared.job_status import TERMINAL, Desired, JobKind, JobStatus
 from shared.tables import (
@@ -26,6 +25,7 @@ from shared.tables import (
     PausedQueue,
     Worker,
 )
+from shared.upload_use_store import find_uploads
 from shared.worker_store import ACTIVE
 
 KEPT_CHECKPOINTS = 3

@@ -16,6 +16,8 @@ from shared.settings import Settings
 MAX_ATTEMPTS = 1000  # of one job, whatever they ended of
 MAX_FILE_FAILURES = 5  # in a row without progress: a disk may be emptied meanwhile
 MAX_BACKOFF_MS = 15 * 60 * 1000
+# A web server or a storage that is down stays down for longer than a crash does.
+MAX_OUTAGE_BACKOFF_MS = 60 * 60 * 1000
 
 # The attempt vanished and nobody can say why, or its GPU did: uncharged, but not for
 # ever.
@@ -23,6 +25,8 @@ LOST = "lost"
 LOSSES = frozenset({LOST, "killed", "gpu_lost"})
 # A file could not be read or written.
 FILES = "io"
+# What the job needs from elsewhere is out of reach: nobody's fault, and not for ever.
+OUTAGE = "outage"
 # The kernel killed the attempt for lack of memory.
 MEMORY_KILL = "oom"
 # It made no progress for too long.
@@ -57,7 +61,7 @@ class Ending:
 
     Args:
         outcome: `failed`, `crash`, `oom`, `stalled`, `lost`, `killed`, `preempted`,
-            `stopped`, `cancelled`, `io`, `deadline` ...
+            `stopped`, `cancelled`, `io`, `outage`, `deadline` ...
         charge: Whether the job's budget pays for it.
         permanent: Trying again cannot help.
         user_failure: It was an exception of the training code.
@@ -119,7 +123,7 @@ def decide_end(
     noprog, lost, failures = spent.noprog, spent.lost, spent.failures
     if ending.charge and not spent.progressed:
         noprog += 1
-    if ending.outcome in LOSSES and not spent.progressed:
+    if ending.outcome in LOSSES | {OUTAGE} and not spent.progressed:
         lost += 1
     if ending.user_failure:
         failures += 1
@@ -145,8 +149,12 @@ def backoff_ms(ending: Ending, verdict: Verdict, limits: Limits) -> int:
 
     Charged endings, and those for a file, wait `retry_backoff_seconds` doubled with
     each one in a row, up to 15 minutes; other uncharged ones (a drained worker, a dead
-    host) wait not at all.
+    host) wait not at all. For what is out of reach the wait begins with twice that time
+    and doubles up to an hour.
     """
+    if ending.outcome == OUTAGE:
+        full = limits.retry_backoff_seconds * 1000 * 2 ** min(verdict.lost, 20)
+        return _jitter(min(full, MAX_OUTAGE_BACKOFF_MS))
     if ending.outcome == FILES:
         in_a_row = max(verdict.files, 1)
     elif ending.charge or ending.user_failure:
@@ -154,7 +162,11 @@ def backoff_ms(ending: Ending, verdict: Verdict, limits: Limits) -> int:
     else:
         return 0
     full = limits.retry_backoff_seconds * 1000 * 2 ** min(in_a_row - 1, 20)
-    return int(min(full, MAX_BACKOFF_MS) * random.uniform(0.8, 1))  # noqa: S311
+    return _jitter(min(full, MAX_BACKOFF_MS))
+
+
+def _jitter(wait_ms: float) -> int:
+    return int(wait_ms * random.uniform(0.8, 1))  # noqa: S311
 
 
 def _name_spent_budget(ending: Ending, spent: Counters, limits: Limits) -> str | None:
@@ -168,6 +180,11 @@ def _name_spent_budget(ending: Ending, spent: Counters, limits: Limits) -> str |
         return (
             f"{spent.files} attempts in a row ended because a file could not be read "
             "or written. Mend what is said of it here, then retry the job."
+        )
+    if ending.outcome == OUTAGE and spent.lost >= limits.max_lost_without_progress:
+        return (
+            f"{spent.lost} attempts in a row got nowhere. Try the job again when that "
+            "can be reached."
         )
     if spent.attempts >= MAX_ATTEMPTS:
         return f"The job has used all of its {MAX_ATTEMPTS} attempts."

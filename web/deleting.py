@@ -11,14 +11,20 @@ from flask import render_template
 from shared.deletion import DeletionPlan
 from web.display import size
 from web.installation import Installation
+from web.uploads import uses
 
 log = structlog.get_logger(__name__)
+
+UPLOADS = "uploads/"
 
 
 def remove_files(here: Installation, plan: DeletionPlan) -> None:
     """Removes what the rows no longer name; what cannot be removed is logged."""
+    uploads = [path for path in plan.paths if path.startswith(UPLOADS)]
     try:
-        here.storage.remove(plan.paths)
+        here.storage.remove([path for path in plan.paths if path not in uploads])
+        for path in uploads:
+            uses.remove_unneeded(here, path)
     except OSError as error:
         log.warning("files_left", title=plan.title, error=str(error))
 

@@ -8,16 +8,14 @@ from typing import Any, Protocol
 from flask import Flask, current_app, url_for
 from markupsafe import Markup
 
+from shared import progress_words
 from shared.job_status import Desired, JobStatus
 from web.icons import icon
 from web.permissions import may_change
 from web.ranges import say_shares, say_times
 
-KIBI = 1024
 DASH = "\N{EN DASH}"  # stands for what is not known
 MINUTE, HOUR, DAY = 60, 3600, 86400
-BYTES = "bytes"  # the one unit that is shown in larger ones
-FEW = 10  # a rate below it is shown with a decimal
 SOON = 15  # seconds that are as good as none, of what is only expected
 PHASES = {
     "prepare": "Preparing",
@@ -112,26 +110,14 @@ def size(count_bytes: float | None) -> str:
     """`1536` -> `1.5 KiB`."""
     if count_bytes is None:
         return DASH
-    value = float(count_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < KIBI:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= KIBI
-    return f"{value:.1f} TiB"
+    return progress_words.say_size(count_bytes)
 
 
 def duration(seconds: float | None) -> str:
     """`200` -> `3 min 20 s`; a dash for None."""
     if seconds is None:
         return DASH
-    whole = max(0, round(seconds))
-    if whole < MINUTE:
-        return f"{whole} s"
-    if whole < HOUR:
-        return f"{whole // MINUTE} min {whole % MINUTE} s"
-    if whole < DAY:
-        return f"{whole // HOUR} h {whole % HOUR // MINUTE} min"
-    return f"{whole // DAY} d {whole % DAY // HOUR} h"
+    return progress_words.say_duration(seconds)
 
 
 def soon(seconds: float) -> str:
@@ -201,26 +187,7 @@ def how_far(row: HasProgress) -> str:
 
     The rate is what the time that is left was computed from.
     """
-    if not row.total:
-        return ""
-    words = [f"{_amount(row.done, row.unit)} of {_with_unit(row.total, row.unit)}"]
-    if row.eta_seconds:
-        rate = (row.total - row.done) / row.eta_seconds
-        words.append(f"{_with_unit(rate, row.unit)}/s")
-    if row.eta_seconds is not None:
-        words.append(f"about {duration(row.eta_seconds)} left")
-    return " · ".join(words)
-
-
-def _amount(value: float, unit: str | None) -> str:
-    if unit == BYTES:
-        return size(value)
-    return f"{value:,.0f}" if value >= FEW or value == int(value) else f"{value:.1f}"
-
-
-def _with_unit(value: float, unit: str | None) -> str:
-    words = _amount(value, unit)
-    return words if unit in (BYTES, None) else f"{words} {unit}"
+    return progress_words.say_progress(row.done, row.total, row.unit, row.eta_seconds)
 
 
 def shown_state(state: str, desired: str, gives_way_to: int | None = None) -> str:

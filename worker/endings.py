@@ -7,6 +7,7 @@
 | stopped because the database was away for too long | unconfirmed | no |
 | 75 unasked, or SIGTERM, SIGINT, SIGHUP from outside | killed | no |
 | 64: the spec or the data cannot be used | rejected | permanent |
+| 69: what it needs from elsewhere is out of reach | outage | no, and the job waits |
 | 70: an exception | failed | yes, as a failure of the training code |
 | 71: the GPU's memory is too small | gpu_oom | permanent |
 | 72: the loss is no number any more | diverged | no; at most twice in each phase |
@@ -18,19 +19,20 @@
 | 0, and the dataset has got a newer version meanwhile | outdated | no |
 | any charged one, while a GPU of the slot is gone | gpu_lost | no |
 
-Losses that nobody can explain (`killed`), and failures of files, have budgets of their
-own in the record.
+Losses that nobody can explain (`killed`), outages, and failures of files have budgets
+of their own in the record.
 """
 
 import signal
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from shared.retry_policy import DIVERGED, FILES, MEMORY_KILL
+from shared.retry_policy import DIVERGED, FILES, MEMORY_KILL, OUTAGE
 from worker.child import ChildExit
 
 EXIT_STOPPED = 75
 EXIT_REJECTED = 64
+EXIT_OUTAGE = 69
 EXIT_ERROR = 70
 EXIT_GPU_MEMORY = 71
 EXIT_DIVERGED = 72
@@ -120,6 +122,9 @@ _BY_EXIT_CODE = {
     ),
     EXIT_REJECTED: Ending(
         "rejected", "The settings or the data cannot be used.", permanent=True
+    ),
+    EXIT_OUTAGE: Ending(
+        OUTAGE, "What the job needs from elsewhere is out of reach; it tries again."
     ),
     EXIT_ERROR: Ending(
         "failed", "The process ended in an error.", charge=True, user_failure=True

@@ -90,6 +90,18 @@ def test_what_is_asked_reaches_the_server(asked, options, words):
     assert sent == {"sources": sources, **words}
 
 
+def test_a_table_and_a_root_become_a_source_beside_the_folders(asked):
+    tables = ["--labels", "/sets/list.csv", "--root", "s3://pictures"]
+    done = call(
+        "add", "/sets/a", "/sets/b", "--on-server", "--together", "--no-wait", *tables
+    )  # fmt: skip
+
+    assert done.exit_code == 0, done.output
+    (sent,) = [body for body in asked if isinstance(body, dict)]
+    table = {"path": "/sets/list.csv", "root": "s3://pictures"}
+    assert sent == {"sources": [{"path": "/sets/a"}, {"path": "/sets/b"}, table]}
+
+
 @pytest.mark.parametrize(
     "options",
     [

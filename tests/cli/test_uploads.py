@@ -137,6 +137,18 @@ def test_a_command_that_is_given_again_goes_on_and_may_take_more(
     ]
 
 
+def test_a_table_alone_says_where_its_pictures_lie(site, tmp_path):
+    table, archive = tmp_path / "list.csv", tmp_path / "cells.zip"
+    table.write_text("filename,label\nhttps://data.example.org/1.png,red\n")
+    archive.write_bytes(make_archive())
+
+    alone = site.add(table)
+    sent = uploads.send_together(site.client, [archive, table], None, "s3://pictures")
+
+    assert [source["type"] for source in site.sources(alone)] == ["csv"]
+    assert [source.get("root") for source in sent] == [None, "s3://pictures"]
+
+
 class _Interrupting:
     """A progress bar at whose first step somebody presses Ctrl-C."""
 
@@ -157,7 +169,7 @@ class _Interrupting:
     ("path", "labels", "sentence"),
     [
         ("missing", None, "There is nothing at"),
-        ("birds/labels.csv", None, "goes with its folder"),
+        ("birds/robin/1.jpg", None, "nor a table of labels"),
         ("birds", "missing.csv", "there is no file"),
         ("empty", None, "holds no files"),
     ],

@@ -308,6 +308,20 @@ def test_ten_losses_without_progress_fail_the_job_and_name_the_hosts(database, j
     )
 
 
+def test_ten_outages_fail_the_job_and_speak_of_what_is_out_of_reach(database, job_id):
+    away = "https://data.example.org/a.zip could not be fetched."
+    for _ in range(10):
+        claim = claim_again(database)
+        state = end(database, claim, outcome="outage", charge=False, reason=away)
+
+    job = get_job(database, job_id)
+    assert (state, job.failures, job.noprog) == ("failed", 0, 0)
+    assert job.reason == (
+        f"{away} 10 attempts in a row got nowhere. Try the job again when that can be "
+        "reached."
+    )
+
+
 def test_durable_shards_are_progress_too(database, job_id):
     for count in range(1, 6):
         claim = claim_again(database)

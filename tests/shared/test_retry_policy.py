@@ -9,6 +9,7 @@ FRESH = Counters(noprog=0, lost=0, failures=0, attempts=1, progressed=False)
 CRASH = Ending("crash", charge=True)
 LOST = Ending("lost", charge=False)
 FILE = Ending("io", charge=False)
+OUTAGE = Ending("outage", charge=False)
 
 
 def decide(ending, desired="run", **spent):
@@ -85,6 +86,18 @@ def test_a_job_whose_file_failed_rests_for_longer_each_time(files, full):
     wait = backoff_ms(FILE, decide(FILE, files=files), LIMITS)
 
     assert 0.8 * full <= wait <= full
+
+
+def test_what_is_out_of_reach_is_waited_for_ever_longer_and_not_for_ever():
+    verdicts = [decide(OUTAGE, lost=lost) for lost in range(10)]
+    waits = [backoff_ms(OUTAGE, verdict, LIMITS) for verdict in verdicts[:9]]
+
+    fulls = [60_000 * 2**n for n in range(6)] + [3_600_000] * 3
+    for wait, full in zip(waits, fulls, strict=True):
+        assert 0.8 * full <= wait <= full
+    assert [verdict.state for verdict in verdicts] == ["queued"] * 9 + ["failed"]
+    assert {(verdict.noprog, verdict.failures) for verdict in verdicts} == {(0, 0)}
+    assert "Try the job again" in verdicts[-1].why_failed
 
 
 def test_a_lost_attempt_does_not_wait():

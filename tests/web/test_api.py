@@ -85,6 +85,19 @@ def test_a_fault_of_ours_gives_a_reference_and_no_details(api, rows, app):
     assert "ZeroDivision" not in answer.text
 
 
+def test_a_running_job_tells_how_fast_it_goes_on(api, rows):
+    owner = rows.user()
+    job_id = rows.job(owner, rows.dataset(owner))
+    waiting = api(owner)("GET", f"/jobs/{job_id}").json
+    rows.run(job_id)
+
+    running = api(owner)("GET", f"/jobs/{job_id}").json
+
+    assert waiting["rate"] is None
+    assert running["rate"] == pytest.approx((40 - 6) / 83)
+    assert running["progress_unit"] == "epochs"
+
+
 def test_a_finished_job_tells_what_it_published(api, rows):
     owner = rows.user()
     job_id = rows.job(owner, rows.dataset(owner))

@@ -12,6 +12,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from worker.ingest.diff import MOST_ENTRIES
+
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -49,6 +51,15 @@ def test_every_reference_of_the_description_leads_somewhere(app):
         place = description
         for part in reference.removeprefix("#/").split("/"):
             place = place[part]
+
+
+def test_a_list_that_ends_somewhere_says_where(app):
+    paths = app.test_client().get("/api/v1/openapi.json").json["paths"]
+    (diff,) = [told["get"] for path, told in paths.items() if path.endswith("/diff")]
+
+    told = f"{diff['summary']} {diff.get('description', '')}"
+    assert f"the first {MOST_ENTRIES:,}" in told
+    assert "`counts` are of all" in told
 
 
 def _try_out(operation, headers):

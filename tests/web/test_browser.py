@@ -310,6 +310,59 @@ def test_an_upload_is_paused_continued_and_discarded(breaking, tmp_path):
     page.wait_for_url(re.compile(r"/datasets/\d+$"))
 
 
+def test_what_a_cancelled_job_was_given_need_not_come_again(page, rows, tmp_path):
+    archive = tmp_path / "cells.zip"
+    archive.write_bytes(make_archive())
+
+    def upload():
+        page.locator("#files").set_input_files(archive)
+        page.get_by_role("button", name="Upload", exact=True).click()
+        page.wait_for_url(re.compile(r"/datasets/\d+$"))
+        with rows.database.reading() as session:
+            return job_read_store.list_jobs(session, kind="ingest").items[0].id
+
+    page.goto("/datasets/add")
+    first, before = upload(), list_sources(rows)
+    with rows.database.transaction() as session:
+        job_store.cancel(session, first, actor="user:1")
+    page.goto("/datasets/add")
+    expect(page.locator("#unfinished")).to_contain_text(
+        f"all of it has come. Job {first} made no dataset of it"
+    )
+
+    second = upload()
+
+    assert second != first
+    assert list_sources(rows) == before
+
+
+def test_a_table_alone_asks_where_its_pictures_lie(page, rows, roots, tmp_path):
+    (tmp_path / "list.csv").write_text("filename,label\n1.png,good\n")
+    page.goto("/datasets/add")
+    root = page.locator("#upload-root")
+    expect(root).to_be_hidden()
+    expect(page.locator("#unchecked")).to_be_hidden()
+    page.locator("#files").set_input_files(tmp_path / "list.csv")
+    root.fill(str(roots))
+    violations = Axe().run(page).response["violations"]
+    assert [violation["id"] for violation in violations] == []
+
+    page.get_by_role("button", name="Upload", exact=True).click()
+
+    page.wait_for_url(re.compile(r"/datasets/\d+$"))
+    expect(page.locator("h1")).to_have_text("list")
+    with rows.database.reading() as session:
+        newest = job_read_store.list_jobs(session, kind="ingest").items[0]
+    assert [source["root"] for source in newest.spec["sources"]] == [str(roots)]
+
+
+def test_a_browser_that_can_check_nothing_says_so(page):
+    page.add_init_script("Object.defineProperty(crypto, 'subtle', {value: undefined})")
+    page.goto("/datasets/add")
+
+    expect(page.locator("#unchecked")).to_contain_text("came over plain http")
+
+
 def test_the_form_says_how_many_jobs_it_makes(page):
     page.goto("/jobs/new")
     expect(page.locator("#tally")).to_have_text("Choose a dataset.")

@@ -11,6 +11,7 @@ from web.display import how_far
     ("done", "total", "unit", "eta_seconds", "words"),
     [
         (0, 0, None, None, ""),
+        (2**29, 0, "bytes", None, "512.0 MiB"),
         (0, 5000, "images", None, "0 of 5,000 images"),
         (
             1200,

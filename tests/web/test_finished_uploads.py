@@ -8,7 +8,7 @@ from shared import dataset_store, job_read_store
 from shared.garbage import collect_garbage
 from tests.web.rows import make_archive
 from tests.web.tus import Tus, place
-from web.uploads import finish
+from web.uploads import finish, tables
 from web.uploads.digests import RunningDigests, running
 
 TABLE = b"filename,label\n0.png,red\n"
@@ -90,6 +90,25 @@ def test_a_table_says_where_its_pictures_lie(tus, roots):
 
     assert "holds no pictures" in refused.json["detail"]
     assert taken.status_code == 201, taken.text
+
+
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [
+        (b"filename,label\nhttps://data.example.org/0.png,red\n", "labels.csv"),
+        ("url\tlabel\ns3://pictures/0.png\tred\n".encode("utf-16"), "labels.tsv"),
+        (rb'{"file": "https:\/\/data.example.org\/0.png", "label": "red"}', "l.jsonl"),
+        (b"PAR1 whose columns are compressed PAR1", "labels.parquet"),
+        (b"filename,label\n" + b"x.png,red\n" * 10 + b"gs://b/0.png,red\n", "l.csv"),
+    ],
+)
+def test_a_table_of_addresses_needs_no_archive(tus, rows, monkeypatch, table, name):
+    monkeypatch.setattr(tables, "PIECE_BYTES", 7)  # which cuts through addresses
+
+    answer = add(tus, tus.send(table, name))
+
+    assert answer.status_code == 201, answer.text
+    assert [one["type"] for one in spec_of(rows, answer)["sources"]] == ["csv"]
 
 
 def test_the_same_request_is_answered_with_the_same_dataset(tus, rows):
@@ -243,3 +262,19 @@ def test_the_page_makes_a_dataset_of_uploads(ana, bob, tus, rows):
     assert page.status_code == 200
     assert "cells" in page.text
     assert hashlib.sha256(content).hexdigest() in page.text
+
+
+def test_the_root_of_the_page_goes_with_tables_alone(ana, tus, rows, roots):
+    headers = {"X-CSRFToken": ana.token("/datasets/add")}
+    archive, table = tus.send(make_archive()), tus.send(TABLE, "labels.csv")
+
+    def post(*uploads):
+        body = {"uploads": uploads, "root": str(roots)}
+        return ana.post("/datasets/add-uploads", json=body, headers=headers)
+
+    refused, answer = post(archive), post(archive, table)
+
+    assert refused.status_code == 400
+    assert "Upload the table, too" in refused.text
+    sources = spec_of(rows, answer)["sources"]
+    assert [one.get("root") for one in sources] == [None, str(roots)]

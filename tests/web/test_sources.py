@@ -182,3 +182,41 @@ def test_the_form_says_what_is_wrong_and_keeps_the_lines(ana):
     assert answer.status_code == 400
     assert "TRAINYARD_SOURCE_ADDRESSES" in answer.text
     assert ">https://evil.com/a.zip</textarea>" in answer.text
+
+
+def read_sources(rows, answer):
+    assert answer.status_code == 302, answer.text
+    with rows.database.reading() as session:
+        ingest = find_ingest(session, int(answer.location.rpartition("/")[2]))
+        return job_read_store.get_job(session, ingest.id).spec["sources"]
+
+
+def test_one_table_of_the_form_labels_what_lies_in_several_folders(ana, rows, roots):
+    for name in ("one", "two"):
+        (roots / name).mkdir()
+    table = roots / "labels.csv"
+    table.touch()
+    lines = f"{roots / 'one'}\n{roots / 'two'}"
+
+    several = read_sources(rows, post_lines(ana, lines, "2", labels=str(table)))
+    one = post_lines(ana, str(roots / "one"), "1", labels=str(table))
+    alone = read_sources(rows, one)
+
+    assert [(one["type"], one.get("labels")) for one in several] == [
+        ("folder", None), ("folder", None), ("csv", None),
+    ]  # fmt: skip
+    assert [one["labels"] for one in alone] == [str(table)]
+
+
+def test_the_root_of_the_form_goes_with_the_table_alone(ana, rows, roots):
+    (roots / "cells").mkdir()
+    (roots / "list.csv").touch()
+    lines = f"{roots / 'cells'}\n{roots / 'list.csv'}"
+    root = "s3://pictures/cells"
+
+    sources = read_sources(rows, post_lines(ana, lines, "with", root=root))
+    refused = post_lines(ana, f"{roots / 'cells'}\n{ADDRESS}", "no", root=root)
+
+    assert [one.get("root") for one in sources] == [None, root]
+    assert refused.status_code == 400
+    assert "Name the table, too" in refused.text

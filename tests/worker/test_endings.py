@@ -21,6 +21,7 @@ from worker.endings import (
     [
         (ChildExit(exit_code=0), "no_result", True, False),
         (ChildExit(exit_code=64), "rejected", False, True),
+        (ChildExit(exit_code=69), "outage", False, False),
         (ChildExit(exit_code=70), "failed", True, False),
         (ChildExit(exit_code=71), "gpu_oom", False, True),
         (ChildExit(exit_code=74), "io", False, False),
@@ -78,6 +79,14 @@ def test_child_speaks_for_itself():
 
     assert ending.reason == "`image_size_px` must be 32 to 1024."
     assert ending.failure_code == "image_size"
+
+
+def test_what_is_out_of_reach_is_nobodys_failure():
+    failure = Failure("outage", "https://a/b.zip could not be fetched.")
+    ending = decide(ChildExit(exit_code=69), failure=failure)
+
+    assert (ending.user_failure, ending.slot_rest_seconds) == (False, 0)
+    assert ending.reason == "https://a/b.zip could not be fetched."
 
 
 def test_child_may_say_that_trying_again_cannot_help():

@@ -114,6 +114,8 @@ class TestEndings:
         [
             (fault(3, "kill"), "queued", "killed", False),
             (fault(3, "crash"), "queued", "crash", True),
+            (fault(3, "exit", code_number=69, message="It is away."), "queued",
+             "outage", False),
             (fault(3, "exit", code_number=70, message="It broke."), "queued",
              "failed", True),
             (fault(3, "exit", code_number=74, message="Disk full."), "queued",

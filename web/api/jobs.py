@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from shared import job_read_store
+from shared.progress_words import find_rate
 from shared.tables import Attempt, Checkpoint, Job, Note
 from web.api.blueprint import IdempotencyHeader, blueprint, current_account
 from web.api.problems import ARCHIVE, describe_body, refuse_invalid_request
@@ -205,6 +206,7 @@ def describe_plainly(job: Job, version: VersionName | None = None) -> dict[str, 
         "owner": job.owner.email,
         "model_name": job.model.name if job.model else None,
         "published": f"{version.name}:{version.version}" if version else None,
+        "rate": find_rate(job.progress_done, job.progress_total, job.eta_seconds),
     }
     return JobOut.model_validate(values).model_dump(mode="json")
 

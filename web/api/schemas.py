@@ -161,8 +161,11 @@ class JobOut(BaseModel):
     phase: str | None
     progress_done: int
     progress_total: int
-    progress_unit: str | None
-    eta_seconds: float | None
+    progress_unit: str | None = Field(description="What is counted: images, bytes ...")
+    rate: float | None = Field(
+        description="So many `progress_unit` a second, while the end can be told."
+    )
+    eta_seconds: float | None = Field(description="Seconds left of the phase.")
     attempts: int
     last_step: int
     priority: int = Field(

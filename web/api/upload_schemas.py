@@ -84,8 +84,8 @@ class SourceIn(Strict):
     )
     upload: Text | None = Field(
         default=None,
-        description="Id of a finished upload: an archive, or a table that labels what "
-        "comes with it.",
+        description="Id of a finished upload: an archive; a table that labels what "
+        "comes with it; or one alone, of addresses or of files below `root`.",
     )
     sha256: Text | None = Field(
         default=None, description="Of the upload, as the file was sent."
@@ -144,7 +144,14 @@ class UploadOut(BaseModel):
         description="By which the client that made it knows its file again."
     )
     sha256: str | None = Field(description="Of the whole, once it was computed.")
-    expires_at: int = Field(description="Milliseconds since 1970; each piece renews.")
+    expires_at: int | None = Field(
+        description="Milliseconds since 1970; each piece renews. Null while a job that "
+        "had it keeps it."
+    )
+    had_by: int | None = Field(
+        description="The job that had it, and failed or was cancelled: the upload may "
+        "be named again."
+    )
 
 
 class UploadList(BaseModel):

@@ -95,7 +95,10 @@ blueprint.add_url_rule(
 
 @blueprint.get("/uploads", responses={"200": UploadList})
 def list_uploads() -> dict[str, Any]:
-    """Lists your uploads that are not part of a dataset yet, the oldest first."""
+    """Lists your uploads that are not part of a dataset, the oldest first.
+
+    Among them are those of jobs that failed or were cancelled: `had_by`.
+    """
     items = protocol.list_open(get_installation(), current_account())
     return UploadList.model_validate({"items": items}).model_dump(mode="json")
 

@@ -84,7 +84,7 @@ class DatasetDiff(BaseModel):
     """
 
     parent: dict[str, Any]
-    counts: dict[str, int]
+    counts: dict[str, int] = Field(description="Of all changes, by kind.")
     sentences: list[str]
     added: list[dict[str, Any]]
     removed: list[dict[str, Any]]

@@ -41,7 +41,10 @@ def get_dataset_version(path: DatasetVersionPath) -> dict[str, Any]:
     responses={"200": DatasetDiff},
 )
 def get_dataset_diff(path: DatasetVersionPath) -> dict[str, Any]:
-    """Every change of a version against the one that it was made from."""
+    """What a version changed against the one that it was made from.
+
+    Listed are the first 10,000 pictures of each kind of change; `counts` are of all.
+    """
     here = get_installation()
     with here.database.reading() as session:
         version = dataset_store.get_numbered_version(

@@ -19,10 +19,12 @@ from shared import (
     job_store,
     job_submit_store,
     queue,
+    upload_use_store,
 )
 from shared.errors import ConflictError
 from shared.job_status import JobKind
 from shared.tables import Job
+from shared.upload_use_store import LET_GO
 from web.auth.datastore import Account
 from web.datasets import names, server_path
 from web.datasets.upload import (
@@ -33,11 +35,11 @@ from web.datasets.upload import (
     shown_name,
     stored_name,
 )
+from web.datasets.wishes import Wish, dataset_for, find_given_up
 from web.installation import Installation, get_database
 from web.permissions import require_change
 from web.uploads import finish
 
-MAX_NUMBERED = 1000
 ADD, REPLACE = "add", "replace"
 
 
@@ -112,21 +114,6 @@ class Incoming:
     target: Target = field(default_factory=Target)
 
 
-@dataclass(frozen=True)
-class Wish:
-    """Which dataset is meant.
-
-    Args:
-        name: Asked for: taken or refused.
-        fallback: Made from the file: numbered until it is free.
-        dataset_id: One that is there already.
-    """
-
-    name: str | None = None
-    fallback: str = ""
-    dataset_id: int | None = None
-
-
 def own_dataset(account: Account, dataset_id: int | None) -> int | None:
     """Returns `dataset_id`, of a dataset that `account` may change.
 
@@ -157,7 +144,9 @@ def add_upload(here: Installation, account: Account, incoming: Incoming) -> Adde
     earlier = find_earlier(here, account, key)
     if earlier:
         return repeat(earlier, _asked(incoming, digest_of(incoming.stream)))
-    _refuse_taken(here, wish)
+    if wish.name is not None:  # before all of it has come
+        with here.database.reading() as session:
+            find_given_up(session, account, wish.name)
     file = here.storage.upload(secrets.token_hex(12)) / file_name
     limits = Limits(here.settings.max_upload_bytes, incoming.length_bytes)
     asked = _asked(incoming, receive(incoming.stream, file, limits))
@@ -201,7 +190,7 @@ def add_sources(
     server_path.refuse_senseless(wanted)
     asked = {"sources": [one.asked() for one in wanted], **target.asked()}
     uploads = [one for one in wanted if one.upload is not None]
-    key = target.key or finish.key_of(uploads) or secrets.token_urlsafe(16)
+    key = target.key or _key_of(here, account, uploads)
     earlier = find_earlier(here, account, key)
     if earlier:
         return repeat(earlier, asked)
@@ -222,7 +211,27 @@ def add_sources(
             **target.spec(),
         }
         wish = target.wish(names.name_from_source(_first(sources).name))
-        return record_ingest(here, account, wish, spec, key)
+        ids = [one.id for one in held.values()]
+        return record_ingest(
+            here, account, wish, spec, key,
+            allow=lambda session: upload_use_store.hold(session, account.id, ids),
+        )  # fmt: skip
+
+
+def _key_of(
+    here: Installation, account: Account, uploads: list[server_path.Wanted]
+) -> str:
+    """Makes a key for a request without one: of its uploads, if it has any.
+
+    A job that failed or was cancelled does not stand in the way of another one with
+    the same uploads.
+    """
+    key = finish.key_of(uploads)
+    while key and (earlier := find_earlier(here, account, key)):
+        if earlier.state not in LET_GO:
+            break
+        key = finish.key_of(uploads, after=earlier.id)
+    return key or secrets.token_urlsafe(16)
 
 
 def _first(sources: list[server_path.Source]) -> server_path.Source:
@@ -258,14 +267,6 @@ def repeat(earlier: Job, asked: dict[str, Any]) -> Added:
             field="idempotency_key",
         )
     return Added(earlier.dataset_id, earlier.id, earlier.title, created=False)
-
-
-def _refuse_taken(here: Installation, wish: Wish) -> None:
-    if wish.name is None:
-        return
-    with here.database.reading() as session:
-        if dataset_store.find_dataset_by_name(session, wish.name):
-            raise _taken(wish.name)
 
 
 def record_ingest(
@@ -310,7 +311,7 @@ def record_ingest(
         if earlier:
             return repeat(earlier, spec["asked"])
         allow(session)
-        dataset = _dataset_for(session, account, wish)
+        dataset = dataset_for(session, account, wish)
         submitted = job_store.submit(
             session,
             owner_id=account.id,
@@ -345,35 +346,3 @@ def _with_parent(
         "name": f"version {version.version}",
     }
     return {**spec, "sources": [parent, *spec["sources"]]}
-
-
-def _dataset_for(session: Session, account: Account, wish: Wish):  # noqa: ANN202
-    if wish.dataset_id is not None:
-        return dataset_store.get_dataset(session, wish.dataset_id)
-    if wish.name is not None:
-        if dataset_store.find_dataset_by_name(session, wish.name):
-            raise _taken(wish.name)
-        return dataset_store.create_dataset(
-            session, name=wish.name, owner_id=account.id
-        )
-    return dataset_store.create_dataset(
-        session, name=_free_name(session, wish.fallback), owner_id=account.id
-    )
-
-
-def _free_name(session: Session, base: str) -> str:
-    if dataset_store.find_dataset_by_name(session, base) is None:
-        return base
-    for number in range(2, MAX_NUMBERED):
-        ending = f" {number}"
-        name = base[: names.MAX_CHARACTERS - len(ending)] + ending
-        if dataset_store.find_dataset_by_name(session, name) is None:
-            return name
-    raise _taken(base)
-
-
-def _taken(name: str) -> ConflictError:
-    return ConflictError(
-        f"There is already a dataset called {name!r}. Choose another name.",
-        field="name",
-    )

@@ -20,26 +20,16 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from shared import dataset_store, forecast_store
 from shared.errors import NotFoundError, UserError
-from shared.source_addresses import is_address
 from shared.tables import DatasetVersion
 from web import polling
 from web.auth.sign_in import current_account
 from web.datasets import forecast_section, forecast_view, view
 from web.datasets import report as reports
-from web.datasets.add import (
-    ADD,
-    REPLACE,
-    Added,
-    Incoming,
-    Target,
-    add_sources,
-    add_upload,
-    own_dataset,
-)
+from web.datasets.add import Added, Incoming, add_sources, add_upload, own_dataset
+from web.datasets.add_forms import asked_target, list_uploads, list_wanted
 from web.datasets.delete import delete_dataset, plan_deletion
 from web.datasets.finding_page import make_panel
 from web.datasets.forecast_curve import list_columns
-from web.datasets.server_path import Wanted
 from web.datasets.upload import TABLE_SUFFIXES
 from web.datasets.versions import page_quarantine
 from web.deleting import show_plan
@@ -53,7 +43,6 @@ from web.row_numbers import asked_number, read_number
 blueprint = Blueprint("datasets", __name__, url_prefix="/datasets")
 
 DAY_SECONDS = 86400
-SPLIT_BY = ("duplicates", "folder", "column")
 
 
 @blueprint.before_request
@@ -83,14 +72,12 @@ def add() -> str:
 @blueprint.post("/add-uploads")
 def add_from_uploads() -> tuple[Response, int]:
     """Makes one dataset of finished uploads (`upload.js` asks for it)."""
-    body = request.get_json(silent=True)
-    if not isinstance(body, dict) or not isinstance(body.get("uploads"), list):
-        raise UserError("Name the uploads that become the dataset.", field="uploads")
-    wanted = [Wanted(upload=str(one)) for one in body["uploads"]]
+    here, account = get_installation(), current_account()
+    sent = request.get_json(silent=True)
+    body: dict[str, Any] = sent if isinstance(sent, dict) else {}
     fields = MultiDict((name, str(value or "")) for name, value in body.items())
-    added = add_sources(
-        get_installation(), current_account(), wanted, _asked_target(fields, None)
-    )
+    wanted = list_uploads(here, account, body)
+    added = add_sources(here, account, wanted, asked_target(fields, None))
     page = url_for("datasets.show", dataset_id=added.dataset_id)
     return jsonify(id=added.dataset_id, job_id=added.job_id, page=page), 201
 
@@ -114,8 +101,8 @@ def add_path() -> AnyResponse | tuple[str, int]:
         added = add_sources(
             get_installation(),
             current_account(),
-            _list_wanted(),
-            _asked_target(request.form, form_key(request.form)),
+            list_wanted(),
+            asked_target(request.form, form_key(request.form)),
         )
     except UserError as error:
         return _refuse(error)
@@ -305,48 +292,11 @@ def _add_files() -> list[Added]:
             Incoming(
                 stream=file.stream,
                 filename=file.filename or "",
-                target=_asked_target(request.form, f"{key}#{index}" if key else None),
+                target=asked_target(request.form, f"{key}#{index}" if key else None),
             ),
         )
         for index, file in enumerate(files)
     ]
-
-
-def _list_wanted() -> list[Wanted]:
-    """One source for each line; what else was filled in goes with every one."""
-    labels = request.form.get("labels", "").strip() or None
-    root = request.form.get("root", "").strip() or None
-    lines = [line.strip() for line in request.form.get("path", "").splitlines()]
-    return [
-        Wanted(address=line, labels=labels, root=root)
-        if is_address(line)
-        else Wanted(path=line, labels=labels, root=root)
-        for line in lines
-        if line
-    ] or [Wanted(path="", labels=labels)]
-
-
-def _asked_target(values: MultiDict[str, str], key: str | None) -> Target:
-    """Where it goes what a form brings; the dataset stands in its address."""
-    return Target(
-        name=values.get("name", "").strip() or None,
-        dataset_id=asked_number("dataset_id"),
-        mode=REPLACE if values.get("mode") == REPLACE else ADD,
-        split=_asked_split(values),
-        key=key,
-    )
-
-
-def _asked_split(values: MultiDict[str, str]) -> dict[str, Any] | None:
-    """How to deal, of the form's one field: empty, a word, or `column` with a name."""
-    by, column = values.get("split_by", ""), values.get("split_column", "").strip()
-    if by not in SPLIT_BY:
-        return None
-    if by != "column":
-        return {"by": by}
-    if not column:
-        raise UserError("Name the column that holds the groups.", field="split_column")
-    return {"by": by, "column": column}
 
 
 def _refuse(error: UserError) -> tuple[str, int]:

@@ -4,7 +4,7 @@
   const form = document.getElementById("upload");
   const find = (id) => document.getElementById(id);
   const [input, folder, chosen, send, summary, drop] = ["files", "folder", "chosen", "send", "summary", "drop"].map(find);
-  const [unfinished, shape, whole] = ["unfinished", "several", "together-name"].map(find);
+  const [unfinished, shape, whole, root] = ["unfinished", "several", "together-name", "table-root"].map(find);
   const limit = Number(form.dataset.limit);
   const base = form.dataset.uploads;
   const archives = [".tar.gz", ".tgz", ".tar", ".zip"];
@@ -35,7 +35,7 @@
     return made;
   };
   const ending = (name, suffixes) => suffixes.find((s) => name.toLowerCase().endsWith(s));
-  const stem = (name) => { const suffix = ending(name, archives); return suffix ? name.slice(0, -suffix.length) : name; };
+  const stem = (name) => { const suffix = ending(name, archives) || ending(name, tables); return suffix ? name.slice(0, -suffix.length) : name; };
   const say = (text) => { summary.textContent = text; };
   const several = () => rows.filter((row) => row.state !== "bad").length > 1;
   const together = () => Boolean(form.dataset.dataset) || (several() && form.elements.shape.value === "together");
@@ -80,10 +80,12 @@
   };
   const show = () => {
     shape.hidden = Boolean(form.dataset.dataset) || !several();
+    if (root) root.hidden = !rows.some((row) => row.table); // null where nothing is offered
     const own = !together();
     for (const row of rows) {
-      for (const element of row.own) element.hidden = !own || row.table;
-      row.plain.hidden = own && !row.table;
+      const named = own && !(row.table && several());
+      for (const element of row.own) element.hidden = !named;
+      row.plain.hidden = named;
     }
     whole.parentElement.hidden = !together();
     if (busy) return;
@@ -107,6 +109,7 @@
     unfinished.hidden = left.length === 0;
     unfinished.querySelector("ul").replaceChildren(...left.map((one) => {
       const away = button("Discard", `Discard ${one.filename}`);
+      const kept = one.had_by ? `Job ${one.had_by} made no dataset of it; kept as long as that job` : `Kept until ${new Date(one.expires_at).toLocaleString()}`;
       const state = one.offset === one.length ? "all of it has come" : `${size(one.offset)}${one.length ? ` of ${size(one.length)}` : ""} have come`;
       away.addEventListener("click", async () => {
         try { await Resumable.remove(`${base}/${one.id}`); } catch { /* gone already, or it expires */ }
@@ -114,7 +117,7 @@
         showLeft();
         say(`${one.filename} is discarded.`);
       });
-      return make("li", {}, make("span", {}, make("strong", { textContent: one.filename }), `: ${state}. Kept until ${new Date(one.expires_at).toLocaleString()}.`), " ", away);
+      return make("li", {}, make("span", {}, make("strong", { textContent: one.filename }), `: ${state}. ${kept}.`), " ", away);
     }));
   };
   const look = async () => {
@@ -204,6 +207,7 @@
     watch.broken = () => { for (const row of parts) row.note.textContent = "The server checks what has come …"; };
     const content = { uploads: parts.map((row) => row.address.split("/").pop()), name };
     for (const wish of ["mode", "split_by", "split_column"]) content[wish] = new FormData(form).get(wish) || "";
+    if (root && parts.some((row) => row.table)) content.root = new FormData(form).get("root") || "";
     const answer = await Resumable.insist(() => Resumable.post(form.dataset.finish, content, watch.signal), watch);
     for (const row of parts) {
       Object.assign(row, { state: "done", used: true, page: answer.page });
@@ -268,6 +272,7 @@
       else if (found.length) addAll([fromFolder(entry.name, found)]);
     }
   };
+  find("unchecked").hidden = Boolean(window.crypto?.subtle);
   input.multiple = true;
   input.accept = [...archives, ".gz", ...tables].join(",");
   input.addEventListener("change", () => { addAll([...input.files].map(fromFile)); input.value = ""; });

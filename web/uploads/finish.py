@@ -7,7 +7,8 @@
 
 A crash before 2 leaves the uploads, so the same request can be sent again; after it the
 same request is answered with the same dataset. Garbage collection takes the lock before
-it removes an upload, so none vanishes between 1 and 2.
+it removes an upload, so none vanishes between 1 and 2. When the job has failed or was
+cancelled, its uploads may be asked for again: for another try with other wishes.
 """
 
 import contextlib
@@ -16,14 +17,14 @@ import time
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from shared import dataset_store
 from shared.errors import ConflictError, RetryableError, UserError
 from web.auth.datastore import Account
 from web.datasets.server_path import Source, Wanted, find_root
 from web.installation import Installation
-from web.uploads import store
+from web.uploads import store, tables
 from web.uploads.digests import running
 from web.uploads.store import Upload
+from web.uploads.uses import open_upload, read_uses
 
 # How long one request reads what no running digest has covered; a proxy in between may
 # give up after a minute.
@@ -31,15 +32,20 @@ READ_SECONDS = 20.0
 MIN_READ_SECONDS = 0.1  # of each of several
 
 
-def key_of(wanted: list[Wanted]) -> str | None:
+def key_of(wanted: list[Wanted], after: int | None = None) -> str | None:
     """Returns an idempotency key made of the uploads; None when there are none.
 
     The same uploads so make the same dataset, whoever died while they were asked for.
+
+    Args:
+        wanted: The uploads.
+        after: The job that had them before, and failed or was cancelled.
     """
     joined = " ".join(sorted(one.upload or "" for one in wanted))
     if not joined:
         return None
-    return f"uploads-{hashlib.sha256(joined.encode()).hexdigest()}"
+    told = joined if after is None else f"{joined} after {after}"
+    return f"uploads-{hashlib.sha256(told.encode()).hexdigest()}"
 
 
 @contextlib.contextmanager
@@ -58,7 +64,7 @@ def hold(
         raise UserError("`sources` names one upload twice.", field="sources")
     with contextlib.ExitStack() as locks:
         for upload_id in sorted(ids):
-            upload = store.open_upload(here.storage, account.id, upload_id)
+            upload = open_upload(here, account, upload_id)
             locks.enter_context(store.hold(upload))
             store.touch(upload)
         # Opened again: what was read before the lock may have changed.
@@ -89,11 +95,11 @@ def check(
         RetryableError: When their bytes are still being read; asking again goes on.
     """
     _refuse_used(here, account, held)
-    if are_alone:
-        _refuse_tables(held)
     for wanted, upload in held.items():
         _require_inside(wanted.labels)
         _require_whole(upload)
+    if are_alone:
+        _refuse_pictureless(held)
     deadline = time.monotonic() + READ_SECONDS
     sources = {}
     for wanted, upload in held.items():
@@ -103,11 +109,20 @@ def check(
     return sources
 
 
-def _refuse_tables(held: dict[Wanted, Upload]) -> None:
-    if all(one.is_table and not wanted.root for wanted, one in held.items()):
+def _refuse_pictureless(held: dict[Wanted, Upload]) -> None:
+    """Refuses tables that come alone and cannot say where their pictures are.
+
+    Whether what they do say will do is for the ingest to judge, which reads them.
+    """
+    lost = [
+        one.is_table and not wanted.root and not tables.may_name_addresses(one.data)
+        for wanted, one in held.items()
+    ]
+    if lost and all(lost):
         raise UserError(
             "A table of labels alone holds no pictures. Upload the archive with the "
-            "pictures, too, or say with `root` where they lie.",
+            "pictures, too; or have its lines name addresses; or say with `root` below "
+            "which folder of the server or address they lie.",
             field="sources",
         )
 
@@ -127,13 +142,12 @@ def _refuse_used(
 ) -> None:
     if not held:
         return
-    with here.database.reading() as session:
-        used = dataset_store.map_uploads_to_jobs(session, account.id)
+    taken = read_uses(here, account).taken
     for upload in held.values():
-        if upload.id in used:
+        if upload.id in taken:
             raise ConflictError(
                 f"{upload.info.filename} belongs to another dataset already (job "
-                f"{used[upload.id]}). Upload it again for a second one.",
+                f"{taken[upload.id]}). Upload it again for a second one.",
                 field="sources",
             )
 

@@ -13,7 +13,6 @@ from typing import Any
 from flask import Response, jsonify, request
 from werkzeug.exceptions import MethodNotAllowed
 
-from shared import dataset_store
 from shared.errors import ConflictError, UserError
 from web.auth.datastore import Account
 from web.datasets.upload import CHUNK_BYTES, too_large
@@ -21,6 +20,7 @@ from web.installation import Installation
 from web.uploads import refusals, store
 from web.uploads.receiving import ALGORITHMS, parse_checksum, receive
 from web.uploads.store import Upload
+from web.uploads.uses import open_upload, read_uses
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-defer-length,termination,checksum,expiration"
@@ -76,8 +76,9 @@ def show(here: Installation, account: Account, upload_id: str) -> Response:
     """Tells how far an upload is: in headers, and for GET also as JSON."""
     if request.method == "HEAD":
         require_version()
-    upload = store.open_upload(here.storage, account.id, upload_id)
-    facts = describe(upload)
+    upload = open_upload(here, account, upload_id)
+    had_by = read_uses(here, account).let_go.get(upload.id)
+    facts = describe(upload, had_by)
     answer = jsonify(facts)
     answer.headers["Cache-Control"] = "no-store"
     answer.headers["Upload-Offset"] = str(facts["offset"])
@@ -87,7 +88,8 @@ def show(here: Installation, account: Account, upload_id: str) -> Response:
         answer.headers["Upload-Length"] = str(upload.info.length)
     if upload.info.metadata:
         answer.headers["Upload-Metadata"] = upload.info.metadata
-    _add_expiry(answer, upload)
+    if had_by is None:
+        _add_expiry(answer, upload)
     return answer
 
 
@@ -108,11 +110,11 @@ def append(here: Installation, account: Account, upload_id: str) -> Response:
 
 
 def terminate(here: Installation, account: Account, upload_id: str) -> Response:
-    """Removes an upload that no job reads."""
+    """Removes an upload that no job reads; one that failed loses it so."""
     require_version()
-    upload = store.open_upload(here.storage, account.id, upload_id)
+    upload = open_upload(here, account, upload_id)
     with store.hold(upload):
-        job_id = find_job(here, account, upload)
+        job_id = read_uses(here, account).taken.get(upload.id)
         if job_id is not None:
             raise ConflictError(
                 f"The upload belongs to job {job_id}, which reads it. Cancel the job "
@@ -132,15 +134,23 @@ def override(here: Installation, account: Account, upload_id: str) -> Response:
 
 
 def list_open(here: Installation, account: Account) -> list[dict[str, Any]]:
-    """Describes this user's uploads that no job reads yet, the oldest first."""
-    with here.database.reading() as session:
-        used = dataset_store.map_uploads_to_jobs(session, account.id)
-    uploads = store.list_of(here.storage, account.id)
-    return [describe(upload) for upload in uploads if upload.id not in used]
+    """Describes this user's uploads that belong to no job, the oldest first."""
+    uses = read_uses(here, account)
+    return [
+        describe(upload, uses.let_go.get(upload.id))
+        for upload in store.list_of(here.storage, account.id, uses.let_go)
+        if upload.id not in uses.taken
+    ]
 
 
-def describe(upload: Upload) -> dict[str, Any]:
-    """Returns the facts of an upload that its owner may see."""
+def describe(upload: Upload, had_by: int | None) -> dict[str, Any]:
+    """Returns the facts of an upload that its owner may see.
+
+    Args:
+        upload: That one.
+        had_by: The job that had it, and failed or was cancelled.
+    """
+    expires_at = None if had_by else int(store.expires_at(upload) * 1000)
     return {
         "id": upload.id,
         "filename": upload.info.filename,
@@ -148,14 +158,9 @@ def describe(upload: Upload) -> dict[str, Any]:
         "length": upload.info.length,
         "fingerprint": upload.info.fingerprint,
         "sha256": upload.info.sha256,
-        "expires_at": int(store.expires_at(upload) * 1000),
+        "expires_at": expires_at,
+        "had_by": had_by,
     }
-
-
-def find_job(here: Installation, account: Account, upload: Upload) -> int | None:
-    """Returns the job that reads this upload, if one does."""
-    with here.database.reading() as session:
-        return dataset_store.map_uploads_to_jobs(session, account.id).get(upload.id)
 
 
 def dress(answer: Response) -> Response:

@@ -16,7 +16,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -150,8 +150,21 @@ def create(
     return upload
 
 
-def open_upload(storage: Storage, owner_id: int, upload_id: str) -> Upload:
+def open_upload(
+    storage: Storage,
+    owner_id: int,
+    upload_id: str,
+    *,
+    is_kept: Callable[[], bool] = lambda: False,
+) -> Upload:
     """Returns the upload that this user may use under this id.
+
+    Args:
+        storage: Shared storage.
+        owner_id: Who asks.
+        upload_id: As it came in a request.
+        is_kept: Asked of one that nobody has continued for long: whether it stays
+            all the same.
 
     Raises:
         NotFoundError: When there is none, or it is somebody else's.
@@ -160,7 +173,7 @@ def open_upload(storage: Storage, owner_id: int, upload_id: str) -> Upload:
     upload = _find(storage, upload_id)
     if upload is None or upload.info.owner_id != owner_id:
         raise _missing()
-    if time.time() > expires_at(upload):
+    if time.time() > expires_at(upload) and not is_kept():
         raise refusals.GoneError(
             f"The upload of {upload.info.filename} was not continued for "
             f"{YOUNG_SECONDS // 3600} hours, so it is removed. Upload it anew."
@@ -168,14 +181,22 @@ def open_upload(storage: Storage, owner_id: int, upload_id: str) -> Upload:
     return upload
 
 
-def list_of(storage: Storage, owner_id: int) -> list[Upload]:
-    """Returns the uploads of one user that have not expired, the oldest first."""
+def list_of(
+    storage: Storage, owner_id: int, kept: Collection[str] = ()
+) -> list[Upload]:
+    """Returns the uploads of one user that have not expired, the oldest first.
+
+    Args:
+        storage: Shared storage.
+        owner_id: Whose.
+        kept: Ids of those that do not expire.
+    """
     found = []
     for path in (storage.root / "uploads").glob(f"*/{INFO}"):
         upload = _find(storage, path.parent.name)
         if upload and upload.info.owner_id == owner_id:
             found.append(upload)
-    live = [upload for upload in found if time.time() <= expires_at(upload)]
+    live = [one for one in found if one.id in kept or time.time() <= expires_at(one)]
     return sorted(live, key=lambda upload: upload.info.created_at)
 
 

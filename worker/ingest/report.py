@@ -1,7 +1,6 @@
 """What a dataset version tells of itself: `report.json`."""
 
 import heapq
-import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -15,7 +14,6 @@ from worker.ingest.split import SPLITS
 from worker.ingest.verify import REMARKS, Picture
 
 MOST_CHANGES = 10_000
-MOST_CONFLICTS = 10_000
 MOST_QUARANTINED = 10_000  # listed; quarantine.parquet holds all
 MOST_CONFLICTS, MOST_NAMED = 10_000, 20  # groups, and names or labels of each
 

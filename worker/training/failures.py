@@ -9,11 +9,11 @@ import os
 import traceback
 from dataclasses import dataclass
 
-from shared.errors import RetryableError, UserError
+from shared.errors import OutageError, RetryableError, UserError
 from worker import events
 from worker.training.diverged import Diverged
 
-_REJECTED, _ERROR, _DEVICE_MEMORY, _DIVERGED, _FILES = 64, 70, 71, 72, 74
+_REJECTED, _OUTAGE, _ERROR, _DEVICE_MEMORY, _DIVERGED, _FILES = 64, 69, 70, 71, 72, 74
 _LONGEST_MESSAGE = 500
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _DEVICE_MEMORY_WORDS = ("ResourceExhaustedError", "RESOURCE_EXHAUSTED")
@@ -26,7 +26,7 @@ class Failure:
     Args:
         code: A word for machines.
         message: A sentence for the user.
-        exit_code: 64, 70, 71, 72 or 74.
+        exit_code: 64, 69, 70, 71, 72 or 74.
     """
 
     code: str
@@ -85,6 +85,8 @@ def _explain_interruption(error: Diverged | RetryableError) -> Failure:
     """Of what another attempt is to do better."""
     if isinstance(error, Diverged):
         return Failure("diverged", str(error), _DIVERGED)
+    if isinstance(error, OutageError):
+        return Failure("outage", str(error), _OUTAGE)
     return Failure("interrupted", str(error), _ERROR)
 
 

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from shared.errors import RetryableError, UserError
+from shared.errors import OutageError, UserError
 from shared.source_addresses import parse_address
 from tests.file_server import FileServer
 from tests.worker.ingest.test_collect import fill, labels, source
@@ -134,10 +134,10 @@ def test_a_server_without_ranges_is_asked_for_all_of_it(tmp_path, serve):
     [
         (404, "answers 404 (Not Found)", UserError),
         (403, "answers 403 (Forbidden)", UserError),
-        (500, "answers 500 (Internal Server Error)", RetryableError),
-        ("long", "ended the transfer early", RetryableError),
-        ("mute", "does not answer in time", RetryableError),
-        ("slow", "does not answer in time", RetryableError),
+        (500, "answers 500 (Internal Server Error)", OutageError),
+        ("long", "ended the transfer early", OutageError),
+        ("mute", "does not answer in time", OutageError),
+        ("slow", "does not answer in time", OutageError),
     ],
 )
 def test_what_a_server_does_is_said_in_a_sentence(tmp_path, serve, fault, words, error):
@@ -156,7 +156,7 @@ def test_a_server_that_is_not_there_may_come_back(tmp_path, serve):
     server = serve({})
     server.close()
 
-    with pytest.raises(RetryableError, match="cannot be reached"):
+    with pytest.raises(OutageError, match="cannot be reached"):
         fetch(tmp_path, server)
 
 
@@ -280,6 +280,18 @@ def test_a_table_on_the_server_may_have_its_pictures_at_an_address(tmp_path, ser
     assert skips == {}
 
 
+def test_a_table_of_addresses_alone_makes_a_dataset(tmp_path, serve):
+    server = serve({"/a.png": png(1), "/b.png": png(2)})
+    lines = f"url,label\n{server.url}/a.png,cat\n{server.url}/b.png,dog\n"
+    # As uploads lie: with what the server keeps of them.
+    upload = fill(tmp_path / "uploads", {"l.csv": lines, "info.json": "{}", "lock": ""})
+
+    collected, skips = run(tmp_path, server, source(upload / "l.csv"))
+
+    assert sorted(label for label, _ in labels(collected).values()) == ["cat", "dog"]
+    assert skips == {}
+
+
 def test_a_table_may_lie_elsewhere_than_its_pictures(tmp_path, serve):
     pictures = fill(tmp_path / "pictures", {"a.png": png(1), "x/b.png": png(2)})
     whole = pictures / "x" / "b.png"
@@ -304,16 +316,76 @@ def test_a_table_in_an_archive_may_name_addresses(tmp_path, serve):
     assert skips == {}
 
 
-def test_a_server_that_is_down_ends_the_attempt_and_not_the_dataset(tmp_path, serve):
-    server = serve({})
-    lines = "".join(f"{at}.png,cat\n" for at in range(30))
+def list_pictures(server, places):
+    """Has a server give a table of pictures at these places."""
+    lines = "".join(f"{place}.png,{'cat' if at % 2 else 'dog'}\n"
+                    for at, place in enumerate(places))  # fmt: skip
     server.files["/l.csv"] = f"file,label\n{lines}".encode()
-    server.faults |= {f"/{at}.png": [503] * 9 for at in range(30)}
+    return address(server, "/l.csv")
 
-    with pytest.raises(RetryableError, match="answers 503"):
-        run(tmp_path, server, address(server, "/l.csv"), outage=6)
 
-    assert len(server.got) < 30 * 3
+def fail_all(server, numbers):
+    server.faults |= {f"/{at}.png": [503] * 9 for at in numbers}
+
+
+@pytest.mark.parametrize("rows", [30, 3])
+def test_a_server_that_is_down_ends_the_attempt_and_not_the_dataset(
+    tmp_path, serve, rows
+):
+    server = serve({})
+    fail_all(server, range(rows))
+
+    with pytest.raises(OutageError, match=r"0\.png could not be .*answers 503"):
+        run(tmp_path, server, list_pictures(server, range(rows)), outage=6)
+
+    assert len(server.got) < 20 * 3
+
+
+def test_a_server_that_falls_silent_ends_the_attempt(tmp_path, serve):
+    server = serve({f"/{at}.png": png(at) for at in range(40)})
+    fail_all(server, range(10, 40))
+
+    with pytest.raises(OutageError, match="answers 503"):
+        run(tmp_path, server, list_pictures(server, range(40)), outage=6)
+
+
+def test_a_dead_server_among_living_ones_costs_its_own_files(tmp_path, serve):
+    dead, server = serve({}), serve({f"/{at}.png": png(at) for at in range(5)})
+    fail_all(dead, range(40))
+    places = [*(f"{dead.url}/{at}" for at in range(40)), *range(5)]
+    allowed = [f"{server.url}/", f"{dead.url}/"]
+
+    collected, skips = run(
+        tmp_path, server, list_pictures(server, places), allowed=allowed, outage=6
+    )
+
+    assert len(collected.files) == 5
+    assert len(skips) == 40
+    assert all("Its server answers 503" in reason for reason in skips.values())
+    assert len({path for path, _ in dead.got}) < 20, "it is not asked for ever"
+
+
+def test_a_name_that_nobody_has_costs_its_own_files(tmp_path, serve, monkeypatch):
+    server = serve({f"/{at}.png": png(at) for at in range(2)})
+    asked, real = [], socket.getaddrinfo
+
+    def look_up(host, *args, **kw):
+        if host == "gone.example.org":
+            asked.append(host)
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return real(host, *args, **kw)
+
+    monkeypatch.setattr("socket.getaddrinfo", look_up)
+    places = [*(f"http://gone.example.org/{at}" for at in range(4)), 0, 1]
+    allowed = [f"{server.url}/", "http://gone.example.org/"]
+
+    collected, skips = run(
+        tmp_path, server, list_pictures(server, places), allowed=allowed
+    )
+
+    assert len(collected.files) == 2
+    assert all("no server of this name" in reason for reason in skips.values())
+    assert len(asked) == len(skips) == 4, "asking again would not help"
 
 
 def test_a_web_folder_is_refused_with_what_would_do(tmp_path, serve):

@@ -8,7 +8,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from shared.child_environment import STORE_CREDENTIALS
-from shared.errors import RetryableError, UserError
+from shared.errors import OutageError, UserError
 from shared.source_addresses import parse_address
 from tests.worker.ingest.ingest_process import Ingest
 from tests.worker.ingest.uploads import class_folders, png, write_zip
@@ -156,7 +156,7 @@ def test_an_endpoint_in_a_private_network_needs_the_second_setting(
 
 
 def test_a_storage_that_is_down_may_come_back(tmp_path, put):
-    with pytest.raises(RetryableError, match="Its storage does not answer"):
+    with pytest.raises(OutageError, match="Its storage does not answer"):
         read(tmp_path, "http://127.0.0.1:9", f"s3://{BUCKET}/sets/a.zip")
 
 

@@ -5,7 +5,7 @@ import errno
 import numpy as np
 import pytest
 
-from shared.errors import InternalError, RetryableError, UserError
+from shared.errors import InternalError, OutageError, RetryableError, UserError
 from shared.training_spec import parse_training_spec
 from worker.training.failures import Failure, explain
 
@@ -31,6 +31,13 @@ def test_bad_data_without_a_field_is_refused_for_good():
 
     assert failure == Failure("rejected", "There is nothing to train on.", 64)
     assert failure.permanent
+
+
+def test_what_is_out_of_reach_is_tried_again_later():
+    failure = explain(OutageError("https://a/b.zip could not be fetched."))
+
+    assert failure == Failure("outage", "https://a/b.zip could not be fetched.", 69)
+    assert not failure.permanent
 
 
 def test_a_device_that_is_too_small_is_told_by_the_framework_s_own_exception():

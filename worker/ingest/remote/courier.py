@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.child_environment import take_store_credentials
-from shared.errors import RetryableError, UserError
+from shared.errors import OutageError, UserError
 from shared.source_addresses import Address, require_allowed
 from worker.ingest.limits import Basket, Limits, show_bytes
 from worker.ingest.remote.answers import FetchError, Opener
 from worker.ingest.remote.download import Fetched, Terms, download
+from worker.ingest.remote.hosts import Hosts, outage
 from worker.ingest.remote.rules import AddressRules
 from worker.ingest.remote.stores import StoreOpener
 from worker.ingest.remote.web import WebOpener
@@ -37,6 +38,15 @@ class Parcel:
     key: str
     fetched: Fetched | None = None
     fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Errand:
+    """A file that is on its way."""
+
+    key: str
+    address: Address
+    future: "Future[Fetched]"
 
 
 class Courier:
@@ -72,14 +82,13 @@ class Courier:
         self.stores = StoreOpener(rules, take_store_credentials())
         self._lock = threading.Lock()
         self._made = 0
-        self._failed_in_row = 0
 
     def fetch_whole(self, address: Address) -> Path:
         """Fetches an archive or a table, without which there is nothing.
 
         Raises:
             UserError: When it may not be fetched or is not there.
-            RetryableError: When its server fails.
+            OutageError: When its server fails.
         """
         require_allowed(address, self.rules.allowed)
         most = self._limits.max_unpacked_bytes
@@ -113,53 +122,56 @@ class Courier:
 
         Raises:
             UserError: When together they are too much.
-            RetryableError: When servers have failed for many files in a row.
+            OutageError: When nothing can be reached, or a server that gave files has
+                failed for many in a row.
             OSError: The disk is full.
         """
         ended = threading.Event()
         most = self._limits.max_file_bytes
         terms = Terms(self.rules, most, self._count, ended)
+        hosts = Hosts(self.rules.outage)
         pool = ThreadPoolExecutor(self.rules.parallel)
-        waiting: deque[tuple[str, Address, Future[Fetched]]] = deque()
+        waiting: deque[_Errand] = deque()
         done = 0
         try:
             for key, address in wanted:
                 self._count_file()
                 path = self._new_path()
-                future = pool.submit(self._fetch_one, address, path, terms)
-                waiting.append((key, address, future))
+                future = pool.submit(self._fetch_one, address, path, terms, hosts)
+                waiting.append(_Errand(key, address, future))
                 if len(waiting) >= self.rules.parallel * _AHEAD:
-                    yield self._take(waiting.popleft(), done, total)
+                    yield self._take(waiting.popleft(), hosts, done, total)
                     done += 1
             while waiting:
-                yield self._take(waiting.popleft(), done, total)
+                yield self._take(waiting.popleft(), hosts, done, total)
                 done += 1
+            hosts.require_any()
         finally:
             ended.set()
             pool.shutdown(cancel_futures=True)
 
-    def _take(
-        self, entry: tuple[str, Address, "Future[Fetched]"], done: int, total: int
-    ) -> Parcel:
-        key, address, future = entry
-        while not wait([future], timeout=_TELL_SECONDS).done:
+    def _take(self, errand: _Errand, hosts: Hosts, done: int, total: int) -> Parcel:
+        while not wait([errand.future], timeout=_TELL_SECONDS).done:
             self._tell(done, total, "files")
         try:
-            fetched = future.result()
+            fetched = errand.future.result()
         except FetchError as error:
-            self._failed_in_row = self._failed_in_row + 1 if error.passes else 0
-            if self._failed_in_row >= self.rules.outage:
-                raise explain(address, error) from error
-            return Parcel(key, fault=error.reason)
-        self._failed_in_row = 0
+            hosts.failed(errand.address, error)
+            return Parcel(errand.key, fault=error.reason)
+        hosts.gave(errand.address)
         self._tell(done + 1, total, "files")
-        return Parcel(key, fetched)
+        return Parcel(errand.key, fetched)
 
-    def _fetch_one(self, address: Address, path: Path, terms: Terms) -> Fetched:
+    def _fetch_one(
+        self, address: Address, path: Path, terms: Terms, hosts: Hosts
+    ) -> Fetched:
         try:
             require_allowed(address, self.rules.allowed)
         except UserError as error:
             raise FetchError(str(error)) from error
+        silent = hosts.find_silent(address)
+        if silent is not None:
+            raise FetchError(silent.reason, passes=True)
         return self._download(address, path, terms)
 
     def _download(self, address: Address, path: Path, terms: Terms) -> Fetched:
@@ -181,11 +193,11 @@ class Courier:
             self._basket.count_bytes(size_bytes)
 
 
-def explain(address: Address, error: FetchError) -> UserError | RetryableError:
+def explain(address: Address, error: FetchError) -> UserError | OutageError:
     """Returns what it means for the whole ingest that `address` was not to be had."""
-    words = f"{address} could not be fetched. {error.reason}"
     if error.passes:
-        return RetryableError(words)
+        return outage(address, error)
+    words = f"{address} could not be fetched. {error.reason}"
     return UserError(words, field="address")
 
 

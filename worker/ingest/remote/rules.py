@@ -22,8 +22,8 @@ class AddressRules:
         backoff_seconds: Wait before the second try; doubles, up to 30 seconds.
         connect_seconds: Time to connect.
         stall_seconds: Time in which at least a kilobyte must come.
-        outage: Files in a row that no server gave, after which the attempt ends: a
-            server that is down is not asked a million times.
+        outage: Files in a row that one server did not give, after which it is left
+            alone: a server that is down is not asked a million times.
     """
 
     allowed: tuple[Address, ...] = ()

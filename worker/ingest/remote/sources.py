@@ -34,7 +34,7 @@ def bring(source: Source, courier: Courier) -> Source:
 
     Raises:
         UserError: When it may not be fetched, or can be none of these.
-        RetryableError: When its server fails.
+        OutageError: When its server fails.
     """
     if source.type != ADDRESS:
         return source
@@ -67,7 +67,7 @@ def open_folder(source: Source, courier: Courier, skips: SkipList) -> Unpacked:
 
     Raises:
         UserError: When there is nothing, or it is too much.
-        RetryableError: When the storage fails.
+        OutageError: When the storage fails.
     """
     folder = parse_address(source.address or "")
     unpacked = Unpacked()

@@ -25,6 +25,8 @@ _MOST_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # Servers that are busy or under repair say so with these.
 _PASSING = frozenset({408, 425, 429})
+# What a look-up answers of a name that nobody has; others say that nobody answered.
+_UNKNOWN = frozenset({socket.EAI_NONAME, socket.EAI_NODATA})
 _LEAST_BYTES = 1024
 _LONGEST_WAIT_SECONDS = 60.0
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
@@ -224,6 +226,8 @@ _SENTENCES: tuple[tuple[tuple[type[Exception], ...], str, bool], ...] = (
 def _explain(error: Exception) -> FetchError:
     if isinstance(error, RefusedAddressError):
         return FetchError(str(error))
+    if isinstance(error, socket.gaierror) and error.errno in _UNKNOWN:
+        return FetchError("There is no server of this name.")
     if "CERTIFICATE" in str(error).upper():
         return FetchError("Its server's certificate is not trusted.")
     for kinds, words, passes in _SENTENCES:

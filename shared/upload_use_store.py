@@ -1,0 +1,105 @@
+"""Which ingest jobs have which uploads.
+
+An upload belongs to one job at a time: the one that waits, runs or has made a dataset
+of it. A job that failed or was cancelled has let go of its uploads. They stay as long
+as it does, and belong to whichever job asks for them next, itself or another one.
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from shared.errors import ConflictError
+from shared.job_status import JobKind, JobStatus
+from shared.tables import Job, User
+
+LET_GO = frozenset({JobStatus.FAILED, JobStatus.CANCELLED})
+UPLOAD_IN_SPEC = re.compile(r"uploads/([A-Za-z0-9][A-Za-z0-9._-]*)")
+
+
+@dataclass(frozen=True)
+class UploadUses:
+    """What has become of one user's uploads; those that no job names are in neither.
+
+    Args:
+        taken: The job that an upload belongs to.
+        let_go: The newest failed or cancelled job of an upload that belongs to none.
+    """
+
+    taken: dict[str, int]
+    let_go: dict[str, int]
+
+
+def list_uses(session: Session, owner_id: int) -> UploadUses:
+    """Returns which uploads the ingest jobs of this user have, and had."""
+    rows = session.execute(
+        select(Job.id, Job.state, Job.spec)
+        .where(Job.kind == JobKind.INGEST, Job.owner_id == owner_id)
+        .order_by(Job.id)
+    )
+    taken: dict[str, int] = {}
+    let_go: dict[str, int] = {}
+    for job_id, state, spec in rows:
+        named = let_go if state in LET_GO else taken
+        named.update(dict.fromkeys(find_uploads(spec), job_id))
+    return UploadUses(
+        taken, {name: job for name, job in let_go.items() if name not in taken}
+    )
+
+
+def hold(
+    session: Session,
+    owner_id: int,
+    uploads: Collection[str],
+    *,
+    job_id: int | None = None,
+) -> None:
+    """Returns when no other job has these uploads; none gets them before the commit.
+
+    Args:
+        session: The writing session.
+        owner_id: Whose uploads they are.
+        uploads: Their ids.
+        job_id: The job that may have them already.
+
+    Raises:
+        ConflictError: When one belongs to another job.
+    """
+    if not uploads:
+        return
+    # Of two at once the second waits here, and sees what the first has taken.
+    own = select(User.id).where(User.id == owner_id)
+    session.execute(own.with_for_update(key_share=True))
+    taken = list_uses(session, owner_id).taken
+    others = {taken[name] for name in uploads if name in taken} - {job_id}
+    if others:
+        raise ConflictError(
+            f"What was uploaded for it belongs to job {min(others)} now. Upload it "
+            "again for a second dataset.",
+            field="sources",
+        )
+
+
+def list_needed(session: Session, without: Collection[int]) -> set[str]:
+    """Returns the uploads that jobs may still read, other than those in `without`."""
+    rows = session.execute(
+        select(Job.id, Job.spec).where(
+            Job.kind == JobKind.INGEST, Job.state != JobStatus.SUCCEEDED
+        )
+    )
+    return {
+        name
+        for job_id, spec in rows
+        if job_id not in without
+        for name in find_uploads(spec)
+    }
+
+
+def find_uploads(spec: dict[str, Any]) -> set[str]:
+    """Returns the upload ids that the sources of an ingest spec lie in."""
+    paths = [str(source.get("path", "")) for source in spec.get("sources", [])]
+    return {match for path in paths for match in UPLOAD_IN_SPEC.findall(path)}

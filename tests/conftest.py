@@ -1,5 +1,6 @@
 """Fixtures that every test may ask for: real databases, a real broker."""
 
+import gc
 import shutil
 import tempfile
 from pathlib import Path
@@ -32,6 +33,16 @@ def pytest_addoption(parser):
         default=1,
         help="how often each training of test_drawn_crashes.py is crashed",
     )
+
+
+def pytest_collection_finish():
+    """Leaves what was imported out of every later collection.
+
+    Each build of a model collects (`determinism.start_model`), and walking the objects
+    of TensorFlow, Keras and the web takes half a second each time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -62,6 +62,7 @@ def messy(tmp_path_factory):
     return run(folder, write_zip(folder / "pets.zip", upload))
 
 
+@pytest.mark.xdist_group("messy upload")  # it is made once
 class TestVersion:
     """What lies in `final/` when all is done."""
 

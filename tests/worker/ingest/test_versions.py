@@ -16,6 +16,9 @@ from tests.worker.ingest.uploads import class_folders, encode, pixels, png, writ
 from worker.ingest.content import fingerprint_rows
 from worker.training.labelled_images import read_dataset
 
+# In one process, so that what its tests share is made once.
+pytestmark = pytest.mark.xdist_group("versions")
+
 GOOD = class_folders(each=20)
 CONFLICT = {"cat/both.png": png(777), "dog/both too.png": png(777)}
 ODD = {"cat/phone.webp": encode(pixels(903), "WEBP")}

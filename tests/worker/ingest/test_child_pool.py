@@ -10,10 +10,16 @@ import psutil
 import pytest
 
 from shared.errors import InternalError
+from tests.worker import warm_children
 from tests.worker.processes import ROOT, is_running, wait_until
 from worker.ingest.child_pool import Work, run_in_children, start_server
 
 ROUGH = "tests.worker.ingest.rough_work"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _server():
+    warm_children.start_server()
 
 
 def run(wishes, *, seconds=30.0, children=2, function="work", **work):

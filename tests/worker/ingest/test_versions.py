@@ -11,7 +11,7 @@ import pytest
 
 from shared import artifacts
 from shared.artifacts import verify_manifest
-from tests.worker.ingest.ingest_process import Ingest, run
+from tests.worker.ingest.ingest_process import Ingest, IngestHere, run
 from tests.worker.ingest.uploads import class_folders, encode, pixels, png, write_zip
 from worker.ingest.content import fingerprint_rows
 from worker.training.labelled_images import read_dataset
@@ -67,7 +67,7 @@ def shas(ingest, *names):
 
 
 def refused(folder, *sources, **spec):
-    ingest = Ingest(folder, *sources, **spec)
+    ingest = IngestHere(folder, *sources, **spec)
     assert ingest.wait() == 64
     assert ingest.leftovers() == []
     return ingest.last["message"]

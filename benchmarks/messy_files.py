@@ -11,7 +11,7 @@ import argparse
 import difflib
 import io
 import json
-import subprocess
+import os
 import sys
 import tempfile
 import zipfile
@@ -20,6 +20,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
+
+from worker import events
+from worker.ingest import run
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "docs" / "messy-files.md"
@@ -52,21 +55,21 @@ def write_good_pictures(archive: zipfile.ZipFile) -> None:
 
 
 def ingest(sources: list[dict], folder: Path) -> dict:
-    """Runs the real ingest; returns its report and rows."""
+    """Runs the real ingest; returns its report and rows.
+
+    Within this process, so that the server of the children that prove pictures imports
+    the framework once for all uploads.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     spec = {"kind": "ingest", "sources": sources, "limits": {"image_seconds": 20}}
     (folder / "spec.json").write_text(json.dumps(spec))
-    command = [sys.executable, "-m", "worker.ingest.run"]
-    done = subprocess.run(
-        [*command, str(folder / "spec.json"), str(folder / "work")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    last = json.loads(done.stdout.strip().splitlines()[-1])
+    with (folder / "events.jsonl").open("w+") as told:
+        os.environ[events.FD_VARIABLE] = str(told.fileno())
+        run.main([str(folder / "spec.json"), str(folder / "work")])
+        told.seek(0)
+        last = json.loads(told.read().splitlines()[-1])
     if last["event"] != "finished":
-        raise RuntimeError(f"ingest failed: {last} {done.stderr[-2000:]}")
+        raise RuntimeError(f"ingest failed: {last}")
     final = folder / "work" / "final"
     rows = pq.read_table(final / "manifest.parquet").to_pylist()
     return {"report": json.loads((final / "report.json").read_text()), "rows": rows}

@@ -170,22 +170,33 @@ def _jitter(wait_ms: float) -> int:
 
 
 def _name_spent_budget(ending: Ending, spent: Counters, limits: Limits) -> str | None:
-    if ending.user_failure and spent.failures >= limits.max_user_failures:
-        return f"The training code failed {spent.failures} times."
-    if ending.charge and spent.noprog >= limits.max_attempts_without_progress:
-        return f"{spent.noprog} attempts in a row ended without any progress."
-    if ending.outcome in LOSSES and spent.lost >= limits.max_lost_without_progress:
-        return f"{spent.lost} attempts in a row were lost without any progress."
-    if ending.outcome == FILES and spent.files >= MAX_FILE_FAILURES:
-        return (
-            f"{spent.files} attempts in a row ended because a file could not be read "
-            "or written. Mend what is said of it here, then retry the job."
-        )
-    if ending.outcome == OUTAGE and spent.lost >= limits.max_lost_without_progress:
-        return (
+    lost_for_good = spent.lost >= limits.max_lost_without_progress
+    budgets = [
+        (
+            ending.user_failure and spent.failures >= limits.max_user_failures,
+            f"The training code failed {spent.failures} times.",
+        ),
+        (
+            ending.charge and spent.noprog >= limits.max_attempts_without_progress,
+            f"{spent.noprog} attempts in a row ended without any progress.",
+        ),
+        (
+            ending.outcome in LOSSES and lost_for_good,
+            f"{spent.lost} attempts in a row were lost without any progress.",
+        ),
+        (
+            ending.outcome == OUTAGE and lost_for_good,
             f"{spent.lost} attempts in a row got nowhere. Try the job again when that "
-            "can be reached."
-        )
-    if spent.attempts >= MAX_ATTEMPTS:
-        return f"The job has used all of its {MAX_ATTEMPTS} attempts."
-    return None
+            "can be reached.",
+        ),
+        (
+            ending.outcome == FILES and spent.files >= MAX_FILE_FAILURES,
+            f"{spent.files} attempts in a row ended because a file could not be read "
+            "or written. Mend what is said of it here, then retry the job.",
+        ),
+        (
+            spent.attempts >= MAX_ATTEMPTS,
+            f"The job has used all of its {MAX_ATTEMPTS} attempts.",
+        ),
+    ]
+    return next((why for is_spent, why in budgets if is_spent), None)

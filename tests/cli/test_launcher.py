@@ -120,6 +120,13 @@ def test_first_start_installs_and_the_second_runs_at_once(checkout):
     assert json.loads(second.stdout)["probe"] == "1.0"
 
 
+def test_what_is_installed_is_compiled(checkout):
+    checkout.run("jobs", PYTHONDONTWRITEBYTECODE="1")
+
+    folder = checkout.folder / ".venv" / "lib"
+    assert list(folder.rglob("__pycache__/trainyard_probe.*.pyc"))
+
+
 def test_changed_pins_are_installed(checkout):
     checkout.run("jobs")
     checkout.pin("2.0")
@@ -226,6 +233,17 @@ def test_containers_are_a_test_of_their_own(checkout):
 
     assert run.returncode != 0
     assert "tests.containers" in run.stderr
+
+
+def test_tests_compile_our_sources_once(checkout):
+    (checkout.folder / "cli" / "browser.py").touch()
+    (checkout.folder / "pytest.py").write_text(
+        "import sys; print(sys.argv[1:], sys.dont_write_bytecode)"
+    )
+
+    run = checkout.run("test", "-n2", PYTHONDONTWRITEBYTECODE="1")
+
+    assert run.stdout == "['-n2'] False\n"
 
 
 def test_arguments_of_test_reach_pytest(checkout):

@@ -112,8 +112,8 @@ class RunningPlatform:
 
     def pid_of(self, name):
         """Returns the process that `up` runs under `name`, None while it has none."""
-        path = next(self.data_dir.rglob("children.json"), None)
-        rows = json.loads(path.read_text()) if path else []
+        path = self.data_dir / "run" / "children.json"
+        rows = json.loads(path.read_text()) if path.exists() else []
         return next((row["pid"] for row in rows if row["name"] == name), None)
 
     def processes_of_job(self, job_id):

@@ -12,7 +12,9 @@ from shared.database import Database
 from shared.settings import Settings, get_settings
 from tests.web.rows import PASSWORD, Rows
 from web.app import create_app
+from web.installation import install
 
+SECRET_KEY = secrets.token_hex(32)
 CONFIG = {
     "TESTING": True,
     "PROPAGATE_EXCEPTIONS": False,  # what a user would see is what is tested
@@ -47,19 +49,39 @@ def settings(tmp_path, sqlite_url, roots):
     return Settings(
         data_dir=tmp_path / "data",
         database_url=sqlite_url,
-        secret_key=secrets.token_hex(32),
+        secret_key=SECRET_KEY,
         dataset_roots=[roots],
         max_upload_bytes=64 * 2**20,
     )
 
 
+@pytest.fixture(scope="session")
+def bare_app(tmp_path_factory):
+    """An app that stands on nothing yet: one for this test process.
+
+    To make one, with a hundred descriptions of requests and every template it is asked
+    for, takes longer than most tests.
+    """
+    settings = Settings(data_dir=tmp_path_factory.mktemp("app"), secret_key=SECRET_KEY)
+    return create_app(settings, Database(settings.database_address), CONFIG)
+
+
 @pytest.fixture
-def app(settings):
-    """The app; nothing runs beside it."""
+def app(bare_app, settings):
+    """The app on an installation of this test's own; nothing runs beside it."""
+    assert settings.public_url is None, "the factory reads it"
+    assert settings.redis_url is None, "the factory reads it"
     settings.storage.mkdir(parents=True)
     database = Database(settings.database_address)
-    app = create_app(settings, database, CONFIG)
-    yield app
+    config, views = dict(bare_app.config), dict(bare_app.view_functions)
+    install(bare_app, settings, database)
+    bare_app.extensions["trainyard_limiter"].reset()
+    bare_app.test_client_class = FlaskClient
+    yield bare_app
+    bare_app.config.clear()
+    bare_app.config.update(config)
+    bare_app.view_functions.clear()
+    bare_app.view_functions.update(views)
     database.dispose()
 
 

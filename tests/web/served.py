@@ -1,11 +1,13 @@
-"""The web as it is served: gunicorn in a process of its own."""
+"""The web as it is served: by gunicorn in a process of its own, or by a thread."""
 
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 
 import httpx
 import psutil
+from werkzeug.serving import make_server
 
 from cli.machine import find_free_port
 from shared.child_environment import child_environment
@@ -40,6 +42,20 @@ def serve(settings, log_path):
     finally:
         master.terminate()
         master.wait(timeout=20)
+
+
+@contextmanager
+def serve_here(app):
+    """Yields the address of the app itself, for tests that ask nothing of gunicorn."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def _answers(address):

@@ -13,7 +13,7 @@ from sqlalchemy import event, insert, text
 
 from shared.child_environment import child_environment
 from shared.tables import Job, Metric
-from tests.web.served import serve
+from tests.web.served import serve_here
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -254,9 +254,9 @@ def test_the_charts_show_the_best_curves_and_each_swept_number(ana, jobs):
 
 
 @pytest.fixture
-def command(settings, rows, ana, jobs, tmp_path):
+def command(app, settings, rows, ana, jobs):
     """Runs `trainyard` against these jobs, as they are served."""
-    with serve(settings, tmp_path / "web.log") as (address, _):
+    with serve_here(app) as address:
         environment = child_environment(
             settings, TRAINYARD_URL=address, TRAINYARD_TOKEN=rows.token(ana.user_id)
         )

@@ -10,7 +10,7 @@ import pytest
 
 from shared.presets import build_training_spec
 from tests.web.forecast_example import make_forecast
-from tests.web.served import serve
+from tests.web.served import serve_here
 from web.jobs.form import DEFAULT_BASE_MODEL
 from web.jobs.shortage import Wanted, find_shortages
 
@@ -251,13 +251,13 @@ class TestApi:
         assert "holds about 6.0 GiB of memory" in short.json["warnings"][0]
         assert "1.4 GiB" in larger.json["warnings"][0]
 
-    def test_command_line_prints_the_warnings_beside_the_result(  # noqa: PLR0917
-        self, settings, ana, rows, dataset, tmp_path, monkeypatch
+    def test_command_line_prints_the_warnings_beside_the_result(
+        self, app, ana, rows, dataset, monkeypatch
     ):
         rows.forecast(ana.user_id, dataset, **need(disk={"total": 2**60}))
         monkeypatch.setenv("TRAINYARD_TOKEN", rows.token(ana.user_id))
 
-        with serve(settings, tmp_path / "web.log") as (address, _):
+        with serve_here(app) as address:
             monkeypatch.setenv("TRAINYARD_URL", address)
             done = subprocess.run(
                 [sys.executable, "-m", "cli", "submit", "-d", "cells", "--json"],

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.waiting import wait_until
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -13,14 +15,6 @@ def is_running(pid):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def wait_until(condition, timeout=10.0, what="the condition"):
-    deadline = time.monotonic() + timeout
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, f"waited {timeout} s in vain for {what}"
-        time.sleep(0.02)
-    return answer
 
 
 def seconds_until_gone(pid, timeout=10.0):

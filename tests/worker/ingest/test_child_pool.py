@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from shared.errors import InternalError
+from tests.worker import warm_children
 from tests.worker.processes import ROOT, is_running, wait_until
 from worker.ingest.child_pool import (
     Work,
@@ -20,6 +21,11 @@ from worker.ingest.child_pool import (
 from worker.machine_memory import find_memory_limit
 
 ROUGH = "tests.worker.ingest.rough_work"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _server():
+    warm_children.start_server()
 
 
 def run(wishes, *, seconds=30.0, children=2, function="work", **work):

@@ -9,6 +9,9 @@ from tests.worker.ingest.ingest_process import Ingest, run
 from tests.worker.ingest.uploads import class_folders, encode, pixels, write_zip
 from tests.worker.processes import wait_until
 
+# In one process, so that what its tests share is made once.
+pytestmark = pytest.mark.xdist_group("ingest resume")
+
 EAGER = "tests.worker.ingest.eager_ingest"
 BAD = {"cat/page.jpg": b"<html>404</html>"}
 

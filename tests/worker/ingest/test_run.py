@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from shared.artifacts import verify_manifest
-from tests.worker.ingest.ingest_process import Ingest, run
+from tests.worker.ingest.ingest_process import Ingest, IngestHere, run, run_apart
 from tests.worker.ingest.uploads import (
     class_folders,
     encode,
@@ -59,9 +59,10 @@ def messy(tmp_path_factory):
     """The version that one messy upload became."""
     folder = tmp_path_factory.mktemp("messy")
     upload = {**GOOD, **ODD, **BAD, **COPIES, **CONFLICT}
-    return run(folder, write_zip(folder / "pets.zip", upload))
+    return run_apart(folder, write_zip(folder / "pets.zip", upload))
 
 
+@pytest.mark.xdist_group("messy upload")  # it is made once
 class TestVersion:
     """What lies in `final/` when all is done."""
 
@@ -280,7 +281,7 @@ def test_a_disk_that_is_full_in_a_child_is_no_fault_of_the_picture(tmp_path):
     ],
 )
 def test_what_is_no_dataset_is_refused_with_the_reason(tmp_path, files, words):
-    ingest = Ingest(tmp_path / "job", write_zip(tmp_path / "pets.zip", files))
+    ingest = IngestHere(tmp_path / "job", write_zip(tmp_path / "pets.zip", files))
 
     assert ingest.wait() == 64
     assert ingest.last["event"] == "failed"
@@ -294,9 +295,10 @@ def test_a_large_file_is_unpacked_and_refused_in_flat_memory(tmp_path):
     film = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + os.urandom(2**20) * 400
     files = {**class_folders(each=3), "cat/film.jpg": film}
     upload = write_zip(tmp_path / "pets.zip", files, method=0)
-    plain = run(tmp_path / "a", write_zip(tmp_path / "few.zip", class_folders(each=3)))
+    few = write_zip(tmp_path / "few.zip", class_folders(each=3))
+    plain = run_apart(tmp_path / "a", few, measured=True)
 
-    ingest = run(tmp_path / "b", upload)
+    ingest = run_apart(tmp_path / "b", upload, measured=True)
 
     reasons = {skip["file"]: skip["reason"] for skip in ingest.report()["skipped"]}
     assert "an MP4 or QuickTime video" in reasons["cat/film.jpg"]
@@ -343,7 +345,7 @@ def test_under_a_locale_without_unicode_every_name_is_kept(tmp_path, monkeypatch
     monkeypatch.setenv("PYTHONCOERCECLOCALE", "0")
     files = class_folders(("猫", "Äpfel"), each=3)
 
-    ingest = run(tmp_path / "job", write_zip(tmp_path / "pets.zip", files))
+    ingest = run_apart(tmp_path / "job", write_zip(tmp_path / "pets.zip", files))
 
     assert set(ingest.rows()) == set(files)
     assert ingest.report()["classes"] == ["Äpfel", "猫"]

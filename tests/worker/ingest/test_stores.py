@@ -16,6 +16,9 @@ from worker.ingest.limits import Basket, Limits
 from worker.ingest.remote.courier import Courier
 from worker.ingest.remote.rules import parse_rules
 
+# In one process, so that what its tests share is made once.
+pytestmark = pytest.mark.xdist_group("stores")
+
 SECRET = "very-secret-key-of-the-store"
 BUCKET = "pictures"
 

@@ -11,7 +11,7 @@ import pytest
 
 from shared import artifacts
 from shared.artifacts import verify_manifest
-from tests.worker.ingest.ingest_process import Ingest, run
+from tests.worker.ingest.ingest_process import Ingest, IngestHere, run
 from tests.worker.ingest.made_versions import (
     aside,
     counts,
@@ -23,6 +23,9 @@ from tests.worker.ingest.made_versions import (
 from tests.worker.ingest.uploads import class_folders, encode, pixels, png, write_zip
 from worker.ingest.content import fingerprint_rows
 from worker.training.labelled_images import read_dataset
+
+# In one process, so that what its tests share is made once.
+pytestmark = pytest.mark.xdist_group("versions")
 
 GOOD = class_folders(each=20)
 CONFLICT = {"cat/both.png": png(777), "dog/both too.png": png(777)}
@@ -43,7 +46,7 @@ def new_pictures(each, start=5000):
 
 
 def refused(folder, *sources, **spec):
-    ingest = Ingest(folder, *sources, **spec)
+    ingest = IngestHere(folder, *sources, **spec)
     assert ingest.wait() == 64
     assert ingest.leftovers() == []
     return ingest.last["message"]

@@ -10,12 +10,23 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.worker import warm_children
+
 ROOT = Path(__file__).resolve().parents[3]
 LONGEST_SECONDS = 240
 
 
 class Engine:
-    """One attempt in a working folder."""
+    """One attempt in a working folder.
+
+    Args:
+        spec: SPEC.json.
+        workdir: The folder.
+        module: What is run.
+        cold: Whether it is a new Python, which loads the frameworks itself. With an
+            environment of its own it always is.
+        environment: Changes to this process's own.
+    """
 
     def __init__(
         self,
@@ -23,21 +34,19 @@ class Engine:
         workdir: Path,
         *,
         module: str = "worker.training.run",
+        cold: bool = False,
         **environment: str,
     ):
         workdir.mkdir(parents=True, exist_ok=True)
         self.workdir = workdir
         self.events = []
         self._started = time.monotonic()
-        self._errors = (workdir / "stderr.log").open("ab")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", module, str(spec), str(workdir)],
-            cwd=ROOT,
-            env=os.environ | environment,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-        )
+        command = [module, str(spec), str(workdir)]
+        log = workdir / "stderr.log"
+        if cold or environment or not warm_children.is_usual():
+            self.process = start_cold(command, log, environment)
+        else:
+            self.process = warm_children.WarmProcess(command, log)
 
     def read_event(self):
         """Returns the next event, or None when the process has ended."""
@@ -64,7 +73,6 @@ class Engine:
             pass
         code = self.process.wait(LONGEST_SECONDS)
         self.process.stdout.close()
-        self._errors.close()
         return code
 
     def named(self, name):
@@ -74,28 +82,40 @@ class Engine:
         return (self.workdir / "stderr.log").read_text()[-3000:]
 
 
-def run_killed_at(spec, workdir, is_due, number=signal.SIGKILL, **environment):
+def start_cold(command, log, environment):
+    with log.open("ab") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=ROOT,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+
+
+def run_killed_at(spec, workdir, is_due, number=signal.SIGKILL, **how):
     """Runs an attempt until `is_due`, kills it there and returns it, ended."""
-    engine = Engine(spec, workdir, **environment)
+    engine = Engine(spec, workdir, **how)
     engine.watch(is_due)
     engine.kill(number)
     engine.code = engine.finish()
     return engine
 
 
-def run_to_end(spec, workdir, **environment):
-    engine = Engine(spec, workdir, **environment)
+def run_to_end(spec, workdir, **how):
+    engine = Engine(spec, workdir, **how)
     assert engine.finish() == 0, engine.errors()
     return engine
 
 
-def run_until_trained(spec, workdir, **environment):
+def run_until_trained(spec, workdir, **how):
     """Runs an attempt until nothing is left but to publish, which takes the longest."""
 
     def is_trained(event):
         return event["event"] == "phase" and event["phase"] == "export"
 
-    return run_killed_at(spec, workdir, is_trained, **environment)
+    return run_killed_at(spec, workdir, is_trained, **how)
 
 
 def kill_while_writing(spec, workdir, is_due):

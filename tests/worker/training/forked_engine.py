@@ -1,32 +1,16 @@
-"""Runs the real engine as child processes that need not load the frameworks again.
+"""Runs the real engine as child processes that speak through a file.
 
-A server process imports them once and forks each child, so that a test can afford many
-crashes. The children are real: their own processes, killed with SIGKILL, speaking
-through a file as under a supervisor through a pipe.
+They need not load the frameworks again, so that a test can afford many crashes.
 """
 
 import json
-import multiprocessing
 import os
 import signal
 import time
 
+from tests.worker import warm_children
+
 LONGEST_SECONDS = 400
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    ["worker.training.materials", "worker.training.publish", "worker.training.phases"]
-)
-
-
-def _run(spec, folder):
-    events = os.open(folder / "events.jsonl", os.O_WRONLY | os.O_CREAT)
-    os.environ["TRAINYARD_EVENTS_FD"] = str(events)
-    errors = os.open(folder / "stderr.log", os.O_WRONLY | os.O_CREAT)
-    os.dup2(errors, 1)
-    os.dup2(errors, 2)
-    from worker.training import run  # noqa: PLC0415 - in the child alone
-
-    os._exit(run.main([str(spec), str(folder)]))
 
 
 class ForkedEngine:
@@ -34,8 +18,11 @@ class ForkedEngine:
 
     def __init__(self, spec, folder):
         self.folder = folder
-        self.process = _CONTEXT.Process(target=_run, args=(spec, folder))
-        self.process.start()
+        self.process = warm_children.fork(
+            ["worker.training.run", str(spec), str(folder)],
+            folder / "events.jsonl",
+            folder / "stderr.log",
+        )
         self._deadline = time.monotonic() + LONGEST_SECONDS
         self._read = 0
 

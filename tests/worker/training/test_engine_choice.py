@@ -3,6 +3,7 @@
 import itertools
 import json
 import multiprocessing
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -33,6 +34,21 @@ SPEC = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _short_rounds(monkeypatch):
+    """Who wins is for `benchmarks/` to say: here it matters that they race."""
+    monkeypatch.setattr(engine_race, "_ROUND_SECONDS", 0.02)
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    """A folder in which the base has been converted."""
+    folder = tmp_path_factory.mktemp("converted")
+    base = FrozenBase(build_training_spec(overrides=SPEC))
+    onnx_model.open_or_convert(base, folder)
+    return folder
+
+
 @pytest.fixture
 def spec():
     return build_training_spec(overrides=SPEC)
@@ -49,7 +65,8 @@ def pack(tmp_path):
 
 
 @pytest.fixture
-def chooser(tmp_path, pack, base):
+def chooser(tmp_path, pack, base, converted):
+    shutil.copytree(converted, tmp_path / "choices")
     return build_chooser(tmp_path, pack, base)
 
 
@@ -143,13 +160,15 @@ def test_an_engine_that_differs_is_not_admitted_however_fast(chooser, monkeypatc
     assert feature_engines.ONNX not in {row.origin.engine for row in chooser.measured}
 
 
-def test_a_base_that_cannot_be_converted_is_run_by_the_others(chooser, monkeypatch):
+def test_a_base_that_cannot_be_converted_is_run_by_the_others(
+    tmp_path, pack, base, monkeypatch
+):
     def fail(network):
         raise ValueError("no such operator")
 
     monkeypatch.setattr(onnx_model, "_convert", fail)
 
-    chosen = chooser.choose()
+    chosen = build_chooser(tmp_path, pack, base).choose()
 
     assert chosen.engine in {feature_engines.FOLDED, feature_engines.PLAIN}
 
@@ -173,6 +192,7 @@ def test_an_engine_that_fails_while_it_computes_is_left_out_and_named(
 
     monkeypatch.setattr(onnx_model, "build_runner", build_small)
     monkeypatch.setattr(engine_choice, "_PARITY_ROWS", 4)
+    monkeypatch.setattr(engine_race, "_ROUND_SECONDS", 0.25)  # for more calls than 5
 
     chosen = chooser.choose()
 
@@ -208,7 +228,7 @@ def test_mixed_precision_is_measured_only_where_hardware_and_job_allow_it(
     assert precisions(exact=True) == {"float32"}
 
 
-def test_bfloat16_is_computed_by_the_engine_that_gains_from_it(tmp_path, base):
+def test_bfloat16_is_computed_by_the_engine_that_gains_from_it(converted, base):
     """To a few hundredths: eight bits of mantissa, and sums in float32."""
     pixels = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
 
@@ -216,7 +236,7 @@ def test_bfloat16_is_computed_by_the_engine_that_gains_from_it(tmp_path, base):
         engine = feature_engines.build_engine(
             origin(feature_engines.OPENVINO, batch_rows=8, precision=precision),
             base,
-            folder=tmp_path,
+            folder=converted,
             cores=2,
         )
         return engine(pixels)
@@ -428,11 +448,11 @@ def test_a_converted_base_turns_its_pictures_once_and_not_at_every_layer(
     assert graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
 
 
-def test_a_row_of_features_does_not_depend_on_its_company(tmp_path, base):
+def test_a_row_of_features_does_not_depend_on_its_company(converted, base):
     pixels = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
     for name in feature_engines.ENGINES:
         engine = feature_engines.build_engine(
-            origin(name, batch_rows=8), base, folder=tmp_path, cores=2
+            origin(name, batch_rows=8), base, folder=converted, cores=2
         )
 
         whole = engine(pixels)

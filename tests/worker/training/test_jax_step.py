@@ -13,7 +13,8 @@ import pytest
 
 from tests.worker.training.engine_process import ROOT
 
-pytestmark = pytest.mark.timeout(300)
+# In one process, so that what its tests share is made once.
+pytestmark = [pytest.mark.xdist_group("jax step"), pytest.mark.timeout(300)]
 
 # Ten images a step; four steps with one pass and with three, four with statistics that
 # are learned, then one step twice.

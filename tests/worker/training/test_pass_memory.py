@@ -168,7 +168,7 @@ def test_a_training_lives_through_a_limit_that_its_batch_would_break(
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
 
-    engine = run_to_end(spec, tmp_path / "work")
+    engine = run_to_end(spec, tmp_path / "work", cold=True)
 
     notes = [event["message"] for event in engine.named("note")]
     assert any("parts of a batch" in note for note in notes)

@@ -57,7 +57,8 @@ def spec(tmp_path_factory, dataset):
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory, spec):
     """The uninterrupted run that every other one must equal."""
-    return run_to_end(spec, tmp_path_factory.mktemp("straight"))
+    # In a Python of its own: those that resume are forked (`warm_children`).
+    return run_to_end(spec, tmp_path_factory.mktemp("straight"), cold=True)
 
 
 def in_phase(name):

@@ -197,7 +197,7 @@ def assert_published_before_fine_tuning(engine, training):
 def test_a_run_publishes_everything_a_user_downloads(tmp_path, dataset):
     spec = write_spec(tmp_path / "SPEC.json", dataset, TRAINING)
 
-    engine = run_to_end(spec, tmp_path / "work")
+    engine = run_to_end(spec, tmp_path / "work", cold=True)
 
     final = tmp_path / "work" / "final"
     assert {path.name for path in final.iterdir()} == {
@@ -218,7 +218,7 @@ def test_a_run_publishes_everything_a_user_downloads(tmp_path, dataset):
 
 def test_a_stop_while_frameworks_load_ends_at_once(tmp_path, dataset):
     spec = write_spec(tmp_path / "SPEC.json", dataset, TRAINING)
-    engine = Engine(spec, tmp_path / "work")
+    engine = Engine(spec, tmp_path / "work", cold=True)
     engine.watch(lambda event: event["event"] == "phase")
 
     engine.kill(signal.SIGTERM)

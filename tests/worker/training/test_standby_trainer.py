@@ -61,7 +61,7 @@ def test_gives_the_same_weights_and_predictions_to_the_bit(
     monkeypatch.setenv("KERAS_BACKEND", backend)
     write_pictures(tmp_path / "pictures", each=15, side=32)
     spec = write_spec(tmp_path / "SPEC.json", tmp_path / "pictures", TRAINING)
-    straight = run_to_end(spec, tmp_path / "straight")
+    straight = run_to_end(spec, tmp_path / "straight", cold=True)
     workdir = tmp_path / "stood-by"
     workdir.mkdir()
     settings = Settings(data_dir=tmp_path, lease_seconds=240)

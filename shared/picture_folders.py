@@ -4,12 +4,14 @@ A picture's name tells the folders that it lay in when it came: one of the class
 the split, and perhaps one of a patient, a film or a place.
 """
 
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import PurePosixPath
 
+from shared.class_names import clean_label
+
 TRAIN, VAL, TEST = "train", "val", "test"
+# What people call them.
 SPLIT_ALIASES = {
     "train": TRAIN,
     "training": TRAIN,
@@ -27,11 +29,6 @@ SPLIT_ALIASES = {
     "holdout": TEST,
 }
 FEWEST_GROUPS = 3  # one for each split
-
-
-def clean_label(text: str) -> str:
-    """Brings a class name to one spelling: composed Unicode, no outer blanks."""
-    return unicodedata.normalize("NFC", text).strip()
 
 
 def find_own_folders(name: str, classes: Collection[str]) -> tuple[str, ...]:

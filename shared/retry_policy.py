@@ -186,13 +186,17 @@ def _name_spent_budget(ending: Ending, spent: Counters, limits: Limits) -> str |
         ),
         (
             ending.outcome == OUTAGE and lost_for_good,
-            f"{spent.lost} attempts in a row got nowhere. Try the job again when that "
-            "can be reached.",
+            (
+                f"{spent.lost} attempts in a row got nowhere. Try the job again when "
+                "that can be reached."
+            ),
         ),
         (
             ending.outcome == FILES and spent.files >= MAX_FILE_FAILURES,
-            f"{spent.files} attempts in a row ended because a file could not be read "
-            "or written. Mend what is said of it here, then retry the job.",
+            (
+                f"{spent.files} attempts in a row ended because a file could not be "
+                "read or written. Mend what is said of it here, then retry the job."
+            ),
         ),
         (
             spent.attempts >= MAX_ATTEMPTS,

@@ -4,9 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shared import picture_folders
 from shared.picture_folders import makes_groups
-from worker.ingest import found, split
 from worker.ingest.folder_groups import name_folders
 
 CLASSES = ("cat", "dog")
@@ -45,8 +43,3 @@ def test_there_are_groups_where_ingest_finds_three(names):
 )
 def test_folders_beside_class_and_split_make_groups(names, expected):
     assert makes_groups(names, CLASSES) is expected
-
-
-def test_words_are_those_of_ingest():
-    assert picture_folders.SPLIT_ALIASES == split.SPLIT_ALIASES
-    assert picture_folders.clean_label(" u\u0308 ") == found.clean_label(" u\u0308 ")

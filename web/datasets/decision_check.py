@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.artifacts import Storage
+from shared.class_names import clean_label
 from shared.errors import UserError
-from shared.picture_folders import TRAIN, clean_label
+from shared.picture_folders import TRAIN
 from shared.tables import DatasetVersion
 from web.datasets.decision import EXCLUDE, QUARANTINE, RELABEL, Decision, Decisions
 from web.datasets.version_pictures import (

@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 from shared.errors import UserError
+from shared.picture_folders import SPLIT_ALIASES
 from shared.source_addresses import is_address
 from worker.ingest.found import FoundFile, LabelledFile, SkipList, join_names
 from worker.ingest.label_rows import TABLE_SUFFIXES, RowBudget, TooManyRowsError
@@ -24,7 +25,6 @@ from worker.ingest.limits import Basket
 from worker.ingest.remote.courier import Courier, Tell
 from worker.ingest.remote.sources import bring, fetch_rows, open_folder
 from worker.ingest.request import ADDRESS, ARCHIVE, FOLDER, TABLE, Request, Source
-from worker.ingest.split import SPLIT_ALIASES
 from worker.ingest.unpack import Unpacked, list_folder, unpack_archive
 
 _NAMED_EMPTY_FOLDERS = 20

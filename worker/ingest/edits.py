@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from shared.class_names import clean_label
 from shared.errors import UserError
-from worker.ingest.found import clean_label
 from worker.ingest.version_source import KeptPicture, Parent, Quarantined
 
 EXCLUDE, QUARANTINE, RESTORE, RELABEL = "exclude", "quarantine", "restore", "relabel"

@@ -7,10 +7,8 @@ where the dataset lay.
 
 from collections.abc import Sequence
 from itertools import takewhile
-from pathlib import PurePosixPath
 
-from worker.ingest.found import clean_label
-from worker.ingest.split import SPLIT_ALIASES
+from shared.picture_folders import find_own_folders
 
 
 def name_folders(names: Sequence[str], labels: Sequence[str]) -> list[str | None]:
@@ -22,21 +20,9 @@ def name_folders(names: Sequence[str], labels: Sequence[str]) -> list[str | None
     """
     # All classes', not the picture's own: one that was relabelled lies where it lay.
     classes = set(labels)
-    folders = [_find_own(name, classes) for name in names]
+    folders = [find_own_folders(name, classes) for name in names]
     shared = _count_shared(folders)
     return ["/".join(parts[shared:]) or None for parts in folders]
-
-
-def _find_own(name: str, classes: set[str]) -> tuple[str, ...]:
-    folders = PurePosixPath(name).parts[:-1]
-    at = [n for n, folder in enumerate(folders) if clean_label(folder) in classes]
-    below = folders[at[-1] + 1 :] if at else folders
-    above = folders[: at[-1]] if at else ()
-    return tuple(
-        folder
-        for folder in below or above
-        if folder.lower() not in SPLIT_ALIASES and clean_label(folder) not in classes
-    )
 
 
 def _count_shared(folders: Sequence[tuple[str, ...]]) -> int:

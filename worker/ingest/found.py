@@ -3,7 +3,6 @@
 import contextlib
 import os
 import sys
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,10 +20,6 @@ PICTURE_SUFFIXES = frozenset(
 COPY, CONFLICT = "copy", "conflict"
 _JUNK_FOLDERS = frozenset({"__macosx", "$recycle.bin", "system volume information"})
 _JUNK_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
-_STEERING = frozenset({"Cc", "Cs", "Co"})  # control, half a character, private use
-# What joins the parts of an emoji and the letters of some scripts, and the letters that
-# tell flags apart: nobody sees them, and without them a name is another one.
-_JOINERS = frozenset({"\u200c", "\u200d"} | {chr(c) for c in range(0xE0020, 0xE0080)})
 
 
 class FoundFile:
@@ -193,26 +188,3 @@ def junk_reason(name: str) -> str | None:
     if hidden is not None:
         return f"“{hidden}” is hidden (its name begins with a dot)."
     return None
-
-
-def clean_label(text: str) -> str:
-    """Brings a class name to one spelling that is safe to print.
-
-    Composed Unicode, one blank between words and none around them. What nobody sees is
-    taken out, and what would steer a terminal becomes a sign that everybody sees.
-    """
-    if not text.isprintable():
-        text = "".join(map(_make_plain, text))
-    return " ".join(unicodedata.normalize("NFC", text).split())
-
-
-def _make_plain(sign: str) -> str:
-    if sign.isprintable() or sign in _JOINERS:
-        return sign
-    if sign.isspace():
-        return " "
-    kind = unicodedata.category(sign)
-    if kind == "Cf":  # invisible, such as the mark that begins a file
-        return ""
-    # Not "Cn": an emoji that is newer than this Python is a name like any other.
-    return "\ufffd" if kind in _STEERING else sign

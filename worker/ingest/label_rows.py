@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
+from shared.class_names import clean_label
 from shared.errors import UserError
-from worker.ingest.found import clean_label
+from shared.picture_folders import SPLIT_ALIASES
 from worker.ingest.limits import Limits
 from worker.ingest.name_encoding import open_text
-from worker.ingest.split import SPLIT_ALIASES
 
 JSON_SUFFIXES = (".jsonl", ".ndjson")
 PARQUET_SUFFIXES = (".parquet",)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from shared.errors import UserError
+from shared.picture_folders import SPLIT_ALIASES
 from worker.ingest.disk import is_unreadable, refuse_source
 from worker.ingest.found import CONFLICT, FoundFile, LabelledFile, SkipList
 from worker.ingest.label_rows import (
@@ -27,7 +28,6 @@ from worker.ingest.label_rows import (
 from worker.ingest.labels import Labelled
 from worker.ingest.limits import show_bytes
 from worker.ingest.parquet_rows import read_parquet
-from worker.ingest.split import SPLIT_ALIASES
 
 # A table of two million lines with long names has about 200 MB.
 MAX_TABLE_BYTES = 512 * 2**20

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from worker.ingest.found import FoundFile, LabelledFile, SkipList, clean_label
-from worker.ingest.split import SPLIT_ALIASES
+from shared.class_names import clean_label
+from shared.picture_folders import SPLIT_ALIASES
+from worker.ingest.found import FoundFile, LabelledFile, SkipList
 
 
 @dataclass(slots=True)

@@ -12,25 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shared.errors import UserError
+from shared.picture_folders import TEST, TRAIN, VAL
 
-TRAIN, VAL, TEST = "train", "val", "test"
 SPLITS = (TRAIN, VAL, TEST)
-SPLIT_ALIASES = {
-    "train": TRAIN,
-    "training": TRAIN,
-    "trainset": TRAIN,
-    "train_set": TRAIN,
-    "val": VAL,
-    "valid": VAL,
-    "validation": VAL,
-    "dev": VAL,
-    "val_set": VAL,
-    "test": TEST,
-    "testing": TEST,
-    "testset": TEST,
-    "test_set": TEST,
-    "holdout": TEST,
-}
 # One for each split: with fewer, a class could not be trained, chosen and judged.
 MIN_IMAGES_PER_CLASS = 3
 _NAMED_IN_SENTENCE = 10

@@ -20,11 +20,10 @@ def test_of_many_conflicts_some_are_listed_with_some_of_their_names():
         SimpleNamespace(name=f"{number}.png", label=f"class {number % 2}")
         for number in range(50)
     ]
-    tables = Collected(conflicts=[(["x.png"], ["cat", "dog"])] * 20_000)
-    merged = Merged([], [], [group], 0)
+    merged = Merged([], [], [group, *[group[:2]] * 20_000], 0)
 
     report = build_report(
-        Version(Joined([], []), [], merged, tables, SkipList(), Limits(), {})
+        Version(Joined([], []), [], merged, Collected(), SkipList(), Limits(), {})
     )
 
     assert (len(report["conflicts"]), report["conflicts_total"]) == (10_000, 20_001)

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from shared.errors import UserError
@@ -95,6 +95,9 @@ def assemble(
     _note_identical(merged, skips)
     before = parent.grouping if parent else Grouping()
     grouping = decide_grouping(request.dealing, before)
+    if grouping.column is None and collected.group_column:
+        grouping = replace(grouping, column=collected.group_column)
+        collected.notes.append(_note_column(collected.group_column))
     if parent and request.mode == ADD:
         joined = join(merged, parent, skips)
     else:
@@ -119,6 +122,13 @@ def assemble(
         carry_over(skips, parent, joined)
     return Version(
         joined, splits, merged, collected, skips, request.limits, facts, parent, diff
+    )
+
+
+def _note_column(column: str) -> str:
+    return (
+        f"The values of the column “{column}” are kept: they seem to name what belongs "
+        "together. Splits keep it whole only where they are dealt by it."
     )
 
 

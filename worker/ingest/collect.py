@@ -38,10 +38,12 @@ class Collected:
     Args:
         files: Files with a label; those with several stand behind the others.
         notes: Sentences for the user.
+        group_column: Of a label table, where one names groups.
     """
 
     files: list[LabelledFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    group_column: str | None = None
 
 
 def collect(
@@ -87,7 +89,8 @@ def collect(
     labelled = _label_together(opener, beside) if beside else _label_each(opener)
     notes = [*opener.notes, *courier.notes, *labelled.notes]
     notes += note_similar_labels({entry.label for entry in labelled.files})
-    return Collected(labelled.files + labelled.contested, notes)
+    files = labelled.files + labelled.contested
+    return Collected(files, notes, labelled.group_column)
 
 
 def _tables_beside(

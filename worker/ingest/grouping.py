@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worker.ingest.dealing import BY_COLUMN, BY_DUPLICATES, Dealing
+from worker.ingest.dealing import BY_DUPLICATES, Dealing
 from worker.ingest.version_tables import REPORT
 
 
@@ -19,7 +19,8 @@ class Grouping:
 
     Args:
         by: `folder` or `column`; None for neither.
-        column: Of the label table, where that names them.
+        column: Of the label table, whose values are kept with the pictures: by them
+            groups are made, or may be.
         copies: Whether pictures that look alike are held together, too.
     """
 
@@ -52,11 +53,12 @@ def decide_grouping(dealing: Dealing, before: Grouping) -> Grouping:
     """
     if not dealing.names_by:
         return before
+    column = dealing.column or before.column
     if dealing.by is None:
-        return Grouping()
+        return Grouping(column=column)
     if dealing.by == BY_DUPLICATES:
-        return Grouping(before.by, before.column, copies=True)
-    return Grouping(dealing.by, dealing.column, before.copies)
+        return Grouping(before.by, column, copies=True)
+    return Grouping(dealing.by, column, before.copies)
 
 
 def find_column(dealing: Dealing, parent: Path | None) -> str | None:
@@ -68,5 +70,4 @@ def find_column(dealing: Dealing, parent: Path | None) -> str | None:
     if parent is not None and (parent / REPORT).is_file():
         facts = json.loads((parent / REPORT).read_text(encoding="utf-8"))
         before = read_grouping(facts.get("split") or {})
-    grouping = decide_grouping(dealing, before)
-    return grouping.column if grouping.by == BY_COLUMN else None
+    return decide_grouping(dealing, before).column

@@ -1,7 +1,8 @@
 """Reads the lines of a label table: CSV, JSON lines or Parquet.
 
 The columns are `filename`, `label` and maybe `split`, by these or their usual other
-names; of all others only the one that names groups is kept. Tables are read piece by
+names; of all others only the one that names groups is kept, by the name that was asked
+for or by a usual one, such as `patient`. Tables are read piece by
 piece, and Parquet in a process of its own (`worker/ingest/parquet_rows.py`).
 """
 
@@ -28,8 +29,23 @@ KNOWN = {
     LABEL: {"label", "class", "class_name", "category", "target"},
     SPLIT: {"split", "subset", "set", "partition"},
 }
+# Of what belongs together, where nobody names the column; blanks, dashes and an ending
+# `id` aside. Places and devices are not among them: they are in every split.
+_GROUPS = {
+    *(
+        "patient",
+        "subject",
+        "participant",
+        "individual",
+        "animal",
+        "specimen",
+        "lesion",
+    ),
+    *("slide", "case", "study", "series", "scene", "video", "clip", "group"),
+}
 # Of the file too, where no other column is.
 _ADDRESS = {"url", "image_url", "uri"}
+_JOINTS = str.maketrans("", "", " -_")
 # What a cell may have; the CSV reader's own bound.
 MAX_CELL_CHARACTERS = 131_072
 _MAX_LINE_CHARACTERS = 1 << 20
@@ -65,12 +81,14 @@ class LabelTable:
         name: As the user calls it.
         rows: Its lines.
         columns: What its columns are called.
+        group_column: The one that the groups of its rows are from, if any.
         faults: Lines that could not be read at all, and why.
     """
 
     name: str
     rows: list[LabelRow]
     columns: list[str] = field(default_factory=list)
+    group_column: str | None = None
     faults: list[tuple[int, str]] = field(default_factory=list)
 
     def add_fault(self, line: int, reason: str) -> None:
@@ -181,9 +199,26 @@ def _find_columns(
     }
     if found[FILE] is None:
         found[FILE] = next((at for at, n in enumerate(names) if n in _ADDRESS), None)
-    group = (group_column or "").strip().lower()
-    found[GROUP] = names.index(group) if group and group in names else None
+    found[GROUP] = _find_group(names, (group_column or "").strip().lower())
     return found
+
+
+def _find_group(names: Sequence[str], asked: str) -> int | None:
+    if asked:
+        return names.index(asked) if asked in names else None
+    plain = [name.translate(_JOINTS).removesuffix("id") for name in names]
+    return next((at for at, name in enumerate(plain) if name in _GROUPS), None)
+
+
+def name_group_column(columns: Sequence[str], asked: str | None) -> str | None:
+    """Returns what the column is called that names groups, if one does.
+
+    Args:
+        columns: What all are called.
+        asked: The one that was asked for, if any.
+    """
+    at = _find_columns(columns, asked)[GROUP]
+    return None if at is None else columns[at].strip()
 
 
 def show_cell(value: Any) -> str | None:

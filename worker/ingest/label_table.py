@@ -22,6 +22,7 @@ from worker.ingest.label_rows import (
     LabelTable,
     RowBudget,
     RowMaker,
+    name_group_column,
     read_csv,
     read_json_lines,
 )
@@ -50,7 +51,7 @@ def load_label_table(
             after (`train.csv`), if any.
         folder: Where the files lie on the server; lines may then name whole paths.
         group_column: The column that names what one split must hold together, in any
-            case; it becomes `LabelRow.group`.
+            case; it becomes `LabelRow.group`. Defaults to one with a usual name.
         budget: Counts the lines of all tables. Defaults to one of its own.
 
     Raises:
@@ -59,11 +60,13 @@ def load_label_table(
     """
     try:
         maker = RowMaker(name, str(folder) if folder else None, budget)
-        return _load(path, name, maker, group_column)
+        table = _load(path, name, maker, group_column)
     except OSError as error:
         if not is_unreadable(error):
             raise
         raise refuse_source(name, error) from error
+    table.group_column = name_group_column(table.columns, group_column)
+    return table
 
 
 def _load(
@@ -124,7 +127,10 @@ def label_by_tables(
                     wishes[position].append(row)
                     continue
             skips.add(place, "bad_line", reason or "")
-    labelled = Labelled(notes=[_table_note(tables)])
+    columns = (table.group_column for table in tables)
+    labelled = Labelled(
+        notes=[_table_note(tables)], group_column=next(filter(None, columns), None)
+    )
     for position, found in enumerate(index.files):
         _label_one(found, wishes.get(position, []), labelled, skips)
     return labelled

@@ -23,17 +23,20 @@ class Labelled:
         files: Every file with a label.
         notes: Sentences for the user about how the upload was understood.
         contested: Files to which a table gives several labels.
+        group_column: Of a table, where one names groups.
     """
 
     files: list[LabelledFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     contested: list[LabelledFile] = field(default_factory=list)
+    group_column: str | None = None
 
     def extend(self, other: "Labelled") -> None:
         """Adds the labels of another source."""
         self.files += other.files
         self.notes += [note for note in other.notes if note not in self.notes]
         self.contested += other.contested
+        self.group_column = self.group_column or other.group_column
 
 
 def label_by_folder(

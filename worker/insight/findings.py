@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from worker import events
+from worker.ingest.dealing import BY_COLUMN
 from worker.insight.doctor import examination
 from worker.insight.doctor.examination import Likeness
 from worker.insight.doctor.finding import KINDS, Finding
@@ -19,6 +20,7 @@ from worker.insight.passes import Pass
 from worker.insight.subject import Subject
 
 MANIFEST, REPORT, QUARANTINE = "manifest.parquet", "report.json", "quarantine.parquet"
+CONTENTS = "contents.parquet"
 _BLOCK_ROWS = 4096
 # Of one finding: the first picture, those that a page shows at once, and all it shows.
 _PICTURES = (0, 1, 4, 24)
@@ -35,6 +37,7 @@ def gather_pictures(subject: Subject, made: Pass) -> Pictures:
             hashes.append(text.sha256)
             names.append(text.name)
     widths, heights, groups = _read_manifest(subject.request.dataset, made)
+    column, values = _read_column(subject.request.dataset, hashes)
     return Pictures(
         features=made.features,
         labels=images.labels,
@@ -46,6 +49,8 @@ def gather_pictures(subject: Subject, made: Pass) -> Pictures:
         widths_px=widths,
         heights_px=heights,
         groups=groups,
+        column=column,
+        values=values,
     )
 
 
@@ -136,6 +141,20 @@ def _read_manifest(
     )
     has_groups = "group" in table.column_names
     return widths, heights, table["group"].to_pylist() if has_groups else None
+
+
+def _read_column(
+    dataset: Path, hashes: Sequence[str]
+) -> tuple[str | None, list[str | None]]:
+    """The table's column of what belongs together, unless splits are dealt by it."""
+    dealt = _read_report(dataset).get("split") or {}
+    path = dataset / CONTENTS
+    if not dealt.get("column") or dealt.get("by") == BY_COLUMN or not path.is_file():
+        return None, []
+    table = pq.read_table(path, columns=["sha256", "given_group"])
+    columns = (table[name].to_pylist() for name in table.column_names)
+    known = dict(zip(*columns, strict=True))
+    return str(dealt["column"]), [known.get(sha256) for sha256 in hashes]
 
 
 def _read_report(dataset: Path) -> dict[str, Any]:

@@ -65,6 +65,30 @@ class TestGroups:
         }  # fmt: skip
         self._add_to(ingest, tmp_path)
 
+    def test_a_column_with_a_usual_name_is_kept_without_being_asked_for(self, tmp_path):
+        """Of splits that came with it the doctor tells, and they can be dealt by it."""
+        files = {f"{n}.png": png(n) for n in range(60)}
+        parts = ("train", "val", "test")
+        lines = [
+            f"{n}.png,{'cat' if n % 2 else 'dog'},p{n // 6},{parts[n // 2 % 3]}"
+            for n in range(60)
+        ]
+        head = "filename,label,Patient ID,split"
+        files["labels.csv"] = "\n".join([head, *lines]).encode()
+
+        ingest = run(tmp_path, write_zip(tmp_path / "a.zip", files))
+
+        report = ingest.report()
+        assert report["split"]["by"] is None
+        assert report["split"]["column"] == "Patient ID"
+        assert any("“Patient ID” are kept" in note for note in report["notes"])
+        assert set(self.splits(ingest)) == {None}
+        again = {"by": "column", "column": "Patient ID", "again": True}
+        dealt = run(tmp_path / "dealt", version(ingest), split=again)
+        found = self.splits(dealt)
+        assert set(found) == {f"p{n}" for n in range(10)}
+        assert all(len(splits) == 1 for splits in found.values())
+
     def _add_to(self, parent, tmp_path):
         """A picture of a known patient joins the others of theirs, without a word."""
         files = {f"new {n}.png": png(700 + n) for n in range(10)}

@@ -56,17 +56,22 @@ def find_shared_groups(
 ) -> list[Finding]:
     """Returns the groups whose pictures lie in several splits.
 
-    Groups are those that the dataset brings, and the folders above or below the
-    classes: a patient, a film, a place. Splits that keep the one whole may tear the
-    other, as those that keep copies together do.
+    Groups are those that the splits were dealt by, the values of a column of the label
+    table, and the folders above or below the classes: a patient, a film, a place.
+    Splits that keep the one whole may tear the other, as those that keep copies
+    together do.
 
     Args:
         pictures: All there are.
         is_by_folder: Whether the dataset's groups are its folders.
     """
-    kinds = {"group": pictures.groups or []}
+    kinds: dict[str, Sequence[str | None]] = {"group": pictures.groups or []}
+    if pictures.column:
+        kinds[pictures.column] = _leave_common(pictures, pictures.values)
     if not is_by_folder:
-        kinds["folder"] = _find_folders(pictures)
+        labels = [pictures.label(row) for row in range(len(pictures))]
+        folders = name_folders(pictures.names, labels)
+        kinds["folder"] = _leave_common(pictures, folders)
     torn: dict[tuple[int, ...], tuple[str, str]] = {}
     for word, groups in kinds.items():
         for group, rows in _gather(pictures, groups):
@@ -89,26 +94,25 @@ def _gather(
             yield group, tuple(rows)
 
 
-def _find_folders(pictures: Pictures) -> list[str | None]:
-    """Returns each picture's folder as ingest deals by them.
+def _leave_common(pictures: Pictures, groups: Sequence[str | None]) -> list[str | None]:
+    """Returns each picture's group, as ingest deals by them.
 
-    None where there is none to tell: a folder with most of a class and little else is
-    only another name for it, and one with most of all pictures says nothing.
+    None where there is none to tell: one with most of a class and little else is only
+    another name for it, and one with most of all pictures says nothing.
     """
     labels = [pictures.label(row) for row in range(len(pictures))]
-    folders = name_folders(pictures.names, labels)
     held: dict[str, Counter[str]] = defaultdict(Counter)
-    for folder, label in zip(folders, labels, strict=True):
-        if folder:
-            held[folder][label] += 1
+    for group, label in zip(groups, labels, strict=True):
+        if group:
+            held[group][label] += 1
     sizes = Counter(labels)
     kept = {
-        folder
-        for folder, counts in held.items()
+        group
+        for group, counts in held.items()
         if _FEWEST_IN_GROUP <= counts.total() <= _TOO_COMMON * len(labels)
         and not _stands_for_class(counts, sizes)
     }
-    return [folder if folder in kept else None for folder in folders]
+    return [group if group in kept else None for group in groups]
 
 
 def _stands_for_class(counts: Counter[str], sizes: Counter[str]) -> bool:

@@ -26,6 +26,9 @@ class Pictures:
         heights_px: Upright, of the originals.
         groups: What each picture must stay with: a patient, a scene. None where
             unknown. Defaults to unknown for all.
+        column: The label table's column that names what belongs together, where one
+            does and splits are not dealt by it.
+        values: Of that column, of each picture; None where it is empty.
 
     Shapes:
         features: (n, features) float32.
@@ -43,6 +46,8 @@ class Pictures:
     widths_px: np.ndarray
     heights_px: np.ndarray
     groups: Sequence[str | None] | None = None
+    column: str | None = None
+    values: Sequence[str | None] = ()
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -73,6 +73,21 @@ def test_clusters_of_copies_do_not_hide_torn_folders():
     ]
 
 
+def test_values_of_a_column_that_lie_in_several_splits_are_told():
+    pictures = make_pictures(
+        PLAIN,
+        splits=SPLITS,
+        column="patient",
+        values=[f"p{row % 2}" if row < 4 else None for row in range(8)],
+    )
+
+    found = find_shared_groups(pictures)
+
+    assert {f.kind for f in found} == {"group_leak"}
+    assert all(f.sentence.startswith("The patient “p") for f in found)
+    assert all(f.sentence.endswith("Deal the splits by patient.") for f in found)
+
+
 def test_folders_that_are_the_groups_are_told_once():
     groups = [f"film{row % 2}" for row in range(8)]
     pictures = make_pictures(PLAIN, splits=SPLITS, names=FILMS, groups=groups)

@@ -78,12 +78,12 @@ def test_values_of_a_column_that_lie_in_several_splits_are_told():
         PLAIN,
         splits=SPLITS,
         column="patient",
-        values=[f"p{row % 2}" if row < 4 else None for row in range(8)],
+        values=[f"p{row % 2}" for row in range(8)],
     )
 
     found = find_shared_groups(pictures)
 
-    assert {f.kind for f in found} == {"group_leak"}
+    assert [f.kind for f in found] == ["group_leak"] * 2
     assert all(f.sentence.startswith("The patient “p") for f in found)
     assert all(f.sentence.endswith("Deal the splits by patient.") for f in found)
 

@@ -1,6 +1,5 @@
-"""What a forecast tells its child: the dataset, what is known, and the machine."""
+"""What a forecast tells its child: the dataset, what is known, and the worker."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from shared.attempt_store import Claim
 from shared.base_models import BASE_MODELS
 from shared.presets import build_training_spec
 from shared.settings import Settings
-from worker.machine_memory import find_memory_limit
 
 
 def build_forecast_spec(
@@ -49,10 +47,6 @@ def build_forecast_spec(
         "history": training_history_store.list_history(
             session, dataset_id=dataset_id, worker_id=worker.id if worker else None
         ),
-        "machine": {
-            "memory_bytes": find_memory_limit(),
-            "free_disk_bytes": shutil.disk_usage(storage.root).free,
-        },
         "worker": {
             "id": worker.id if worker else None,
             "name": worker.name if worker else None,

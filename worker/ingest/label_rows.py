@@ -2,8 +2,8 @@
 
 The columns are `filename`, `label` and maybe `split`, by these or their usual other
 names; of all others only the one that names groups is kept, by the name that was asked
-for or by a usual one, such as `patient`. Tables are read piece by
-piece, and Parquet in a process of its own (`worker/ingest/parquet_rows.py`).
+for or by a usual one, such as `patient`. Tables are read piece by piece, and Parquet in
+a process of its own (`worker/ingest/parquet_rows.py`).
 """
 
 import csv
@@ -17,41 +17,18 @@ from typing import Any, BinaryIO
 from shared.class_names import clean_label
 from shared.errors import UserError
 from shared.picture_folders import SPLIT_ALIASES
+from worker.ingest.label_columns import ORDER, choose_columns, find_columns
 from worker.ingest.limits import Limits
 from worker.ingest.name_encoding import open_text
 
 JSON_SUFFIXES = (".jsonl", ".ndjson")
 PARQUET_SUFFIXES = (".parquet",)
 TABLE_SUFFIXES = (".csv", ".tsv", *JSON_SUFFIXES, *PARQUET_SUFFIXES)
-FILE, LABEL, SPLIT, GROUP = "file", "label", "split", "group"
-KNOWN = {
-    FILE: {"filename", "file_name", "file", "image", "image_path", "path", "filepath"},
-    LABEL: {"label", "class", "class_name", "category", "target"},
-    SPLIT: {"split", "subset", "set", "partition"},
-}
-# Of what belongs together, where nobody names the column; blanks, dashes and an ending
-# `id` aside. Places and devices are not among them: they are in every split.
-_GROUPS = {
-    *(
-        "patient",
-        "subject",
-        "participant",
-        "individual",
-        "animal",
-        "specimen",
-        "lesion",
-    ),
-    *("slide", "case", "study", "series", "scene", "video", "clip", "group"),
-}
-# Of the file too, where no other column is.
-_ADDRESS = {"url", "image_url", "uri"}
-_JOINTS = str.maketrans("", "", " -_")
 # What a cell may have; the CSV reader's own bound.
 MAX_CELL_CHARACTERS = 131_072
 _MAX_LINE_CHARACTERS = 1 << 20
 _KEPT_FAULTS = 10_000
 _KEPT_SHAPES = 1_000  # of JSON objects; those of one table have a few
-_ORDER = (FILE, LABEL, SPLIT, GROUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,55 +149,6 @@ class RowMaker:
         return self._words.setdefault(word, word)
 
 
-def choose_columns(
-    columns: Sequence[str], group_column: str | None
-) -> dict[str, int | None] | None:
-    """Finds the columns that matter.
-
-    Args:
-        columns: What all are called.
-        group_column: The one that names what one split must hold together, if any.
-
-    Returns:
-        The places of `file`, `label`, `split` and `group`; None when there is no
-        column of files or none of labels.
-    """
-    found = _find_columns(columns, group_column)
-    return None if found[FILE] is None or found[LABEL] is None else found
-
-
-def _find_columns(
-    columns: Sequence[str], group_column: str | None
-) -> dict[str, int | None]:
-    names = [name.strip().lower() for name in columns]
-    found: dict[str, int | None] = {
-        part: next((at for at, name in enumerate(names) if name in known), None)
-        for part, known in KNOWN.items()
-    }
-    if found[FILE] is None:
-        found[FILE] = next((at for at, n in enumerate(names) if n in _ADDRESS), None)
-    found[GROUP] = _find_group(names, (group_column or "").strip().lower())
-    return found
-
-
-def _find_group(names: Sequence[str], asked: str) -> int | None:
-    if asked:
-        return names.index(asked) if asked in names else None
-    plain = [name.translate(_JOINTS).removesuffix("id") for name in names]
-    return next((at for at, name in enumerate(plain) if name in _GROUPS), None)
-
-
-def name_group_column(columns: Sequence[str], asked: str | None) -> str | None:
-    """Returns what the column is called that names groups, if one does.
-
-    Args:
-        columns: What all are called.
-        asked: The one that was asked for, if any.
-    """
-    at = _find_columns(columns, asked)[GROUP]
-    return None if at is None else columns[at].strip()
-
-
 def show_cell(value: Any) -> str | None:
     """Writes a value of JSON or Parquet as a cell; None when it can be none."""
     if isinstance(value, str):
@@ -255,7 +183,7 @@ def read_csv(
             f"(and split, if you like). Received: {first.strip()[:80]!r}."
         )
     table = LabelTable(name, [], [column.strip() for column in columns])
-    order = [places[part] for part in _ORDER]
+    order = [places[part] for part in ORDER]
     records = _Records(lines, delimiter)
     try:
         for cells in records:
@@ -366,9 +294,9 @@ class _Shapes:
         return keys
 
     def _choose_keys(self, shape: tuple[str, ...]) -> list[str | None]:
-        places = _find_columns(shape, self._group_column)
+        places = find_columns(shape, self._group_column)
         keys: list[str | None] = []
-        for part in _ORDER:
+        for part in ORDER:
             at = places[part]
             own = None if at is None else shape[at]
             if own is not None:

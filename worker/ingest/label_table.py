@@ -15,6 +15,7 @@ from shared.errors import UserError
 from shared.picture_folders import SPLIT_ALIASES
 from worker.ingest.disk import is_unreadable, refuse_source
 from worker.ingest.found import CONFLICT, FoundFile, LabelledFile, SkipList
+from worker.ingest.label_columns import name_group_column
 from worker.ingest.label_rows import (
     JSON_SUFFIXES,
     PARQUET_SUFFIXES,
@@ -22,7 +23,6 @@ from worker.ingest.label_rows import (
     LabelTable,
     RowBudget,
     RowMaker,
-    name_group_column,
     read_csv,
     read_json_lines,
 )

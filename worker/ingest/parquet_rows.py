@@ -21,15 +21,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from shared.errors import UserError
+from worker.ingest.label_columns import ORDER, choose_columns
 from worker.ingest.label_rows import (
-    FILE,
-    GROUP,
-    LABEL,
     MAX_CELL_CHARACTERS,
-    SPLIT,
     LabelTable,
     RowMaker,
-    choose_columns,
     show_cell,
 )
 
@@ -41,7 +37,6 @@ _SECONDS = 600
 _MEMORY_BYTES = 1 << 30  # beyond what the process has at its start
 _MAX_GROUP_BYTES = 512 << 20
 _BATCH_ROWS = 8_192
-_ORDER = (FILE, LABEL, SPLIT, GROUP)
 
 
 def read_parquet(
@@ -141,7 +136,7 @@ def _read(path: Path, group_column: str | None, most_rows: int) -> Iterator[Any]
         if file.metadata.num_rows > most_rows:
             yield {"rows": file.metadata.num_rows}
             return
-        chosen = [places[part] for part in _ORDER]
+        chosen = [places[part] for part in ORDER]
         for at in chosen:
             if at is not None:
                 _check_type(file.schema_arrow.field(at), pa)

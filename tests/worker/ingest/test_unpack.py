@@ -1,17 +1,12 @@
 """Archives of strangers: nothing escapes, one bad member never costs the others."""
 
-import bz2
 import contextlib
-import gzip
-import io
 import os
 import stat
 import struct
 import tarfile
-import tempfile
 import tracemalloc
 import zipfile
-import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,9 +25,6 @@ from tests.worker.ingest.uploads import (
     write_zip,
 )
 from worker.ingest.disk import OwnDiskError
-from worker.ingest.found import SkipList
-from worker.ingest.limits import Basket, Limits
-from worker.ingest.unpack import list_folder
 
 ZIP_SLIP = Path(__file__).parents[4] / "shared" / "data" / "messy" / "zip-slip"
 GOOD = class_folders(each=3)
@@ -401,92 +393,6 @@ def test_a_cut_zip_that_was_written_by_a_pipe_is_had_too(tmp_path):
     assert contents(found) == dict(list(GOOD.items())[:4])
 
 
-@pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tar.xz"])
-def test_what_lies_before_the_cut_of_a_tar_is_had(tmp_path, ending):
-    files = {f"cat/{number}.png": png(number, height=600) for number in range(9)}
-    path = write(tmp_path / f"cut{ending}", files)
-    with path.open("r+b") as stream:
-        stream.truncate(path.stat().st_size * 2 // 3)
-
-    found, skips = unpack(path, tmp_path)
-
-    got = contents(found)
-    assert 3 <= len(got) <= 7
-    assert got.items() <= files.items()
-    assert skips.codes["cut_off"] >= 1
-
-
-@pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_one_wrong_bit_in_a_header_of_a_tar_is_told(tmp_path, pack):
-    data = bytearray(write_tar(tmp_path / "whole.tar", GOOD, mode="w").read_bytes())
-    data[data.find(b"dog/1.png")] ^= 1
-    path = tmp_path / "wrong.tar"
-    path.write_bytes(pack(bytes(data)))
-
-    found, skips = unpack(path, tmp_path)
-
-    assert contents(found) == dict(list(GOOD.items())[:4])
-    assert skips.codes == {"cut_off": 1}
-    assert "“wrong.tar” is cut off or damaged. 4 files" in found.notes[0]
-
-
-def endless_tar(files):
-    """The bytes of a tar whose writer was interrupted between two members."""
-    buffer = io.BytesIO()
-    archive = tarfile.open(fileobj=buffer, mode="w")  # noqa: SIM115 - never closed
-    for name, content in files.items():
-        entry = tarfile.TarInfo(name)
-        entry.size = len(content)
-        archive.addfile(entry, io.BytesIO(content))
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize("more", [0, 100])
-def test_a_tar_without_an_end_is_told(tmp_path, more):
-    path = tmp_path / "upload.tar"
-    path.write_bytes(endless_tar(GOOD) + b"x" * more)
-
-    found, skips = unpack(path, tmp_path)
-
-    assert contents(found) == GOOD
-    assert skips.codes == {"cut_off": 1}
-
-
-def test_zeros_behind_a_tar_are_no_damage(tmp_path):
-    path = write_tar(tmp_path / "upload.tar", GOOD, mode="w")
-    path.write_bytes(path.read_bytes() + bytes(100_000))
-
-    found, skips = unpack(path, tmp_path)
-
-    assert contents(found) == GOOD
-    assert (skips.total, found.notes) == (0, [])
-
-
-def test_a_member_that_claims_more_than_there_is_takes_no_time(tmp_path):
-    claim = tarfile.TarInfo("cat/film.png")
-    claim.size = 2**62
-    path = tmp_path / "upload.tar"
-    path.write_bytes(endless_tar(GOOD) + claim.tobuf(tarfile.GNU_FORMAT) + b"x" * 999)
-
-    found, skips = unpack(path, tmp_path)
-
-    assert contents(found) == GOOD
-    assert skips.codes == {"damaged": 1, "cut_off": 1}
-
-
-@pytest.mark.parametrize("pack", [bz2.compress, gzip.compress])
-def test_a_tar_packed_in_several_parts_is_read_to_its_end(tmp_path, pack):
-    """Programs that pack with all cores write it so."""
-    data = write_tar(tmp_path / "whole.tar", GOOD, mode="w").read_bytes()
-    path = tmp_path / "upload.tar.bz2"
-    path.write_bytes(pack(data[:3000]) + pack(data[3000:]))
-
-    found, skips = unpack(path, tmp_path)
-
-    assert contents(found) == GOOD
-    assert skips.total == 0
-
-
 def test_a_folder_whose_name_begins_like_bzip2_is_none(tmp_path):
     path = write_tar(tmp_path / "upload.tar", {"BZh/1.png": png()}, mode="w")
 
@@ -542,87 +448,6 @@ def test_a_folder_without_files_is_remembered(tmp_path):
     assert skips.total == 0
 
 
-NAMES = {
-    "utf-8": (["猫/1.png", "狗/2.png", "Äpfel/é.png"], "utf-8", None),
-    "gbk": (["猫咪/图片一.png", "小狗/照片.png"], "gbk", "Chinese (GBK)"),
-    "shift_jis": (["ネコ/しゃしん.png", "いぬ/え.png"], "shift_jis", "Japanese"),
-    "latin-1": (["Äpfel/Grün.png", "Bäume/Öl.png"], "latin-1", "Latin-1"),
-    "cp437": (["Äpfel/Grün.png", "Bäume/Öl.png"], "cp437", "code page 437"),
-    "cp1251": (["кошки/первая.png", "собаки/вторая.png"], "cp1251", "Cyrillic"),
-}
-
-
-@pytest.mark.parametrize("case", NAMES)
-def test_names_of_a_zip_that_vouches_for_nothing_are_read_right(tmp_path, case):
-    expected, encoding, words = NAMES[case]
-    raw = [(name.encode(encoding), png(at)) for at, name in enumerate(expected)]
-    path = write_zip(tmp_path / "upload.zip", raw)
-
-    found, skips = unpack(path, tmp_path)
-
-    assert names(found) == sorted(expected)
-    assert skips.total == 0
-    assert len(found.notes) == (words is not None)
-    assert not words or words in found.notes[0]
-
-
-def test_one_name_in_an_old_encoding_spoils_no_other(tmp_path):
-    good = ["猫/1.png", "Äpfel/é.png", "狗/2.png"]
-    raw = [name.encode() for name in good] + ["Müller/alt.png".encode("latin-1")]
-    path = write_zip(
-        tmp_path / "upload.zip", [(n, png(at)) for at, n in enumerate(raw)]
-    )
-
-    found, _ = unpack(path, tmp_path)
-
-    assert names(found) == sorted([*good, "Müller/alt.png"])
-    assert "1 of them are no UTF-8 and were read as Western" in found.notes[0]
-
-
-def test_a_zip_that_vouches_for_utf8_is_believed(tmp_path):
-    path = write_zip(tmp_path / "upload.zip", {"猫/1.png": png(), "Ä/2.png": png(1)})
-
-    found, _ = unpack(path, tmp_path)
-
-    assert names(found) == ["Ä/2.png", "猫/1.png"]
-    assert found.notes == []
-
-
-@pytest.mark.parametrize("cut", [0, 40])
-def test_a_name_in_unicode_beside_the_old_one_is_taken(tmp_path, cut):
-    """Info-ZIP and others keep it in an extra field, with the old name's checksum."""
-    old, name = b"#U732b/1.png", "猫/1.png"
-    entry = zipfile.ZipInfo(old.decode())
-    body = b"\1" + struct.pack("<L", zlib.crc32(old)) + name.encode()
-    entry.extra = struct.pack("<HH", 0x7075, len(body)) + body
-    path = tmp_path / "upload.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(entry, png())
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) - cut])
-
-    found, _ = unpack(path, tmp_path)
-
-    assert names(found) == [name]
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "gbk", "latin-1"])
-def test_names_of_a_tar_are_read_right(tmp_path, encoding):
-    expected = {"utf-8": "猫/1.png", "gbk": "猫咪/图片.png", "latin-1": "Äpfel/Öl.png"}
-    name = expected[encoding]
-    path = write_tar(
-        tmp_path / "upload.tar",
-        {name: png()},
-        mode="w",
-        encoding=encoding,
-        format=tarfile.GNU_FORMAT,
-    )
-
-    found, _ = unpack(path, tmp_path)
-
-    assert names(found) == [name]
-
-
 def test_many_members_are_unpacked_in_flat_memory(archive, tmp_path):
     data = os.urandom(20_000)
     write(archive, {f"cat/{number}.png": data for number in range(1500)})
@@ -642,169 +467,6 @@ def test_one_large_file_is_unpacked_in_flat_memory(archive, tmp_path):
 
     assert found.files[0].path.stat().st_size == 2**25
     assert growth.peak_bytes < 2**23
-
-
-class TestFolders:
-    """A folder on the server is listed where it lies."""
-
-    def look(self, folder, report=lambda _count: None, **limits):
-        skips = SkipList()
-        basket = Basket(folder / "never", Limits(**limits))
-        found = list_folder(
-            folder, name="pets", basket=basket, skips=skips, report=report
-        )
-        return found, skips
-
-    def fill(self, folder, files=GOOD):
-        for name, content in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
-
-    def test_files_stay_where_they_are(self, tmp_path):
-        self.fill(tmp_path)
-
-        found, skips = self.look(tmp_path)
-
-        assert {file.path for file in found.files} == {tmp_path / name for name in GOOD}
-        assert names(found) == sorted(GOOD)
-        assert skips.total == 0
-
-    def test_links_are_never_followed(self, tmp_path):
-        outside = tmp_path / "outside"
-        self.fill(outside)
-        inside = tmp_path / "inside"
-        self.fill(inside, {"cat/1.png": png()})
-        (inside / "dog").symlink_to(outside / "dog")
-        (inside / "cat" / "2.png").symlink_to(outside / "cat" / "0.png")
-
-        found, skips = self.look(inside)
-
-        assert names(found) == ["cat/1.png"]
-        assert {skip.file: skip.code for skip in skips.items} == {
-            "dog": "link",
-            "cat/2.png": "link",
-        }
-
-    def test_special_files_are_left_out(self, tmp_path):
-        self.fill(tmp_path)
-        os.mkfifo(tmp_path / "cat" / "pipe.png")
-
-        _, skips = self.look(tmp_path)
-
-        assert [(skip.file, skip.code) for skip in skips.items] == [
-            ("cat/pipe.png", "special_file")
-        ]
-
-    def test_a_file_that_is_too_large_is_left_out_unread(self, tmp_path):
-        self.fill(tmp_path)
-        with (tmp_path / "cat" / "film.png").open("wb") as film:
-            film.truncate(2**40)
-
-        found, skips = self.look(tmp_path)
-
-        assert names(found) == sorted(GOOD)
-        assert [(skip.file, skip.code) for skip in skips.items] == [
-            ("cat/film.png", "too_large")
-        ]
-
-    def test_a_hidden_folder_costs_one_sentence(self, tmp_path):
-        self.fill(tmp_path, {**GOOD, ".git/a": b"1", ".git/b/c": b"2"})
-
-        _, skips = self.look(tmp_path)
-
-        assert [skip.file for skip in skips.items] == [".git"]
-
-    def test_names_that_are_no_utf8_are_read(self, tmp_path):
-        raw = os.fsdecode("Äpfel/Öl.png".encode("latin-1"))
-        self.fill(tmp_path, {raw: png()})
-
-        found, _ = self.look(tmp_path)
-
-        assert names(found) == ["Äpfel/Öl.png"]
-        assert found.files[0].path.read_bytes() == png()
-
-    def test_too_many_files_are_refused(self, tmp_path):
-        self.fill(tmp_path)
-
-        with pytest.raises(UserError, match="more than 5 files"):
-            self.look(tmp_path, max_files=5)
-
-    def test_folders_and_links_count_as_files_do(self, tmp_path):
-        for number in range(9):
-            (tmp_path / f"{number}").symlink_to(tmp_path)
-
-        with pytest.raises(UserError, match="more than 5 files and folders"):
-            self.look(tmp_path, max_files=5)
-
-    def test_a_long_listing_is_told_of_while_it_goes_on(self, tmp_path):
-        self.fill(tmp_path, {f"cat/{number}": b"" for number in range(2500)})
-        counts = []
-
-        self.look(tmp_path, counts.append)
-
-        assert counts == [1000, 2000, 2501]
-
-    def test_what_may_not_be_read_is_left_out_alone(self, public):
-        self.fill(public, GOOD | {"shut/1.png": b"", "blind/2.png": b""})
-        (public / "shut").chmod(0o000)
-        (public / "blind").chmod(0o744)  # its names can be listed, and no more
-
-        with as_nobody():
-            found, skips = self.look(public)
-
-        assert names(found) == sorted(GOOD)
-        assert {skip.file: skip.code for skip in skips.items} == {
-            "shut": "unreadable",
-            "blind/2.png": "unreadable",
-        }
-        assert skips.items[0].reason == "It cannot be read: Permission denied."
-
-    def test_a_folder_that_may_not_be_read_at_all_is_refused(self, public):
-        (public / "pets").mkdir(0o700)
-
-        with (
-            as_nobody(),
-            pytest.raises(UserError, match="“pets” cannot be read: Permission denied"),
-        ):
-            self.look(public / "pets")
-
-
-@pytest.fixture
-def public():
-    """A folder that everybody may enter, unlike those of pytest."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        yield folder
-
-
-@contextlib.contextmanager
-def as_nobody():
-    """Takes root's rights away, which tests have in a container."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
-def test_an_archive_that_may_not_be_read_is_refused_by_its_name(public):
-    path = write_zip(public / "cats.zip", GOOD)
-    path.chmod(0o000)
-
-    with (
-        as_nobody(),
-        pytest.raises(UserError, match=r"“cats\.zip” cannot be read: Perm"),
-    ):
-        unpack(path, public)
-
-
-def test_an_archive_on_a_bad_sector_is_refused_by_its_name(tmp_path):
-    with pytest.raises(UserError, match="“mem” cannot be read: Input/output error"):
-        unpack(Path("/proc/self/mem"), tmp_path)
 
 
 def test_our_own_disk_is_no_fault_of_the_archive(archive, tmp_path):

@@ -307,9 +307,14 @@ def make_report(classes, skipped=3, conflicts=1, images=100, quarantined=2):
         "skipped_total": skipped,
         "notes": ["71 pictures were turned upright as their EXIF data says."],
         "conflicts": [
-            {"files": ["a/1.jpg", "b/9.jpg"], "labels": list(classes[:2])}
-            for _ in range(conflicts)
+            {
+                "files": ["a/1.jpg", "b/9.jpg"],
+                "files_total": 25,
+                "labels": list(classes[:2]),
+            }
+            for _ in range(min(conflicts, 500))
         ],
+        "conflicts_total": conflicts,
         "duplicates": 4,
         "quarantine": [
             {

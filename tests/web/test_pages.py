@@ -113,3 +113,12 @@ def test_a_job_that_gives_way_says_to_which(ana, rows):
     html = ana.get(f"/jobs/{job}").text
     assert "giving way" in html
     assert '<a href="/jobs/77">job 77</a>' in html
+
+
+def test_a_datasets_page_counts_the_conflicts_that_it_does_not_show(ana, rows):
+    dataset_id = rows.dataset(ana.user_id, conflicts=20_000)
+
+    page = ana.get(f"/datasets/{dataset_id}").text
+
+    assert "a/1.jpg, b/9.jpg and 23 more" in page
+    assert "the first 100 of 20,000" in page

@@ -38,7 +38,7 @@ def serve():
         server.close()
 
 
-def make_courier(tmp_path, server, limits=None, **rules):
+def make_courier(tmp_path, server, limits=None, tell=lambda *_: None, **rules):
     rules = {"allowed": [f"{server.url}/"], "networks": HERE, **QUICK, **rules}
     limits = Limits(**(limits or {}))
     return Courier(
@@ -46,7 +46,7 @@ def make_courier(tmp_path, server, limits=None, **rules):
         folder=tmp_path,
         limits=limits,
         basket=Basket(tmp_path / "basket", limits),
-        tell=lambda *_: None,
+        tell=tell,
     )
 
 
@@ -93,6 +93,18 @@ def test_a_server_that_fails_for_a_while_is_asked_again(tmp_path, serve, faults)
     server.faults["/a.zip"] = list(faults)
 
     assert fetch(tmp_path, server) == BODY
+
+
+def test_how_much_of_how_much_has_come_is_told(tmp_path, serve):
+    server = serve({"/a.zip": BODY})
+    server.faults["/a.zip"] = ["slow"]
+    told = []
+    courier = make_courier(tmp_path, server, tell=lambda *how_far: told.append(how_far))
+
+    courier.fetch_whole(parse_address(f"{server.url}/a.zip"))
+
+    assert {unit for _, _, unit in told} == {"bytes"}
+    assert told[-1][1] == len(BODY)
 
 
 def test_a_broken_transfer_goes_on_where_it_broke(tmp_path, serve):

@@ -95,11 +95,11 @@ class Courier:
         got = _Sum()
         with ThreadPoolExecutor(1) as pool:
             ended = threading.Event()
-            terms = Terms(self.rules, most, got.add, ended)
+            terms = Terms(self.rules, most, got.add, ended, got.expect)
             future = pool.submit(self._download, address, self._new_path(), terms)
             try:
                 while not wait([future], timeout=_TELL_SECONDS).done:
-                    self._tell(got.total, 0, "bytes")
+                    self._tell(got.total, got.expected, "bytes")
                 fetched = future.result()
             except FetchError as error:
                 raise explain(address, error) from error
@@ -202,10 +202,13 @@ def explain(address: Address, error: FetchError) -> UserError | OutageError:
 
 
 class _Sum:
-    """A number of bytes that one thread adds to and another one reads."""
+    """Bytes that one thread counts and another one reads; 0 are expected at first."""
 
     def __init__(self) -> None:
-        self.total = 0
+        self.total = self.expected = 0
+
+    def expect(self, size_bytes: int) -> None:
+        self.expected = size_bytes
 
     def add(self, size_bytes: int) -> None:
         self.total += size_bytes

@@ -40,12 +40,14 @@ class Terms:
         count: Called with the bytes of each piece; below zero when they are given
             back. May raise to end everything.
         ended: Set when nobody wants the file any more.
+        announce: Called with how many bytes its server says it has, if it does.
     """
 
     rules: AddressRules
     most_bytes: int
     count: Callable[[int], None]
     ended: Event
+    announce: Callable[[int], None] = lambda _size_bytes: None
 
 
 def download(opener: Opener, address: Address, path: Path, terms: Terms) -> Fetched:
@@ -101,6 +103,7 @@ class _Transfer:
                 self.forget()  # the server sends it from the front
             self._tag = answer.tag
             self._check_size(answer.size_bytes or 0)
+            self._terms.announce(answer.size_bytes or 0)
             self._write(answer)
         if answer.size_bytes is not None and self.size_bytes < answer.size_bytes:
             raise FetchError("Its server sent less than it had said.", passes=True)

@@ -85,18 +85,20 @@ class TestLeftOut:
         assert skipped(new) == {}
 
 
+@pytest.fixture(scope="module")
+def contested(tmp_path_factory):
+    """A version of an upload whose label table contradicts itself."""
+    folder = tmp_path_factory.mktemp("contested")
+    lines = [f"{name},{name.split('/')[0]}" for name in GOOD]
+    lines += ["cat/phone.webp,cat", "cat/phone.webp,dog", "dog/2.png,cat"]
+    table = "\n".join(["filename,label", *lines])
+    phone = {"cat/phone.webp": encode(pixels(903), "WEBP")}
+    upload = {**GOOD, **phone, "labels.csv": table.encode()}
+    return run(folder, write_zip(folder / "pets.zip", upload))
+
+
 class TestContradictions:
     """A file that a label table gives several labels waits for the user."""
-
-    @pytest.fixture(scope="class")
-    def contested(self, tmp_path_factory):
-        folder = tmp_path_factory.mktemp("contested")
-        lines = [f"{name},{name.split('/')[0]}" for name in GOOD]
-        lines += ["cat/phone.webp,cat", "cat/phone.webp,dog", "dog/2.png,cat"]
-        table = "\n".join(["filename,label", *lines])
-        phone = {"cat/phone.webp": encode(pixels(903), "WEBP")}
-        upload = {**GOOD, **phone, "labels.csv": table.encode()}
-        return run(folder, write_zip(folder / "pets.zip", upload))
 
     def test_it_lies_in_quarantine_with_a_picture_and_its_labels(self, contested):
         rows = aside(contested)

@@ -114,7 +114,7 @@ class TestContradictions:
         report = contested.report()
 
         assert sorted(report["conflicts"], key=str) == [
-            {"files": [name], "labels": ["cat", "dog"]}
+            {"files": [name], "files_total": 1, "labels": ["cat", "dog"]}
             for name in ("cat/phone.webp", "dog/2.png")
         ]
         assert "1 picture was rewritten as PNG." in report["notes"]

@@ -1,5 +1,6 @@
 """The pages in a real browser: they look right, by keyboard, light and dark."""
 
+import json
 import os
 import re
 import tarfile
@@ -352,14 +353,21 @@ def test_what_a_cancelled_job_was_given_need_not_come_again(page, rows, tmp_path
     assert list_sources(rows) == before
 
 
-def test_a_table_alone_asks_where_its_pictures_lie(page, rows, roots, tmp_path):
+@pytest.fixture
+def offered(roots, monkeypatch):
+    """A folder of the server that it offers; named before `page`, which starts it."""
+    monkeypatch.setenv("TRAINYARD_DATASET_ROOTS", json.dumps([str(roots)]))
+    return roots
+
+
+def test_a_table_alone_asks_where_its_pictures_lie(offered, page, rows, tmp_path):
     (tmp_path / "list.csv").write_text("filename,label\n1.png,good\n")
     page.goto("/datasets/add")
     root = page.locator("#upload-root")
     expect(root).to_be_hidden()
     expect(page.locator("#unchecked")).to_be_hidden()
     page.locator("#files").set_input_files(tmp_path / "list.csv")
-    root.fill(str(roots))
+    root.fill(str(offered))
     violations = Axe().run(page).response["violations"]
     assert [violation["id"] for violation in violations] == []
 
@@ -369,7 +377,7 @@ def test_a_table_alone_asks_where_its_pictures_lie(page, rows, roots, tmp_path):
     expect(page.locator("h1")).to_have_text("list")
     with rows.database.reading() as session:
         newest = job_read_store.list_jobs(session, kind="ingest").items[0]
-    assert [source["root"] for source in newest.spec["sources"]] == [str(roots)]
+    assert [source["root"] for source in newest.spec["sources"]] == [str(offered)]
 
 
 def test_a_browser_that_can_check_nothing_says_so(page):

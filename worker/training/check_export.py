@@ -14,9 +14,10 @@ import os
 import sys
 from pathlib import Path
 
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
-# The limits are those of float32 on a CPU; a GPU rounds more coarsely.
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
+if __name__ == "__main__":  # never in a trainer, which imports this and wants its GPU
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    # The limits are those of float32 on a CPU; a GPU rounds more coarsely.
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import numpy as np
 import tensorflow as tf

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -49,6 +50,22 @@ def golden(model, pack):
 def export(model, pack, tmp_path_factory):
     folder = tmp_path_factory.mktemp("attempt") / "export"
     return export_saved_model.export_saved_model(model, pack, SPEC, folder)
+
+
+def test_importing_what_publishes_hides_no_gpu():
+    """A trainer imports it before it looks for devices."""
+    code = (
+        "import os; from worker.training import publish, check_export; "
+        "print(os.environ.get('CUDA_VISIBLE_DEVICES', 'all'))"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+
+    assert done.stdout.split() == ["all"]
 
 
 def test_a_clean_process_predicts_what_the_trained_model_does(export):

@@ -32,6 +32,10 @@ from worker.training.stop_requests import StopRequests
 from worker.training.train_step import DeviceMemoryTooSmall, TrainStep
 from worker.training.training_state import Stopwatch, TrainingState
 
+# In one process and early: TensorFlow waits ten seconds for memory before it gives up,
+# fifteen times in all, and others work meanwhile.
+pytestmark = pytest.mark.xdist_group("train step")
+
 CLASSES, FEATURES, IMAGES = 3, 5, 12
 
 

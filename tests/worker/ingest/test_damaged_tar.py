@@ -12,24 +12,17 @@ from tests.worker.ingest.uploads import (
     contents,
     png,
     unpack,
+    write_archive,
     write_tar,
-    write_zip,
 )
 
 GOOD = class_folders(each=3)
-TAR_MODES = {".tar": "w", ".tar.gz": "w:gz", ".tar.bz2": "w:bz2", ".tar.xz": "w:xz"}
-
-
-def write(path, files):
-    if path.suffix == ".zip":
-        return write_zip(path, files)
-    return write_tar(path, files, mode=TAR_MODES["".join(path.suffixes)])
 
 
 @pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tar.xz"])
 def test_what_lies_before_the_cut_of_a_tar_is_had(tmp_path, ending):
     files = {f"cat/{number}.png": png(number, height=600) for number in range(9)}
-    path = write(tmp_path / f"cut{ending}", files)
+    path = write_archive(tmp_path / f"cut{ending}", files)
     with path.open("r+b") as stream:
         stream.truncate(path.stat().st_size * 2 // 3)
 

@@ -20,7 +20,6 @@ from worker.ingest.limits import Basket, Limits
 from worker.ingest.unpack import list_folder
 
 GOOD = class_folders(each=3)
-TAR_MODES = {".tar": "w", ".tar.gz": "w:gz", ".tar.bz2": "w:bz2", ".tar.xz": "w:xz"}
 
 
 class TestFolders:

@@ -14,6 +14,7 @@ import pytest
 
 from shared.errors import UserError
 from tests.worker.ingest.uploads import (
+    TAR_MODES,
     class_folders,
     contents,
     encrypted_zip,
@@ -21,6 +22,7 @@ from tests.worker.ingest.uploads import (
     png,
     streamed_zip,
     unpack,
+    write_archive,
     write_tar,
     write_zip,
 )
@@ -28,13 +30,6 @@ from worker.ingest.disk import OwnDiskError
 
 ZIP_SLIP = Path(__file__).parents[4] / "shared" / "data" / "messy" / "zip-slip"
 GOOD = class_folders(each=3)
-TAR_MODES = {".tar": "w", ".tar.gz": "w:gz", ".tar.bz2": "w:bz2", ".tar.xz": "w:xz"}
-
-
-def write(path, files):
-    if path.suffix == ".zip":
-        return write_zip(path, files)
-    return write_tar(path, files, mode=TAR_MODES["".join(path.suffixes)])
 
 
 @pytest.fixture(params=[".zip", ".tar", ".tar.gz"])
@@ -45,7 +40,7 @@ def archive(request, tmp_path):
 
 @pytest.mark.parametrize("ending", [".zip", *TAR_MODES])
 def test_every_kind_of_archive_gives_its_files_back(tmp_path, ending):
-    path = write(tmp_path / f"upload{ending}", GOOD)
+    path = write_archive(tmp_path / f"upload{ending}", GOOD)
 
     found, skips = unpack(path, tmp_path)
 
@@ -76,7 +71,7 @@ def test_the_ending_of_an_archive_is_not_believed(tmp_path):
 def test_a_name_that_escapes_is_left_out_and_nothing_else(
     archive, tmp_path, name, reason
 ):
-    write(archive, [(name, png(99)), *GOOD.items()])
+    write_archive(archive, [(name, png(99)), *GOOD.items()])
 
     found, skips = unpack(archive, tmp_path)
 
@@ -102,7 +97,7 @@ def test_published_zip_slip_archives_write_nothing_outside(tmp_path, system, end
 
 def test_no_name_of_an_upload_reaches_the_disk(archive, tmp_path):
     odd = {"a" * 150 + "/" + "b" * 90 + ".png": png(), "cat/\u202eevil.png": png(1)}
-    write(archive, odd)
+    write_archive(archive, odd)
 
     found, _ = unpack(archive, tmp_path)
 
@@ -169,7 +164,7 @@ def test_links_and_devices_in_a_zip_are_left_out(tmp_path, kind, code):
 
 
 def test_too_many_files_refuse_the_upload_with_the_number(archive, tmp_path):
-    write(archive, GOOD)
+    write_archive(archive, GOOD)
 
     with pytest.raises(UserError, match="more than 5 files"):
         unpack(archive, tmp_path, max_files=5)
@@ -217,14 +212,14 @@ def test_a_zip_whose_list_of_contents_would_fill_the_memory_is_refused(tmp_path)
 
 
 def test_too_many_bytes_refuse_the_upload_with_the_size(archive, tmp_path):
-    write(archive, {f"cat/{n}.bin": os.urandom(3000) for n in range(5)})
+    write_archive(archive, {f"cat/{n}.bin": os.urandom(3000) for n in range(5)})
 
     with pytest.raises(UserError, match=r"larger than 9\.8 KiB"):
         unpack(archive, tmp_path, max_unpacked_bytes=10_000)
 
 
 def test_one_file_that_is_too_large_is_left_out_alone(archive, tmp_path):
-    write(archive, [("cat/film.png", os.urandom(9000)), *GOOD.items()])
+    write_archive(archive, [("cat/film.png", os.urandom(9000)), *GOOD.items()])
 
     found, skips = unpack(archive, tmp_path, max_file_bytes=8192)
 
@@ -308,7 +303,7 @@ def test_what_is_skipped_in_a_compressed_tar_counts_as_unpacked(tmp_path):
 
 def test_what_is_left_out_keeps_nothing_but_its_reason(archive, tmp_path):
     data = os.urandom(300_000)
-    write(archive, {f"cat/{number}.bin": data for number in range(100)})
+    write_archive(archive, {f"cat/{number}.bin": data for number in range(100)})
 
     with memory_growth() as growth:
         _, skips = unpack(archive, tmp_path, max_file_bytes=200_000)
@@ -430,7 +425,7 @@ def test_what_an_operating_system_adds_is_left_out(archive, tmp_path):
         "cat/._1.png": b"x",
         ".git/config": b"x",
     }
-    write(archive, GOOD | junk)
+    write_archive(archive, GOOD | junk)
 
     found, skips = unpack(archive, tmp_path)
 
@@ -450,7 +445,7 @@ def test_a_folder_without_files_is_remembered(tmp_path):
 
 def test_many_members_are_unpacked_in_flat_memory(archive, tmp_path):
     data = os.urandom(20_000)
-    write(archive, {f"cat/{number}.png": data for number in range(1500)})
+    write_archive(archive, {f"cat/{number}.png": data for number in range(1500)})
 
     peaks = []
     for name in ("first", "second"):
@@ -465,7 +460,7 @@ def test_many_members_are_unpacked_in_flat_memory(archive, tmp_path):
 
 
 def test_one_large_file_is_unpacked_in_flat_memory(archive, tmp_path):
-    write(archive, {"cat/film.png": os.urandom(2**20) * 32})
+    write_archive(archive, {"cat/film.png": os.urandom(2**20) * 32})
 
     with memory_growth() as growth:
         found, _ = unpack(archive, tmp_path)
@@ -475,7 +470,7 @@ def test_one_large_file_is_unpacked_in_flat_memory(archive, tmp_path):
 
 
 def test_our_own_disk_is_no_fault_of_the_archive(archive, tmp_path):
-    write(archive, GOOD)
+    write_archive(archive, GOOD)
     (tmp_path / "unpacked").write_bytes(b"no folder")
 
     with pytest.raises(OwnDiskError, match="Not a directory"):

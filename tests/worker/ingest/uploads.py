@@ -128,6 +128,16 @@ def huge_png_header(width, height):
     )
 
 
+TAR_MODES = {".tar": "w", ".tar.gz": "w:gz", ".tar.bz2": "w:bz2", ".tar.xz": "w:xz"}
+
+
+def write_archive(path, files):
+    """Writes the kind of archive that the path's ending names."""
+    if path.suffix == ".zip":
+        return write_zip(path, files)
+    return write_tar(path, files, mode=TAR_MODES["".join(path.suffixes)])
+
+
 def unpack(path, folder, **limits):
     """Unpacks one archive; returns what was found and what was left out."""
     skips = SkipList()

@@ -81,21 +81,18 @@ def submit(
     from shared.presets import DEFAULT_PRESET
 
     client = connect()
-    overrides = parse_assignments(assignments or [])
     sweep = {
         "grid": parse_grid(grid or []),
         "random": parse_random(drawn or []),
         "trials": trials,
         "seed": draw_seed,
     }
-    specs: list[dict[str, Any]] = []
-    for name in preset or [DEFAULT_PRESET]:
-        for network in base_model or [None]:
-            spec: dict[str, Any] = {**overrides}
-            if network is not None:
-                spec["base_model"] = network
-            wish: dict[str, Any] = {"preset": name, "overrides": spec}
-            specs.append(wish | ({"sweep": sweep} if grid or drawn else {}))
+    specs = _list_specs(
+        preset or [DEFAULT_PRESET],
+        base_model or [],
+        parse_assignments(assignments or []),
+        sweep if grid or drawn else None,
+    )
     submitted = client.submit(
         datasets=[client.find_dataset(name)["id"] for name in dataset],
         specs=specs,
@@ -113,11 +110,7 @@ def submit(
         if as_json:
             print_json(submitted)
         else:
-            words = ", ".join(str(number) for number in numbers)
-            out.print(f"Submitted: job {words}. Follow with `trainyard watch`.")
-            if len(numbers) > 1:
-                key = submitted["group_key"]
-                out.print(f"Compare them with `trainyard jobs compare {key}`.")
+            _tell_submitted(submitted)
         return
     jobs = watch.follow(client, numbers)
     if as_json:
@@ -125,6 +118,30 @@ def submit(
     else:
         _show_ended(jobs)
     watch.require_succeeded(jobs)
+
+
+def _list_specs(
+    presets: list[str],
+    base_models: list[str],
+    overrides: dict[str, Any],
+    sweep: dict[str, Any] | None,
+) -> list[dict[str, Any]]:
+    """One wish for every preset with every base model; the preset's own if none."""
+    specs: list[dict[str, Any]] = []
+    for preset in presets:
+        for base_model in base_models or [None]:
+            named = {} if base_model is None else {"base_model": base_model}
+            wish: dict[str, Any] = {"preset": preset, "overrides": overrides | named}
+            specs.append(wish if sweep is None else wish | {"sweep": sweep})
+    return specs
+
+
+def _tell_submitted(submitted: dict[str, Any]) -> None:
+    words = ", ".join(str(job["id"]) for job in submitted["jobs"])
+    out.print(f"Submitted: job {words}. Follow with `trainyard watch`.")
+    if len(submitted["jobs"]) > 1:
+        key = submitted["group_key"]
+        out.print(f"Compare them with `trainyard jobs compare {key}`.")
 
 
 @app.command("watch")

@@ -10,6 +10,7 @@ from flask_security.utils import hash_password
 from shared.artifacts import Storage
 from shared.database import Database
 from shared.settings import Settings, get_settings
+from tests.web.browsed import chromium, root_page, site, whole_site  # noqa: F401
 from tests.web.rows import PASSWORD, Rows
 from web.app import create_app
 from web.installation import install

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from shared.artifacts import LOOK_BYTES, RESERVE_BYTES, fsync_folder
+from shared.artifacts import LOOK_BYTES, RESERVE_BYTES
+from shared.durable_files import fsync_folder
 from shared.errors import UserError
 
 CHUNK_BYTES = 1 << 20

@@ -22,7 +22,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from shared.artifacts import Storage, fsync_folder, remove_tree, write_atomically
+from shared.artifacts import Storage, remove_tree
+from shared.durable_files import fsync_folder, write_atomically
 from shared.errors import ConflictError, NotFoundError, UserError
 from shared.file_locks import FileLock, is_gone, try_lock
 from shared.garbage import UPLOAD_LOCK, YOUNG_SECONDS

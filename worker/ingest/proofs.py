@@ -29,12 +29,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
-from shared.artifacts import (
-    PROOFS,
+from shared.artifacts import PROOFS, sha256_file
+from shared.durable_files import (
     fsync_file,
     fsync_folder,
     link_or_copy,
-    sha256_file,
     write_atomically,
 )
 from worker.ingest.found import LabelledFile

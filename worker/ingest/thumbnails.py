@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from shared.artifacts import link_or_copy
+from shared.durable_files import link_or_copy
 from worker.ingest.assemble import Version
 from worker.ingest.child_pool import Work, run_in_children
 from worker.ingest.join import AnyPicture

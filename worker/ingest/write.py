@@ -13,14 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from shared.artifacts import (
-    fsync_file,
-    link_or_copy,
-    map_in_blocks,
-    publish_folder,
-    sha256_file,
-    write_manifest,
-)
+from shared.artifacts import map_in_blocks, publish_folder, sha256_file, write_manifest
+from shared.durable_files import fsync_file, link_or_copy
 from shared.errors import UserError
 from worker.ingest.assemble import Version
 from worker.ingest.diff import list_rows

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from shared.artifacts import write_atomically
+from shared.durable_files import write_atomically
 from shared.training_spec import Augmentation, TrainingSpec
 from worker import decode
 from worker.training import augment

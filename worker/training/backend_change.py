@@ -17,6 +17,7 @@ from typing import NoReturn
 import keras
 
 from shared import artifacts
+from shared.durable_files import write_atomically
 from shared.errors import UserError
 from worker import events
 from worker.training import checkpoint
@@ -92,7 +93,7 @@ def _name_own_checkpoint(spec: Path, request: Request) -> Path:
     manifest_sha = artifacts.sha256_file(own[0] / artifacts.MANIFEST)
     row = {"path": str(own[0].absolute()), "manifest_sha": manifest_sha}
     fields["resume_from"] = [row, *fields["resume_from"]]
-    with artifacts.write_atomically(request.workdir / _SPEC_NAME) as path:
+    with write_atomically(request.workdir / _SPEC_NAME) as path:
         path.write_text(json.dumps(fields))
     return request.workdir / _SPEC_NAME
 

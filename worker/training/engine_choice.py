@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from shared.artifacts import write_atomically
+from shared.durable_files import write_atomically
 from worker.training import engine_race, feature_engines, mixed_precision
 from worker.training.feature_engines import (
     FLOAT32,

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shared.artifacts import write_atomically
+from shared.durable_files import write_atomically
 from shared.training_spec import TrainingSpec
 from worker.training import failures
 from worker.training.intervals import wilson_interval

@@ -27,7 +27,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from shared.artifacts import fsync_file, fsync_folder, remove_tree, sha256_file
+from shared.artifacts import remove_tree, sha256_file
+from shared.durable_files import fsync_file, fsync_folder
 from shared.errors import InternalError, RetryableError, UserError
 from shared.training_spec import TrainingSpec
 from worker.training import check_export, golden_images

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from shared import feature_cache, file_locks
-from shared.artifacts import publish_file
+from shared.durable_files import publish_file
 from shared.file_locks import FileLock
 from worker import events
 

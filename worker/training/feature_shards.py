@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from shared import feature_cache, file_locks
-from shared.artifacts import write_atomically
+from shared.durable_files import write_atomically
 from shared.file_locks import FileLock
 from worker.training.feature_array import DTYPE, FeatureArray, HeldArray
 

@@ -7,8 +7,8 @@ arXiv:1810.03993.
 from pathlib import Path
 from typing import Any
 
-from shared.artifacts import write_atomically
 from shared.base_models import get_base_model, resolve_image_size_px
+from shared.durable_files import write_atomically
 from shared.training_spec import TrainingSpec
 
 _UNSURE_IMAGES = 30

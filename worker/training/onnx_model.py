@@ -18,7 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from shared.artifacts import write_atomically
+from shared.durable_files import write_atomically
 from worker.training.frozen_base import FrozenBase
 
 # Raise it with any change to what is converted.

@@ -31,7 +31,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from shared.artifacts import sha256_file, write_atomically
+from shared.artifacts import sha256_file
+from shared.durable_files import write_atomically
 from shared.errors import UserError
 from shared.training_spec import Fit
 from worker import events

@@ -4,6 +4,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
+from tests.web.browsed import WIDTHS
 from tests.web.findings.decided import (
     key_of,
     list_accepted,
@@ -11,7 +12,6 @@ from tests.web.findings.decided import (
     list_ingests,
 )
 from tests.web.forecast_example import COUNTS, list_pictures, make_findings
-from tests.web.test_browser import WIDTHS, chromium, page, site  # noqa: F401
 
 SUSPECTS = make_findings(counts={"suspect_label": 30})
 PAGES = (
@@ -23,14 +23,14 @@ PAGES = (
 
 
 @pytest.fixture
-def examined(site, rows):  # noqa: F811
+def examined(site, rows):
     """The dataset of the site has findings of all kinds, many doubtful labels."""
     others = make_findings(counts=COUNTS | {"suspect_label": 0, "group_leak": 1})
     rows.forecast(1, 1, [*others, *SUSPECTS])
     return 1
 
 
-def test_doubtful_labels_are_relabelled_in_bulk(page, rows, examined):  # noqa: F811
+def test_doubtful_labels_are_relabelled_in_bulk(page, rows, examined):
     page.goto("/datasets/1/findings?kind=suspect_label")
     expect(page.get_by_label("The new label of those ticked")).to_be_hidden()
     page.get_by_label("Tick all 24 on this page").check()
@@ -63,7 +63,7 @@ def test_doubtful_labels_are_relabelled_in_bulk(page, rows, examined):  # noqa: 
 
 
 def test_findings_are_accepted_by_keyboard_and_the_page_stays(
-    page,  # noqa: F811
+    page,
     rows,
     examined,
 ):
@@ -84,7 +84,7 @@ def test_findings_are_accepted_by_keyboard_and_the_page_stays(
     assert list_accepted(rows, 1) == set()
 
 
-def test_pages_are_accessible_and_fit_their_window(page, rows, examined):  # noqa: F811
+def test_pages_are_accessible_and_fit_their_window(page, rows, examined):
     page.goto("/datasets/1/findings?kind=outlier")
     page.get_by_role("button", name="Accept", exact=True).first.click()
     expect(page.locator("#tally")).to_contain_text("accepted")

@@ -297,20 +297,6 @@ def test_dealt_again_pictures_move(first, tmp_path):
     assert set(counts(new)) == {"moved"}
 
 
-def test_where_links_are_refused_files_are_copied(tmp_path, monkeypatch):
-    (tmp_path / "a").write_bytes(b"picture")
-
-    def refuse(*_):
-        raise OSError(95, "Operation not supported")
-
-    monkeypatch.setattr("os.link", refuse)
-
-    artifacts.link_or_copy(tmp_path / "a", tmp_path / "b")
-
-    assert (tmp_path / "b").read_bytes() == b"picture"
-    assert not (tmp_path / "b").samefile(tmp_path / "a")
-
-
 def test_a_lost_file_of_the_parent_is_named(first, tmp_path):
     parent = tmp_path / "parent"
     shutil.copytree(first.final, parent)

@@ -9,7 +9,7 @@ from typing import get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shared.artifacts import write_atomically
+from shared.durable_files import write_atomically
 from worker.insight.doctor.pictures import Pictures
 from worker.insight.doctor.words import Action, Kind
 

@@ -71,6 +71,17 @@ def is_address(text: str) -> bool:
     return _SCHEME.match(text) is not None
 
 
+def show_address(text: str) -> str:
+    """Returns what may be shown of an address, whether it can be used or not.
+
+    Neither what stands after `?` or `#`, which often holds a key, nor a name and a
+    password in front of the host.
+    """
+    scheme, separator, rest = re.split(r"[?#]", text, maxsplit=1)[0].partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
+
+
 def parse_address(text: str, *, may_query: bool = False) -> Address:
     """Takes an address apart.
 
@@ -181,7 +192,7 @@ def _covers(prefix: Address, address: Address) -> bool:
 def _parse_store(text: str, scheme: str) -> Address:
     bucket, _, key = text.partition("://")[2].partition("/")
     if not _BUCKET.fullmatch(bucket):
-        raise _odd(text, f"{bucket[:80]!r} is no name of a bucket or container")
+        raise _odd(text, "what stands after :// is no name of a bucket or container")
     _refuse_hidden_folders(key, text, is_encoded=False)
     return Address(scheme, bucket, 0, key)
 
@@ -189,22 +200,22 @@ def _parse_store(text: str, scheme: str) -> Address:
 def _parse_web(text: str, scheme: str, *, may_query: bool) -> Address:
     try:
         parts = urlsplit(text)
+        if "@" in parts.netloc:
+            raise _odd(text, "name and password in it would be shown to others")
         port = parts.port
-    except ValueError as error:
-        raise _odd(text, str(error)) from error
-    if "@" in parts.netloc:
-        raise _odd(text, "name and password in it would be shown to others")
+    except ValueError as error:  # its words repeat what may be secret
+        raise _odd(text, "its host or port cannot be read") from error
     host = (parts.hostname or "").lower()
     if not _HOST.fullmatch(host) and not _IPV6.fullmatch(host):
         raise _odd(text, "its host is no name; write other scripts as xn--...")
     if parts.query and not may_query:
         raise _odd(
-            f"{text.partition('?')[0]}?...",
+            text,
             "what stands after ? would be kept and shown to others; give an address "
             "without it",
         )
     path = quote(parts.path or "/", safe=_PLAIN)
-    _refuse_hidden_folders(path, text.partition("?")[0], is_encoded=True)
+    _refuse_hidden_folders(path, text, is_encoded=True)
     query = quote(parts.query, safe=f"{_PLAIN}?")
     return Address(scheme, host, port or WEB_PORTS[scheme], path, query)
 
@@ -228,7 +239,8 @@ def _refuse_hidden_folders(path: str, shown: str, *, is_encoded: bool) -> None:
 
 
 def _odd(address: str, why: str) -> UserError:
+    shown = show_address(address) if "://" in address else address
     return UserError(
-        f"The address cannot be used: {why}. Received: {address[:200]!r}.",
+        f"The address cannot be used: {why}. Received: {shown[:200]!r}.",
         field="address",
     )

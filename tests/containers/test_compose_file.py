@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from cli.secret_commands import NAMES
+from shared.settings import Settings
 from tests.containers.compose_file import read_compose_file
 
 WHOLE = read_compose_file()
@@ -87,8 +88,37 @@ def test_one_port_is_published_and_to_this_machine_alone():
 
 def test_records_are_on_a_network_without_a_way_out():
     assert WHOLE["networks"]["records"]["internal"] is True
-    for name in ("redis", "postgres", "migrate", "reconciler", "ingest"):
+    for name in ("redis", "postgres", "migrate", "reconciler"):
         assert list(SERVICES[name]["networks"]) == ["records"]
+
+
+def test_what_reads_datasets_has_a_way_out_only_where_they_come_from_addresses():
+    allowed = '["https://data.example.org/"]'
+    opened = read_compose_file(TRAINYARD_SOURCE_ADDRESSES=allowed)
+
+    ways = [
+        {name: whole["networks"][name].get("internal", False) for name in ingest}
+        for whole in (WHOLE, opened)
+        for ingest in [whole["services"]["ingest"]["networks"]]
+    ]
+    assert ways == [
+        {"records": True, "sources": True},
+        {"records": True, "sources-outside": False},
+    ]
+    for name in ("web", "ingest"):
+        environment = opened["services"][name]["environment"]
+        assert environment["TRAINYARD_SOURCE_ADDRESSES"] == allowed
+
+
+def test_every_setting_can_be_set_or_is_given():
+    # Of the image, of one machine's folders, or of the command line.
+    elsewhere = re.compile(
+        "_(DIRS?|ROOTS|HOST|PORT|PRODUCTION|SECRET_KEY|PASSWORD|URL|TOKEN|LOG_JSON)$"
+    )
+    named = set().union(*(one.get("environment", {}) for one in SERVICES.values()))
+
+    left = {f"TRAINYARD_{name.upper()}" for name in Settings.model_fields} - named
+    assert sorted(name for name in left if not elsewhere.search(name)) == []
 
 
 @every_service

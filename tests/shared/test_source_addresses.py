@@ -186,3 +186,29 @@ def test_a_relative_path_is_a_name_as_it_is():
     assert joined.name == "#1?é%.png"
     store = folder_of(parse_address("s3://bucket/list.csv"))
     assert str(join_address(store, "x/#1?.png")) == "s3://bucket/x/#1?.png"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://user:PASS@h/a.png",
+        "https://user:PASS@h:port/a.png",
+        "https://user:PASS@[h/a.png",
+        "https://PASS\u2100@h/a.png",
+        "https://h/a.png?sig=PASS\u200b",
+        "https://h:port/a.png?sig=PASS",
+        "https://h!/a.png?sig=PASS",
+        "https://h/../a.png?sig=PASS",
+        "https://h/a.png#PASS\u200b",
+        "ftp://user:PASS@h/a.png?token=PASS",
+        "s3://user:PASS@h/a.png?token=PASS",
+        "s3://h?token=PASS",
+        "https://h/" + "a" * 2_000 + "?sig=PASS",
+    ],
+)
+@pytest.mark.parametrize("may_query", [True, False])
+def test_what_may_be_secret_in_an_address_is_not_repeated(address, may_query):
+    with pytest.raises(UserError) as refused:
+        parse_address(address, may_query=may_query)
+
+    assert "PASS" not in str(refused.value)

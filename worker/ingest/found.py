@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +19,8 @@ PICTURE_SUFFIXES = frozenset(
 # Codes of files that show the same as a picture which is kept: under its label, and
 # under another one.
 COPY, CONFLICT = "copy", "conflict"
+# What steers a terminal, and what turns the order of letters round on a page.
+_STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _JUNK_FOLDERS = frozenset({"__macosx", "$recycle.bin", "system volume information"})
 _JUNK_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
 
@@ -94,6 +97,11 @@ class Skip:
     same_as: str | None = None
 
 
+def plain_name(name: str) -> str:
+    """Returns a file's name with a sign that all see for each that nobody does."""
+    return _STEERING.sub("\ufffd", name)
+
+
 MOST_SHOWN_CHARACTERS = 500
 
 
@@ -134,8 +142,9 @@ class SkipList:
         self, file: str, code: str, reason: str, *, same_as: str | None = None
     ) -> None:
         """Notes that `file` is left out because of `reason`."""
-        name = shorten(join_names(self._source, file))
-        self._keep_one(Skip(name, code, shorten(reason), same_as))
+        name = shorten(plain_name(join_names(self._source, file)))
+        reason = shorten(plain_name(reason))
+        self._keep_one(Skip(name, code, reason, same_as))
         self.codes[code] += 1
 
     def carry(self, skips: Iterable[Skip], codes: Mapping[str, int]) -> None:

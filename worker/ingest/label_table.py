@@ -14,7 +14,13 @@ from pathlib import Path, PurePosixPath
 from shared.errors import UserError
 from shared.picture_folders import SPLIT_ALIASES
 from worker.ingest.disk import is_unreadable, refuse_source
-from worker.ingest.found import CONFLICT, FoundFile, LabelledFile, SkipList
+from worker.ingest.found import (
+    CONFLICT,
+    FoundFile,
+    LabelledFile,
+    SkipList,
+    plain_name,
+)
 from worker.ingest.label_columns import name_group_column
 from worker.ingest.label_rows import (
     JSON_SUFFIXES,
@@ -196,7 +202,7 @@ class FileIndex:
         """Returns the position of the file meant, or the sentence why there is none."""
         if filename in self._fetched:
             return self._fetched[filename], None
-        wanted = filename.replace("\\", "/")
+        wanted = plain_name(filename.replace("\\", "/"))
         for candidate in (str(table.parent / wanted), wanted):
             at = self._exact.get(posixpath.normpath(candidate))
             if at is not None:

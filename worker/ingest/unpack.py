@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from worker.ingest.disk import is_unreadable, refuse_source, unreadable_reason
-from worker.ingest.found import FoundFile, SkipList, junk_reason
+from worker.ingest.found import FoundFile, SkipList, junk_reason, plain_name
 from worker.ingest.limits import Basket, MemberFaultError
 from worker.ingest.name_encoding import decode_names
 from worker.ingest.tar_members import NoTarError, read_tar
@@ -26,7 +26,6 @@ from worker.ingest.zip_members import (
 )
 
 _MAX_NAME_CHARACTERS = 4096
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Archives that are told apart only to be refused by their names.
 _OTHER_ARCHIVES = {
     b"Rar!\x1a\x07": "a RAR archive",
@@ -314,7 +313,7 @@ def _clean(raw: str) -> str:
     """One spelling of a name: `/` between parts, no empty parts, no control signs."""
     parts = raw.replace("\\", "/").split("/")
     kept = [part for part in parts if part not in ("", ".")]
-    return _CONTROL.sub("\ufffd", "/".join(kept))
+    return plain_name("/".join(kept))
 
 
 def _unsafe_reason(raw: str, name: str) -> str | None:

@@ -258,7 +258,7 @@ def test_the_files_of_a_table_are_fetched_and_what_fails_is_left_out(tmp_path, s
     table = (
         "filename,label\nimg/1 é.png,cat\nimg/2.png,dog\nimg/3.png,dog\n"
         "../secret.png,dog\n{url}/other/4.png?key=hidden,cat\nhttps://evil/5.png,cat\n"
-        "img/2.png,cat\n"
+        "img/2.png,cat\nhttps://me:hidden@evil/6.png,cat\n"
     )
     server = serve({"/sets/img/1%20%C3%A9.png": png(1), "/sets/img/2.png": png(2)})
     server.files["/sets/list.csv"] = table.replace("{url}", server.url).encode()
@@ -275,7 +275,8 @@ def test_the_files_of_a_table_are_fetched_and_what_fails_is_left_out(tmp_path, s
     assert "answers 404" in skips["list.csv, line 4"]
     assert "leads out of a folder" in skips["list.csv, line 5"]
     assert "not among the addresses" in skips["list.csv, line 7"]
-    assert "Fetched 3 of 6 files." in collected.notes
+    assert "name and password" in skips["list.csv, line 9"]
+    assert "Fetched 3 of 7 files." in collected.notes
     assert "hidden" not in repr(collected) + repr(skips)
     assert "/other/4.png?key=hidden" in [path for path, _ in server.got]
 

@@ -107,11 +107,15 @@ def test_no_name_of_an_upload_reaches_the_disk(archive, tmp_path):
 
 
 def test_control_signs_in_a_name_are_shown_as_unknown_signs(tmp_path):
-    path = write_zip(tmp_path / "upload.zip", {"cat/a\nb\x1b[31m.png": png()})
+    odd = {"cat/a\nb\x1b[31m.png": png(), "cat/\x9b31m\u202egnp.exe.png": png()}
+    path = write_zip(tmp_path / "upload.zip", odd)
 
     found, _ = unpack(path, tmp_path)
 
-    assert names(found) == ["cat/a\ufffdb\ufffd[31m.png"]
+    assert sorted(names(found)) == [
+        "cat/a\ufffdb\ufffd[31m.png",
+        "cat/\ufffd31m\ufffdgnp.exe.png",
+    ]
 
 
 def test_links_and_devices_in_a_tar_are_left_out(tmp_path):

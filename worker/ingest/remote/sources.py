@@ -1,6 +1,5 @@
 """What an address stands for: an archive, a label table, or a folder of a storage."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -12,8 +11,9 @@ from shared.source_addresses import (
     join_address,
     parse_address,
     require_allowed,
+    show_address,
 )
-from worker.ingest.found import FoundFile, SkipList, junk_reason
+from worker.ingest.found import FoundFile, SkipList, junk_reason, plain_name
 from worker.ingest.label_rows import TABLE_SUFFIXES, LabelRow, LabelTable
 from worker.ingest.remote.answers import FetchError
 from worker.ingest.remote.courier import Courier, explain
@@ -22,7 +22,6 @@ from worker.ingest.request import ADDRESS, ARCHIVE, TABLE, Source
 from worker.ingest.unpack import Unpacked
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def bring(source: Source, courier: Courier) -> Source:
@@ -95,7 +94,7 @@ def _list(
 ) -> Iterator[tuple[str, Address]]:
     begin = f"{folder.path.rstrip('/')}/" if folder.path else ""
     for address, size_bytes in courier.stores.list_below(folder):
-        name = _CONTROL.sub("\ufffd", address.path.removeprefix(begin))
+        name = plain_name(address.path.removeprefix(begin))
         reason = junk_reason(name)
         if reason is not None:
             skips.add(name, "junk", reason)
@@ -172,5 +171,5 @@ def _take_out(table: LabelTable, lost: dict[str, str], skips: SkipList) -> None:
 
 def _shown(filename: str) -> str:
     """What a line calls its file, without what may be secret in an address."""
-    shown = filename.split("?", 1)[0] if is_address(filename) else filename
-    return _CONTROL.sub("\ufffd", shown)[:4096]
+    shown = show_address(filename) if "://" in filename else filename
+    return plain_name(shown)[:4096]

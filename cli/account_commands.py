@@ -38,7 +38,7 @@ def token(
     if as_json:
         print_json({"token": text, "name": name})
         return
-    out.print(text, markup=False, soft_wrap=True)
+    out.print(text, soft_wrap=True)
     say("Set TRAINYARD_URL and TRAINYARD_TOKEN where you want to use it.")
 
 
@@ -117,7 +117,7 @@ def set_limits(
         print_json(told)
         return
     words = [f"{told[name] or 'as usual'} {name}" for name in ("running", "waiting")]
-    out.print(f"{email}: {', '.join(words)}.", markup=False)
+    out.print(f"{email}: {', '.join(words)}.")
 
 
 def _hand_over(email: str, role: str | None, *, as_json: bool) -> None:
@@ -131,5 +131,5 @@ def _hand_over(email: str, role: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json({"email": email, "link": url})
         return
-    out.print(url, markup=False, soft_wrap=True)
+    out.print(url, soft_wrap=True)
     say(f"Hand this link to {email}. It works once.")

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from cli.options import Json
-from cli.output import format_duration, format_size, print_json, print_table
+from cli.output import print_json, print_table
 from shared.errors import UserError
+from shared.progress_words import say_duration, say_size
 
 MEASURES = (
     "state", "val_accuracy", "test_accuracy", "log_loss", "epochs", "steps", "seconds",
@@ -70,8 +71,8 @@ def _print_words(settings: list[str], rows: list[dict[str, Any]]) -> None:
                 *([_round(row["log_loss"])] if has_log_loss else []),
                 row["epochs"] or None,
                 row["steps"] or None,
-                format_duration(row["seconds"]) if row["seconds"] else None,
-                format_size(row["size_bytes"]) if row["size_bytes"] else None,
+                say_duration(row["seconds"]) if row["seconds"] else None,
+                say_size(row["size_bytes"]) if row["size_bytes"] else None,
                 row["published"],
             ]
             for row in rows

@@ -9,8 +9,9 @@ from cli.dataset_words import summarise
 from cli.decide_command import decide
 from cli.forecast_commands import examine
 from cli.options import Json, Yes
-from cli.output import format_size, out, print_json, print_table, say
+from cli.output import out, print_json, print_table, say
 from shared.errors import UserError
+from shared.progress_words import say_size
 
 app = typer.Typer()
 commands = typer.Typer(help="Add, see and delete datasets.", no_args_is_help=True)
@@ -38,7 +39,7 @@ def list_datasets(as_json: Json = False) -> None:
                 row["name"],
                 row.get("images"),
                 len(row.get("classes") or []) or None,
-                format_size(row["size_bytes"]) if row.get("size_bytes") else None,
+                say_size(row["size_bytes"]) if row.get("size_bytes") else None,
             ]
             for row in found
         ],
@@ -113,4 +114,4 @@ def delete(dataset: str, yes: Yes = False, as_json: Json = False) -> None:
     if as_json:
         print_json(answer or {"deleted": found["id"]})
     else:
-        out.print(f"Deleted {found['name']}.", markup=False)
+        out.print(f"Deleted {found['name']}.")

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.options import DataDir, Json, Port, settings_with
-from cli.output import format_duration, out, print_json, print_table, say
+from cli.output import out, print_json, print_table, say
+from shared.progress_words import say_duration
 
 if TYPE_CHECKING:
     from cli.demo import Story
@@ -55,7 +56,7 @@ def _tell(story: "Story", *, running: bool) -> None:
         )
     low, high = story.interval
     out.print(
-        f"\nTest accuracy [bold]{story.accuracy:.1%}[/bold] "
+        f"\nTest accuracy {story.accuracy:.1%} "
         f"(95 % interval {low:.1%} to {high:.1%}, {story.tested} photographs that "
         "were kept apart)\n",
         soft_wrap=True,
@@ -70,10 +71,10 @@ def _tell(story: "Story", *, running: bool) -> None:
     out.print()
     print_table(
         ["step", "time"],
-        [[name, format_duration(s)] for name, s in story.seconds.items()],
+        [[name, say_duration(s)] for name, s in story.seconds.items()],
     )
-    out.print(f"\nModel      {story.archive}", markup=False, soft_wrap=True)
+    out.print(f"\nModel      {story.archive}", soft_wrap=True)
     if running:
-        out.print(f"Dashboard  {story.url}", markup=False, soft_wrap=True)
-        out.print(f"Sign in    {story.sign_in}", markup=False, soft_wrap=True)
+        out.print(f"Dashboard  {story.url}", soft_wrap=True)
+        out.print(f"Sign in    {story.sign_in}", soft_wrap=True)
         say("The platform goes on running; `./trainyard up --stop` ends it.")

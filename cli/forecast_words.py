@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from cli.output import format_duration, format_size, format_time, out, print_table, say
+from cli.output import format_time, out, print_table, say
+from shared.progress_words import say_duration, say_size
 
 SHOWN_FILES = 3  # of one finding
 SHOWN_CLASSES = 5  # of those that more pictures would help most
@@ -153,11 +154,11 @@ def _percent(share: float | None) -> str | None:
 
 
 def _duration(seconds: float | None) -> str | None:
-    return None if seconds is None else format_duration(seconds)
+    return None if seconds is None else say_duration(seconds)
 
 
 def _size(size_bytes: float | None) -> str | None:
-    return None if size_bytes is None else format_size(size_bytes)
+    return None if size_bytes is None else say_size(size_bytes)
 
 
 def _of(document: dict[str, Any], name: str) -> dict[str, Any]:
@@ -167,4 +168,4 @@ def _of(document: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _tell(words: str | None) -> None:
     if words:
-        out.print(words, markup=False, soft_wrap=True)
+        out.print(words, soft_wrap=True)

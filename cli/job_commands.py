@@ -209,7 +209,7 @@ def _ask(job: int, verb: str, *, as_json: bool, **body: Any) -> None:
     words = watch.describe(answer)
     if answer["state"] == "running" and wish and wish != "run":
         words += f" (to {wish} at its next heartbeat)"
-    out.print(f"Job {job}: {words}", markup=False)
+    out.print(f"Job {job}: {words}")
 
 
 def _warn(submitted: dict[str, Any]) -> None:

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from cli.options import Json, Yes
-from cli.output import format_size, format_time, out, print_json, print_table
+from cli.output import format_time, out, print_json, print_table
 from shared.errors import UserError
+from shared.progress_words import say_size
 
 app = typer.Typer()
 
@@ -30,7 +31,7 @@ def list_models(as_json: Json = False) -> None:
                 model["name"],
                 latest.get("version"),
                 f"{accuracy:.1%}" if accuracy is not None else None,
-                format_size(latest["size_bytes"]) if latest.get("size_bytes") else None,
+                say_size(latest["size_bytes"]) if latest.get("size_bytes") else None,
                 format_time(latest.get("created_at")),
             ]
         )
@@ -69,8 +70,7 @@ def download(
         )
     else:
         out.print(
-            f"{target} ({format_size(size_bytes)}, SHA-256 {found['sha256']})",
-            markup=False,
+            f"{target} ({say_size(size_bytes)}, SHA-256 {found['sha256']})",
             soft_wrap=True,
         )
 
@@ -117,4 +117,4 @@ def delete_model(model: str, yes: Yes = False, as_json: Json = False) -> None:
     if as_json:
         print_json({"deleted": label})
     else:
-        out.print(f"Deleted {label}.", markup=False)
+        out.print(f"Deleted {label}.")

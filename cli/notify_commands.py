@@ -80,9 +80,9 @@ def add(
     if as_json:
         print_json(answer)
         return
-    out.print(f"Receiver {answer['id']}: {answer['address']}", markup=False)
+    out.print(f"Receiver {answer['id']}: {answer['address']}")
     if answer["secret"]:
-        out.print(f"Secret: {answer['secret']}", markup=False, soft_wrap=True)
+        out.print(f"Secret: {answer['secret']}", soft_wrap=True)
 
 
 @commands.command()
@@ -91,7 +91,7 @@ def remove(receiver: Receiver) -> None:
     from cli.api_client import connect
 
     connect().delete(f"/notifications/{receiver}")
-    out.print(f"Receiver {receiver} is removed.", markup=False)
+    out.print(f"Receiver {receiver} is removed.")
 
 
 @commands.command("test")
@@ -100,7 +100,7 @@ def send_test(receiver: Receiver) -> None:
     from cli.api_client import connect
 
     connect().post(f"/notifications/{receiver}/test")
-    out.print("A test is on its way.", markup=False)
+    out.print("A test is on its way.")
 
 
 @commands.command("sent")
@@ -141,7 +141,7 @@ def send_again(
     from cli.api_client import connect
 
     connect().post(f"/deliveries/{delivery}/again")
-    out.print("It is on its way again.", markup=False)
+    out.print("It is on its way again.")
 
 
 def _last_answer(row: dict[str, Any]) -> str:

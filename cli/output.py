@@ -23,13 +23,13 @@ from rich.progress import (
 )
 from rich.table import Table
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, markup=False)
+err = Console(stderr=True, highlight=False, markup=False)
 
 
 def say(text: str) -> None:
     """Tells the user something that is not the result."""
-    err.print(text, markup=False, soft_wrap=True)
+    err.print(text, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -45,13 +45,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
-    out.print(table, markup=False) if table.row_count else say("None yet.")
+    out.print(table) if table.row_count else say("None yet.")
 
 
 def transfer_progress() -> Progress:
     """Makes a progress bar for bytes, on standard error."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         DownloadColumn(),
         TransferSpeedColumn(),
@@ -64,7 +64,7 @@ def step_progress() -> Progress:
     """Makes a progress bar for counted steps, on standard error."""
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -76,32 +76,12 @@ def waiting(text: str) -> Progress:
     """Makes a spinner with a clock, for a step that cannot be counted."""
     progress = Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         TimeElapsedColumn(),
         console=err,
     )
     progress.add_task(text, total=None)
     return progress
-
-
-def format_size(size_bytes: float) -> str:
-    """Returns `size_bytes` as people write it, such as `17.2 MB`."""
-    units = iter(("B", "kB", "MB", "GB", "TB"))
-    unit = next(units)
-    while size_bytes >= 1000 and unit != "TB":  # noqa: PLR2004 - SI steps
-        size_bytes /= 1000
-        unit = next(units)
-    return f"{size_bytes:.0f} B" if unit == "B" else f"{size_bytes:.1f} {unit}"
-
-
-def format_duration(seconds: float) -> str:
-    """Returns `seconds` as `42 s`, `3 min 5 s` or `2 h 10 min`."""
-    whole = round(seconds)
-    hours, rest = divmod(whole, 3600)
-    minutes, left = divmod(rest, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {left} s" if minutes else f"{left} s"
 
 
 def format_time(moment_ms: float | str | None) -> str:

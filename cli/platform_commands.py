@@ -129,7 +129,7 @@ def _show_ready(state: dict[str, Any], *, as_json: bool) -> None:
     once = "/links/" in state["sign_in"]
     words = "Sign in once with   " if once else "Sign in at          "
     out.print(
-        f"\nTrainyard runs at [bold]{state['url']}[/bold]\n"
+        f"\nTrainyard runs at {state['url']}\n"
         f"{words} {state['sign_in']}\n"
         f"Data folder          {state['data_dir']}\n",
         soft_wrap=True,

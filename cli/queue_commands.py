@@ -183,9 +183,9 @@ def _steer(verb: str, told: str, of_jobs: str, *, as_json: bool, **body: Any) ->
     if as_json:
         print_json(answer)
         return
-    out.print(told, markup=False)
+    out.print(told)
     for job in answer["jobs"]:
-        out.print(f"Job {job} {of_jobs}.", markup=False)
+        out.print(f"Job {job} {of_jobs}.")
 
 
 def _tell(job: int, verb: str, body: dict[str, Any], *, as_json: bool) -> None:
@@ -196,7 +196,7 @@ def _tell(job: int, verb: str, body: dict[str, Any], *, as_json: bool) -> None:
         print_json(answer)
         return
     words = f"Job {job} is {answer['state']}, with priority {answer['priority']}."
-    out.print(words, markup=False)
+    out.print(words)
 
 
 def _percentage(job: dict[str, Any]) -> str:

@@ -54,7 +54,7 @@ def make(
         state = "was there, and stays"
         if name in made:
             state = "made, empty: the mail server's" if name in NOT_OURS else "made"
-        out.print(f"{folder / name}: {state}", markup=False, soft_wrap=True)
+        out.print(f"{folder / name}: {state}", soft_wrap=True)
     say("Keep the folder: without these files the database cannot be opened again.")
 
 

@@ -149,7 +149,7 @@ def drain(
         print_json({"draining": list(workers), "idle": wait})
         return
     rest = "have no job" if wait else "end their job"
-    out.print(f"{', '.join(workers)}: {rest} and take no other.", markup=False)
+    out.print(f"{', '.join(workers)}: {rest} and take no other.")
 
 
 @commands.command()
@@ -162,7 +162,7 @@ def readmit(names: Names = None, as_json: Json = False) -> None:
     if as_json:
         print_json({"active": list(workers)})
     else:
-        out.print(f"{', '.join(workers)}: take jobs again.", markup=False)
+        out.print(f"{', '.join(workers)}: take jobs again.")
 
 
 def _set_status(

@@ -17,7 +17,10 @@ from shared.errors import ConflictError
 from shared.job_status import JobKind, JobStatus
 from shared.tables import Job, User
 
+# The edits of a spec may name a hundred thousand pictures, and nobody needs them here.
+_SOURCES = Job.spec["sources"]
 LET_GO = frozenset({JobStatus.FAILED, JobStatus.CANCELLED})
+_MOST_JOBS, _MOST_BROUGHT = 20, 100
 UPLOAD_IN_SPEC = re.compile(r"uploads/([A-Za-z0-9][A-Za-z0-9._-]*)")
 
 
@@ -37,15 +40,15 @@ class UploadUses:
 def list_uses(session: Session, owner_id: int) -> UploadUses:
     """Returns which uploads the ingest jobs of this user have, and had."""
     rows = session.execute(
-        select(Job.id, Job.state, Job.spec)
+        select(Job.id, Job.state, _SOURCES)
         .where(Job.kind == JobKind.INGEST, Job.owner_id == owner_id)
         .order_by(Job.id)
     )
     taken: dict[str, int] = {}
     let_go: dict[str, int] = {}
-    for job_id, state, spec in rows:
+    for job_id, state, sources in rows:
         named = let_go if state in LET_GO else taken
-        named.update(dict.fromkeys(find_uploads(spec), job_id))
+        named.update(dict.fromkeys(_find_uploads(sources), job_id))
     return UploadUses(
         taken, {name: job for name, job in let_go.items() if name not in taken}
     )
@@ -87,19 +90,44 @@ def hold(
 def list_needed(session: Session, without: Collection[int]) -> set[str]:
     """Returns the uploads that jobs may still read, other than those in `without`."""
     rows = session.execute(
-        select(Job.id, Job.spec).where(
+        select(Job.id, _SOURCES).where(
             Job.kind == JobKind.INGEST, Job.state != JobStatus.SUCCEEDED
         )
     )
     return {
         name
-        for job_id, spec in rows
+        for job_id, sources in rows
         if job_id not in without
-        for name in find_uploads(spec)
+        for name in _find_uploads(sources)
     }
+
+
+def list_brought(session: Session, dataset_id: int) -> list[dict[str, Any]]:
+    """Returns what was uploaded for a dataset, the newest first, each with its digest.
+
+    Returns:
+        At most 100 sources of specs, with `name` and `sha256`, of the newest 20 jobs
+        that have not let go of theirs.
+    """
+    rows = session.scalars(
+        select(_SOURCES)
+        .where(
+            Job.kind == JobKind.INGEST,
+            Job.dataset_id == dataset_id,
+            Job.state.not_in(LET_GO),
+        )
+        .order_by(Job.id.desc())
+        .limit(_MOST_JOBS)
+    )
+    found = [source for sources in rows for source in sources or []]
+    return [source for source in found if source.get("sha256")][:_MOST_BROUGHT]
 
 
 def find_uploads(spec: dict[str, Any]) -> set[str]:
     """Returns the upload ids that the sources of an ingest spec lie in."""
-    paths = [str(source.get("path", "")) for source in spec.get("sources", [])]
+    return _find_uploads(spec.get("sources"))
+
+
+def _find_uploads(sources: list[dict[str, Any]] | None) -> set[str]:
+    paths = [str(source.get("path", "")) for source in sources or []]
     return {match for path in paths for match in UPLOAD_IN_SPEC.findall(path)}

@@ -130,12 +130,17 @@ class Rows:
     def version(self, owner_id, dataset_id, name="cells", **told):
         """Another version of a dataset, made from its newest; returns its number."""
         with self.database.transaction() as s:
-            number = dataset_store.latest_version(s, dataset_id).version
             job_id = job_store.submit(
                 s, owner_id=owner_id, kind="ingest", title=name,
                 spec={"sources": [], "mode": "add"}, dataset_id=dataset_id,
                 idempotency_key=uuid.uuid4().hex,
             ).job_id  # fmt: skip
+        return self.finish(job_id, dataset_id, **told)
+
+    def finish(self, job_id, dataset_id, **told):
+        """Lets a queued ingest make the next version; returns its number."""
+        with self.database.transaction() as s:
+            number = dataset_store.latest_version(s, dataset_id).version
         claim = self.claim("ingest", job_id)
         report, diff = make_report(("intact", "defective")), make_diff(number) | told
         rel_path = f"datasets/{dataset_id}/{number + 1}"

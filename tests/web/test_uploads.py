@@ -1,6 +1,7 @@
 """Bringing datasets in: archives, forms, places on the server, hostile names."""
 
 import errno
+import hashlib
 import io
 import shutil
 
@@ -38,6 +39,19 @@ def test_an_upload_becomes_a_dataset_and_an_ingest_job(ana_api, rows):
     assert source["type"] == "archive"
     assert source["name"] == "solar cells.zip"
     assert (rows.storage.root / source["path"]).read_bytes() == make_archive()
+
+
+def test_a_page_shows_the_digest_of_everything_that_was_uploaded(ana, ana_api, rows):
+    dataset = rows.dataset(ana.user_id)
+    for content in (make_archive(), make_archive(1)):
+        number = send(ana_api, content, filename="a.zip", dataset_id=dataset).json
+        rows.finish(number["job_id"], dataset)
+    rows.version(ana.user_id, dataset)  # by decisions, of nothing that was uploaded
+
+    page = ana.get(f"/datasets/{dataset}").text
+
+    for content in (make_archive(), make_archive(1)):
+        assert hashlib.sha256(content).hexdigest() in page
 
 
 def test_a_repeated_upload_makes_no_second_dataset(ana_api, rows):

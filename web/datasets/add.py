@@ -149,12 +149,14 @@ def add_upload(here: Installation, account: Account, incoming: Incoming) -> Adde
             find_given_up(session, account, wish.name)
     file = here.storage.upload(secrets.token_hex(12)) / file_name
     limits = Limits(here.settings.max_upload_bytes, incoming.length_bytes)
-    asked = _asked(incoming, receive(incoming.stream, file, limits))
+    digest = receive(incoming.stream, file, limits)
+    asked = _asked(incoming, digest)
     source = {
         "type": "archive",
         # Relative: the machine that reads it may have shared storage elsewhere.
         "path": here.storage.relative(file),
         "name": shown_name(incoming.filename),
+        "sha256": digest,
     }
     try:
         spec = {"sources": [source], "asked": asked, **target.spec()}

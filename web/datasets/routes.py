@@ -18,7 +18,7 @@ from flask_security.decorators import auth_required
 from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response as AnyResponse
 
-from shared import dataset_store, forecast_store
+from shared import dataset_store, forecast_store, upload_use_store
 from shared.errors import NotFoundError, UserError
 from shared.tables import DatasetVersion
 from web import polling
@@ -240,6 +240,7 @@ def _make_page(dataset_id: int, wanted: int | None) -> dict[str, Any]:
             "versions": versions,
             "version": version,
             "ingest": view.find_ingest(session, dataset_id),
+            "brought": upload_use_store.list_brought(session, dataset_id),
             "jobs": jobs,
             "forecast": forecast_section.make_section(session, here, state, jobs),
         }

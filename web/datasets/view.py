@@ -50,7 +50,6 @@ class IngestRow:
     unit: str | None
     eta_seconds: float | None
     reason: str | None
-    uploads: list[dict[str, Any]]  # those in pieces: name and SHA-256
     is_decided: bool = False  # it makes a version of what was decided about another
     place: dict[str, Any] | None = None  # of the form that this was filled into
 
@@ -167,7 +166,6 @@ def _make_ingest(job: Job) -> IngestRow:
         unit=job.progress_unit,
         eta_seconds=job.eta_seconds,
         reason=job.reason,
-        uploads=[one for one in job.spec.get("sources", []) if one.get("sha256")],
         is_decided="edits" in job.spec,
         place=(job.spec.get("form") or {}).get("place"),
     )

@@ -51,7 +51,7 @@ def collect(
     folder: Path,
     skips: SkipList,
     report: Report,
-    report_fetched: Tell = lambda _done, _total, _unit: None,
+    report_fetched: Tell = lambda _done, _total, _unit, _come_bytes: None,
     *,
     report_listed: Callable[[int], None] = lambda _count: None,
 ) -> Collected:

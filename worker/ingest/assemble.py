@@ -119,7 +119,7 @@ def assemble(
         _refuse_unchanged(diff, parent, grouping, is_edit=bool(request.edits))
     if parent and request.mode == ADD:
         # Behind all that could refuse the version: its sentences tell of what is new.
-        carry_over(skips, parent, joined)
+        carry_over(skips, parent, joined, collected.read)
     return Version(
         joined, splits, merged, collected, skips, request.limits, facts, parent, diff
     )

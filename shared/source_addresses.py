@@ -15,6 +15,8 @@ from shared.errors import UserError
 SETTING = "TRAINYARD_SOURCE_ADDRESSES"
 WEB_PORTS = {"http": 80, "https": 443}
 STORES = ("s3", "gs", "az")
+# Other names that fsspec has for the same storages.
+_ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az"}
 LONGEST_ADDRESS = 2_000
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
@@ -31,7 +33,8 @@ class Address:
     """One address, taken apart.
 
     Args:
-        scheme: `http`, `https`, `s3`, `gs` or `az`.
+        scheme: `http`, `https`, `s3`, `gs` or `az`, also where somebody wrote another
+            name of that storage.
         host: Lower case; of object storage the bucket or container. Empty only in an
             entry of the allow-list that stands for every host.
         port: Of a web server; 0 of object storage.
@@ -95,7 +98,7 @@ def parse_address(text: str, *, may_query: bool = False) -> Address:
     """
     text = text.strip()
     found = _SCHEME.match(text)
-    scheme = found["scheme"].lower() if found else ""
+    scheme = _read_scheme(found["scheme"]) if found else ""
     if scheme not in WEB_PORTS and scheme not in STORES:
         raise _odd(text, "it must begin with https://, http://, s3://, gs:// or az://")
     if len(text) > LONGEST_ADDRESS:
@@ -113,10 +116,14 @@ def parse_prefix(text: str) -> Address:
     Raises:
         UserError: When it is no address.
     """
-    scheme = text.strip().lower().removesuffix("://")
+    scheme = _read_scheme(text.strip().removesuffix("://"))
     if text.strip().endswith("://") and (scheme in WEB_PORTS or scheme in STORES):
         return Address(scheme, "", 0, "")
     return parse_address(text)
+
+
+def _read_scheme(text: str) -> str:
+    return _ALIASES.get(text.lower(), text.lower())
 
 
 def join_address(root: Address, path: str) -> Address:

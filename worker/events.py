@@ -79,6 +79,14 @@ def progress(
     """Says how far a phase is, four times a second at most.
 
     The first line of a phase and the one that completes it are always written.
+
+    Args:
+        phase: What is worked at.
+        done: Finished parts of it.
+        total: All of its parts; 0 when nobody knows.
+        unit: What the parts are.
+        step: Any number that changes while work goes on, where one part may take long:
+            a job that stays at one `done` and one `step` counts as stalled.
     """
     global _last_progress  # noqa: PLW0603 - the rate is the process's own
     now = time.monotonic()

@@ -3,6 +3,7 @@
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from fsspec.registry import known_implementations
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ ALLOWED = [
         "http://10.0.0.7:9000/a",
         "s3://bucket/pre",
         "gs://",
+        "az://container",
     )
 ]
 
@@ -46,6 +48,9 @@ def covers(text):
         "s3://bucket/pre",
         "s3://bucket/pre/a%2e%2e/b.zip",
         "gs://any-bucket/any",
+        "GCS://any-bucket/any",
+        "s3a://bucket/pre/a",
+        "abfs://container/a",
     ],
 )
 def test_what_lies_below_an_entry_is_allowed(address):
@@ -134,6 +139,16 @@ def test_what_only_looks_like_it_is_not_allowed(address):
 def test_what_can_be_read_in_two_ways_is_refused(address):
     with pytest.raises(UserError, match="The address cannot be used"):
         parse_address(address, may_query=True)
+
+
+@pytest.mark.parametrize(
+    ("other", "usual"), [("s3a", "s3"), ("gcs", "gs"), ("abfs", "az")]
+)
+def test_two_names_of_a_storage_are_one(other, usual):
+    assert known_implementations[other] == known_implementations[usual]
+    assert str(parse_address(f"{other}://bucket/a")) == f"{usual}://bucket/a"
+    for entry in (f"{other}://", f"{other}://bucket"):
+        assert is_allowed(parse_address(f"{usual}://bucket/a"), [parse_prefix(entry)])
 
 
 def test_a_query_that_would_be_kept_is_refused_and_not_repeated():

@@ -115,11 +115,11 @@ def assemble(
     collected.notes += [*groups, *notes]
     facts = grouping.as_facts() | {"seed": shares.seed}
     diff = compare(parent, joined, splits) if parent else None
-    if parent and diff:
+    if parent and diff and not joined.regrouped:
         _refuse_unchanged(diff, parent, grouping, is_edit=bool(request.edits))
     if parent and request.mode == ADD:
         # Behind all that could refuse the version: its sentences tell of what is new.
-        carry_over(skips, parent, joined)
+        carry_over(skips, parent, joined, collected.read)
     return Version(
         joined, splits, merged, collected, skips, request.limits, facts, parent, diff
     )

@@ -5,9 +5,10 @@ could not be read would be forgotten with the first decision.
 """
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 
-from worker.ingest.found import CONFLICT, Skip, SkipList
+from worker.ingest.found import CONFLICT, COPY, Skip, SkipList
 from worker.ingest.join import Joined
 from worker.ingest.verify import Picture
 from worker.ingest.version_source import Parent
@@ -15,30 +16,44 @@ from worker.ingest.version_source import Parent
 _CAME = "It came with an earlier version. "
 
 
-def carry_over(skips: SkipList, parent: Parent, joined: Joined) -> None:
+def carry_over(
+    skips: SkipList, parent: Parent, joined: Joined, read: Collection[str]
+) -> None:
     """Adds what `parent` told of files that were left out, as far as it still holds.
 
-    What is told of anew is not told twice. A file that has come by now is settled, and
-    so are one that shows the same as a picture which is gone, and one of whose labels
-    somebody has said which is right.
+    What is told of anew is not told twice. A file that has come by now is settled, also
+    as a copy, and so are an archive or a table that was read again. So are one that
+    shows the same as a picture which is gone, and one of whose labels somebody has said
+    which is right.
 
     Args:
         skips: What is new is in it already, and keeps its place.
         parent: The version whose pictures stay.
         joined: The pictures of the new version.
+        read: Names of the sources and label tables that were read for it.
     """
     told = {(skip.file, skip.code) for skip in skips.items}
     came = _list_names(joined, {skip.file for skip in parent.skipped})
+    again = {skip.file for skip in skips.items if skip.code in (COPY, CONFLICT)}
     twins = _Twins(joined, {skip.same_as for skip in parent.skipped if skip.same_as})
     codes = Counter(parent.skipped_by_code)
     kept = []
     for skip in parent.skipped:
         reason = twins.explain(skip)
-        if reason is None or skip.file in came or (skip.file, skip.code) in told:
+        is_settled = skip.file in came or _name_place(skip) in read
+        # What shows the same as another has its own rules, by `twins`.
+        is_settled |= skip.same_as is None and skip.file in again
+        if reason is None or is_settled or (skip.file, skip.code) in told:
             codes[skip.code] -= 1
         else:
             kept.append(replace(skip, reason=_CAME + reason.removeprefix(_CAME)))
     skips.carry(kept, +codes)
+
+
+def _name_place(skip: Skip) -> str:
+    """The table, for one of its lines; else the file itself."""
+    table, comma, line = skip.file.rpartition(", line ")
+    return table if comma and line.isdecimal() else skip.file
 
 
 def _list_names(joined: Joined, wanted: set[str]) -> set[str]:

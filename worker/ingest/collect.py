@@ -39,11 +39,14 @@ class Collected:
         files: Files with a label; those with several stand behind the others.
         notes: Sentences for the user.
         group_column: Of a label table, where one names groups.
+        read: Names of the sources, and of the label tables in them: whatever they lack
+            is told of them anew.
     """
 
     files: list[LabelledFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     group_column: str | None = None
+    read: set[str] = field(default_factory=set)
 
 
 def collect(
@@ -51,7 +54,7 @@ def collect(
     folder: Path,
     skips: SkipList,
     report: Report,
-    report_fetched: Tell = lambda _done, _total, _unit: None,
+    report_fetched: Tell = lambda _done, _total, _unit, _come_bytes: None,
     *,
     report_listed: Callable[[int], None] = lambda _count: None,
 ) -> Collected:
@@ -66,7 +69,7 @@ def collect(
         request: What to read.
         folder: Where archives are unpacked.
         skips: Receives what is left out.
-        report: Called with the bytes unpacked and about how many there are.
+        report: Called with the bytes of archives that were read, and all of them.
         report_fetched: Called with what has come from addresses.
         report_listed: Called with how many files of a folder were found so far.
 
@@ -90,7 +93,8 @@ def collect(
     notes = [*opener.notes, *courier.notes, *labelled.notes]
     notes += note_similar_labels({entry.label for entry in labelled.files})
     files = labelled.files + labelled.contested
-    return Collected(files, notes, labelled.group_column)
+    read = opener.tables.union(source.name for source in request.sources)
+    return Collected(files, notes, labelled.group_column, read)
 
 
 def _tables_beside(
@@ -118,11 +122,13 @@ class _Opener:
     courier: Courier
     budget: RowBudget
     notes: list[str] = field(default_factory=list)
+    tables: set[str] = field(default_factory=set)
     archive_bytes: int = field(init=False)
+    read_bytes: int = field(init=False)
 
     def __post_init__(self) -> None:
-        # Pictures hardly shrink in an archive, so its own size tells about how many
-        # bytes will come out.
+        # Told is how much of the archives was read: what comes out is not known before.
+        self.read_bytes = 0
         self.archive_bytes = sum(
             _size(source.path) for source in self.sources if source.type == ARCHIVE
         )
@@ -137,13 +143,7 @@ class _Opener:
 
     def open(self, source: Source) -> Unpacked:
         if source.type == ARCHIVE:
-            found = unpack_archive(
-                source.path,
-                name=source.name,
-                basket=self.basket,
-                skips=self.skips,
-                report=self._report,
-            )
+            found = self._unpack(source)
         elif source.type == ADDRESS:
             found = open_folder(source, self.courier, self.skips)
         elif (folder := _folder(source)) is None:
@@ -161,16 +161,30 @@ class _Opener:
 
     def load(self, source: Source, path: Path, name: str) -> LabelTable:
         """Reads a label table of a source; its lines count over all of them."""
-        return load_label_table(
+        table = load_label_table(
             path,
             name,
             folder=_folder(source),
             group_column=source.group_column,
             budget=self.budget,
         )
+        shown = self.shown(source)  # as it stands before the lines that are left out
+        self.tables.add(f"{shown}/{name}" if shown else name)
+        return table
 
-    def _report(self) -> None:
-        done = min(self.basket.saved_bytes, self.archive_bytes)
+    def _unpack(self, source: Source) -> Unpacked:
+        found = unpack_archive(
+            source.path,
+            name=source.name,
+            basket=self.basket,
+            skips=self.skips,
+            report=self._report,
+        )
+        self.read_bytes += _size(source.path)
+        return found
+
+    def _report(self, read_bytes: int) -> None:
+        done = min(self.read_bytes + read_bytes, self.archive_bytes)
         self.report(done, self.archive_bytes)
 
 

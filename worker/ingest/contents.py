@@ -40,7 +40,9 @@ def know_contents(
         (at, (str(picture.rewritten or picture.path), os.devnull, limits.max_pixels))
         for at, picture in enumerate(unknown)
     )
-    for done, outcome in enumerate(run_in_children(work, tasks), start=1):
+    done = 0
+    for outcome in run_in_children(work, tasks):
         if outcome.fault is None:
             unknown[outcome.key].known_content = outcome.result["content"]
+        done += outcome.is_last
         report(done, len(unknown))

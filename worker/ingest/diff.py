@@ -49,9 +49,16 @@ def compare(parent: Parent, joined: Joined, splits: list[str]) -> dict[str, Any]
         "parent": {"version": parent.number, "fingerprint": parent.fingerprint},
         "counts": {kind: book.counts[kind] for kind in KINDS},
         "listed": {kind: len(book.entries[kind]) for kind in KINDS},
-        "sentences": book.sentences(),
+        "sentences": book.sentences() + _tell_regrouped(joined.regrouped),
         **{kind: book.entries[kind] for kind in KINDS},
     }
+
+
+def _tell_regrouped(count: int) -> list[str]:
+    if not count:
+        return []
+    whose = "1 picture has" if count == 1 else f"{count:,} pictures have"
+    return [f"{whose} another value in the label table's column of groups."]
 
 
 def list_rows(parent: Parent, joined: Joined, splits: list[str]) -> Iterator[Row]:

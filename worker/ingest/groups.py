@@ -96,8 +96,10 @@ def _hash_all(
         (at, (str(picture.rewritten or picture.path),))
         for at, picture in enumerate(unknown)
     )
-    for done, outcome in enumerate(run_in_children(work, tasks), start=1):
+    done = 0
+    for outcome in run_in_children(work, tasks):
         unknown[outcome.key].picture_hash = outcome.result
+        done += outcome.is_last
         report(done, len(unknown))
 
 

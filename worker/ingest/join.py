@@ -23,10 +23,13 @@ class Joined:
     Args:
         pictures: One per content, sorted by hash.
         quarantine: Those set aside, sorted by hash.
+        regrouped: How many pictures of the parent have another value in the column of
+            groups than before.
     """
 
     pictures: list[AnyPicture]
     quarantine: list[Quarantined[AnyPicture]]
+    regrouped: int = 0
 
 
 def take_alone(merged: Merged[Picture], parent: Parent | None) -> Joined:
@@ -40,7 +43,9 @@ def take_alone(merged: Merged[Picture], parent: Parent | None) -> Joined:
     for one in parent.pictures if parent else []:
         before[one.content] = before[one.sha256] = one
     pictures = [_as_before(one, before) for one in merged.kept]
-    return Joined(list(pictures), _sorted(map(_set_aside, merged.conflicts)))
+    regrouped = sum(_is_regrouped(one, _find_old(one, before)) for one in pictures)
+    aside = _sorted(map(_set_aside, merged.conflicts))
+    return Joined(pictures, aside, regrouped)
 
 
 def join(merged: Merged[Picture], parent: Parent, skips: SkipList) -> Joined:
@@ -58,7 +63,8 @@ def join(merged: Merged[Picture], parent: Parent, skips: SkipList) -> Joined:
         table.add_conflict(group)
     pictures = [*table.used, *table.new]
     pictures.sort(key=lambda one: one.sha256)
-    return Joined(pictures, _sorted([*table.aside, *table.contested]))
+    aside = _sorted([*table.aside, *table.contested])
+    return Joined(pictures, aside, table.regrouped)
 
 
 class _Table:
@@ -74,6 +80,7 @@ class _Table:
             self._put_aside(entry)
         self.new: list[AnyPicture] = []
         self.contested: list[Quarantined[AnyPicture]] = []
+        self.regrouped = 0
 
     @property
     def used(self) -> list[AnyPicture]:
@@ -130,7 +137,10 @@ class _Table:
         reason = f"{there}, which {becomes}."
         self._skips.add(picture.name, COPY, reason, same_as=used.sha256)
         used.label = picture.label
-        used.given = picture.given if picture.given is not None else used.given
+        used.split = picture.split or used.split
+        if _is_regrouped(picture, used):
+            used.given = picture.given
+            self.regrouped += 1
 
     def _stay_aside(
         self, aside: Quarantined[KeptPicture], again: list[Picture]
@@ -145,8 +155,19 @@ class _Table:
             self._skips.add(picture.name, COPY, reason, same_as=same_as)
 
 
+def _find_old(
+    picture: AnyPicture, before: dict[str, KeptPicture]
+) -> KeptPicture | None:
+    return before.get(picture.content) or before.get(picture.sha256)
+
+
+def _is_regrouped(picture: AnyPicture, old: KeptPicture | None) -> bool:
+    """Whether a table names another group than was known; silence changes nothing."""
+    return old is not None and picture.given not in (None, old.given)
+
+
 def _as_before(picture: Picture, before: dict[str, KeptPicture]) -> AnyPicture:
-    old = before.get(picture.content) or before.get(picture.sha256)
+    old = _find_old(picture, before)
     if old is None:
         return picture
     split = picture.split or old.split

@@ -36,6 +36,7 @@ from shared.durable_files import (
     link_or_copy,
     write_atomically,
 )
+from worker.ingest.disk import is_unreadable
 from worker.ingest.found import LabelledFile
 
 # A crash costs this much work at most; a segment costs two flushes of the disk.
@@ -219,7 +220,7 @@ def _is_unchanged(path: str, proof: dict[str, Any]) -> bool:
 def _take_png(
     line: dict[str, Any], segment: Path, journal: Journal, position: int
 ) -> bool:
-    """Links the rewritten PNG, if there is one; False when it is not whole."""
+    """Links the rewritten PNG, if there is one; False when it is not to be had."""
     if "png" not in line:
         return True
     path, target = segment.parent / line["png"], journal.rewritten_path(position)
@@ -228,10 +229,11 @@ def _take_png(
         link_or_copy(path, target)
         if sha256_file(target) == line["proof"]["rewritten_sha256"]:
             return True
-        # A new one must not be written through the link into the earlier folder.
-        target.unlink()
-    except FileNotFoundError:
-        pass
+    except OSError as error:
+        if not is_unreadable(error):  # our own disk is full, for example
+            raise
+    # A new one must not be written through the link into the earlier folder.
+    target.unlink(missing_ok=True)
     return False
 
 

@@ -12,6 +12,7 @@ exception; 69 what lies elsewhere is out of reach; 74 a file failed.
 """
 
 import errno
+import itertools
 import os
 import shutil
 import sys
@@ -158,18 +159,22 @@ def _verify(
 
 
 def _reporter(phase: str, unit: str) -> Callable[[int, int], None]:
-    return lambda done, total: events.progress(phase, done, total, unit)
+    """Reports each call as a step: what is put off has been worked on, too."""
+    steps = itertools.count(1)
+    return lambda done, total: events.progress(
+        phase, done, total, unit, step=next(steps)
+    )
 
 
-def _fetch_reporter() -> Callable[[int, int, str], None]:
+def _fetch_reporter() -> Callable[[int, int, str, int], None]:
     """Reports what is fetched from addresses; most ingests fetch nothing."""
     begun: list[str] = []
 
-    def report(done: int, total: int, unit: str) -> None:
+    def report(done: int, total: int, unit: str, come_bytes: int) -> None:
         if not begun:
             begun.append("fetch")
             events.phase("fetch")
-        events.progress("fetch", done, total, unit)
+        events.progress("fetch", done, total, unit, step=come_bytes)
 
     return report
 

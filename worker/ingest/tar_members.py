@@ -33,8 +33,11 @@ class NoTarError(Exception):
     """The bytes are no tar, nor a compressed one."""
 
 
-def read_tar(path: Path, basket: Basket) -> Iterator[Member]:
+def read_tar(path: Path, basket: Basket) -> Iterator[tuple[int, Member]]:
     """Yields the members of a tar, their content in `basket`.
+
+    Yields:
+        (bytes of the file read so far, member).
 
     Raises:
         NoTarError: The first bytes make no tar.
@@ -52,7 +55,8 @@ def read_tar(path: Path, basket: Basket) -> Iterator[Member]:
         archive = _open(unpacked)
         while (entry := _next(archive)) is not None:
             basket.count_file()
-            yield _read_entry(archive, entry, basket)
+            member = _read_entry(archive, entry, basket)
+            yield stream.tell(), member
             # A sparse file has holes that no byte of the archive stands for.
             basket.check_ratio(basket.saved_bytes - before, packed_bytes)
 

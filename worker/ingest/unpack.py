@@ -58,7 +58,7 @@ def unpack_archive(
     name: str,
     basket: Basket,
     skips: SkipList,
-    report: Callable[[], None] = lambda: None,
+    report: Callable[[int], None] = lambda _read_bytes: None,
 ) -> Unpacked:
     """Unpacks one zip or tar into `basket`.
 
@@ -67,7 +67,7 @@ def unpack_archive(
         name: The user's name for it.
         basket: Receives the files and counts them over all sources.
         skips: Receives what is left out.
-        report: Called after each file.
+        report: Called after each file with how many bytes of the archive were read.
 
     Raises:
         UserError: The upload as a whole is too much, or nothing of the archive can be
@@ -79,9 +79,9 @@ def unpack_archive(
     try:
         # Pictures hardly shrink in an archive.
         basket.require_room(path.stat().st_size)
-        for member in _read_members(path, basket):
+        for read_bytes, member in _read_members(path, basket):
             members.append(member)
-            report()
+            report(read_bytes)
     except CutOffError:
         _tell_cut(name, "is cut off or damaged", members, unpacked, skips)
     except OSError as error:
@@ -215,7 +215,7 @@ def _lstat_fault(error: OSError) -> MemberFaultError:
     return MemberFaultError("unreadable", unreadable_reason(error))
 
 
-def _read_members(path: Path, basket: Basket) -> Iterator[Member]:
+def _read_members(path: Path, basket: Basket) -> Iterator[tuple[int, Member]]:
     with path.open("rb") as stream:
         head = stream.read(4)
     if head[:2] == b"PK":

@@ -108,7 +108,8 @@ def verify(
         journal: Keeps what is proved, and says where rewritten pictures go.
         limits: Time, memory and pixels one picture may take.
         skips: Receives the bad ones.
-        report: Called with finished and all pictures.
+        report: Called with finished and all pictures, and with the same numbers again
+            when a picture was put off.
         earlier: Folders of earlier attempts, whose proofs are taken over.
     """
     if not files:
@@ -116,13 +117,13 @@ def verify(
     sorter = _Sorter(files, journal, skips)
     for number, known in take_over(files, earlier, journal, limits.max_pixels):
         sorter.put(number, known)
-    if sorter.done:
         report(sorter.done, len(files))
     if left := len(files) - sorter.done:
         for outcome in run_in_children(_work(left, limits), sorter.tasks(limits)):
-            known = _learn(outcome)
-            journal.add(outcome.key, files[outcome.key], known)
-            sorter.put(outcome.key, known)
+            if outcome.is_last:
+                known = _learn(outcome)
+                journal.add(outcome.key, files[outcome.key], known)
+                sorter.put(outcome.key, known)
             report(sorter.done, len(files))
     pictures = sorter.pictures
     # In two steps: a pair for each would be made anew.

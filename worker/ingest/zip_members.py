@@ -76,8 +76,11 @@ class CutOffError(Exception):
     """The archive ended before its end; what came before it is good."""
 
 
-def read_zip(path: Path, basket: Basket) -> Iterator[Member]:
+def read_zip(path: Path, basket: Basket) -> Iterator[tuple[int, Member]]:
     """Yields the members of a zip, their content in `basket`.
+
+    Yields:
+        (bytes of the zip read so far, member).
 
     Raises:
         CutOffError: After the last member that could be had, when the zip is cut off
@@ -87,7 +90,7 @@ def read_zip(path: Path, basket: Basket) -> Iterator[Member]:
         UserError: It holds too many files, of which none has been unpacked.
     """
     packed_bytes = path.stat().st_size
-    kept_bytes = 0
+    kept_bytes = read_bytes = 0
     try:
         _check_directory(path, basket)
         archive = zipfile.ZipFile(path)
@@ -104,7 +107,8 @@ def read_zip(path: Path, basket: Basket) -> Iterator[Member]:
             basket.count_file()
             before = basket.size_bytes
             member = _read_entry(archive, entry, basket)
-            yield member
+            read_bytes += entry.compress_size
+            yield read_bytes, member
             if member.fault is None:
                 # Members may overlap: each is honest then, and all together are not.
                 kept_bytes += basket.size_bytes - before
@@ -216,13 +220,13 @@ DAMAGED_REASON = "Its data in the archive is damaged; pack it again."
 _CUT_REASON = "The archive ends in the middle of it."
 
 
-def _salvage(path: Path, basket: Basket) -> Iterator[Member]:
+def _salvage(path: Path, basket: Basket) -> Iterator[tuple[int, Member]]:
     with path.open("rb") as stream:
         while True:
             member = _salvage_one(stream, basket)
             if member is None:
                 return
-            yield member
+            yield stream.tell(), member
             if member.fault is not None and member.fault[0] == "cut_off":
                 return
 

@@ -12,13 +12,13 @@ import pytest
 from shared.errors import InternalError
 from tests.worker import warm_children
 from tests.worker.processes import ROOT, is_running, wait_until
+from worker import machine_memory
 from worker.ingest.child_pool import (
     Work,
     count_children,
     run_in_children,
     start_server,
 )
-from worker.machine_memory import find_memory_limit
 
 ROUGH = "tests.worker.ingest.rough_work"
 
@@ -28,11 +28,16 @@ def _server():
     warm_children.start_server()
 
 
-def run(wishes, *, seconds=30.0, children=2, function="work", **work):
+def run(wishes, **work):
+    """Returns the last outcome of each task, in the order in which they came."""
+    return {one.key: one for one in run_all(wishes, **work) if one.is_last}
+
+
+def run_all(wishes, *, seconds=30.0, children=2, function="work", **work):
     settings = {"module": ROUGH, "memory_bytes": 2**30, **work}
     tasks = [(at, wish if isinstance(wish, tuple) else (wish,)) for at, wish in wishes]
     job = Work(function=function, seconds=seconds, children=children, **settings)
-    return {outcome.key: outcome for outcome in run_in_children(job, tasks)}
+    return run_in_children(job, tasks)
 
 
 def run_among_good(wish, **work):
@@ -102,17 +107,28 @@ def test_what_may_be_the_machines_fault_is_tried_again_at_the_end(wish, tmp_path
 def test_what_always_takes_too_long_is_not_waited_for_without_end(tmp_path):
     wishes = [(at, ("hang always", str(tmp_path))) for at in range(14)]
 
-    outcomes = run(wishes, seconds=0.5)
+    outcomes = list(run_all(wishes, seconds=0.5))
 
-    assert {one.fault.code for one in outcomes.values()} == {"timeout"}
-    assert len(outcomes) == 14
+    assert {one.fault.code for one in outcomes} == {"timeout"}
+    # Each is told of when it is put off, and not only at the end.
+    assert [one.is_last for one in outcomes] == [False] * 14 + [True] * 14
+    assert {one.key for one in outcomes[:14]} == set(range(14))
+    assert {one.key for one in outcomes[14:]} == set(range(14))
     assert 14 < (tmp_path / "tries").stat().st_size <= 14 + 10
 
 
-@pytest.mark.parametrize(("parts", "children"), [(3, 3), (20, 8), (0.5, 1)])
-def test_no_more_children_than_the_memory_holds(parts, children):
-    most = int(find_memory_limit() / parts) - 1
-    work = Work("any", "work", seconds=1, memory_bytes=most, children=8)
+@pytest.mark.parametrize(
+    ("machine_gb", "most_gib", "children"),
+    [(2, 4, 1), (5, 4, 1), (6, 4, 3), (8, 4, 5), (16, 4, 14), (64, 4, 16), (2, 0.5, 3)],
+)
+def test_the_machine_holds_one_child_at_its_limit_beside_usual_ones(
+    tmp_path, monkeypatch, machine_gb, most_gib, children
+):
+    memory = psutil.virtual_memory()._replace(total=machine_gb * 10**9)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
+    monkeypatch.setattr(machine_memory, "CONTROL_GROUPS", tmp_path)
+    most = int(most_gib * 2**30)
+    work = Work("any", "work", seconds=1, memory_bytes=most, children=16)
 
     assert count_children(work) == children
 

@@ -1,11 +1,12 @@
 """Several sources become one dataset: archives, tables beside them, server paths."""
 
 import json
+import os
 
 import pytest
 
 from shared.errors import UserError
-from tests.worker.ingest.uploads import class_folders, png, write_zip
+from tests.worker.ingest.uploads import class_folders, png, write_archive, write_zip
 from worker.ingest.collect import collect
 from worker.ingest.found import SkipList
 from worker.ingest.request import load_request
@@ -26,6 +27,7 @@ def source(path, **fields):
 
 def run(tmp_path, *sources, report=lambda _done, _all: None, **limits):
     """Collects the sources as SPEC.json names them."""
+    tmp_path.mkdir(exist_ok=True)
     spec = tmp_path / "spec.json"
     spec.write_text(json.dumps({"sources": list(sources), "limits": limits}))
     skips = SkipList()
@@ -133,6 +135,41 @@ def test_progress_is_of_the_archives_alone(tmp_path):
     assert {total for _, total in told} == {size}
     assert told[0][0] < size / 2
     assert len(told) == 6
+
+
+@pytest.mark.parametrize("ending", [".zip", ".tar", ".tar.gz"])
+def test_progress_goes_on_where_more_comes_out_than_the_archive_has(tmp_path, ending):
+    pictures = {f"cat/{n}.bmp": os.urandom(200_000) + bytes(800_000) for n in range(6)}
+    one = write_archive(tmp_path / f"one{ending}", pictures)
+    two = write_archive(tmp_path / f"two{ending}", pictures)
+    told = []
+
+    run(
+        tmp_path, source(one) | {"type": "archive"}, source(two) | {"type": "archive"},
+        report=lambda done, total: told.append((done, total)),
+    )  # fmt: skip
+
+    size = one.stat().st_size + two.stat().st_size
+    done = [read for read, _ in told]
+    assert {total for _, total in told} == {size}
+    assert done == sorted(set(done))
+    assert done[0] < size / 4
+    assert size * 0.9 < done[-1] <= size
+
+
+def test_what_was_read_is_named_as_that_which_was_left_out_of_it(tmp_path):
+    table = fill(tmp_path, {"all.csv": "filename,label\na.png,cat\nx.png,cat\n"})
+    pets = write_zip(tmp_path / "pets.zip", {**PETS, "t/l.csv": TABLE})
+    cats = write_zip(tmp_path / "cats.zip", {"7.png": png(7)})
+
+    alone, _ = run(tmp_path / "1", source(pets))
+    several, _ = run(tmp_path / "2", source(pets), source(cats))
+    beside, skips = run(tmp_path / "3", source(table / "all.csv"), source(cats))
+
+    assert alone.read == {"pets.zip", "t/l.csv"}
+    assert several.read == {"pets.zip", "cats.zip", "pets.zip/t/l.csv"}
+    assert beside.read == {"all.csv", "cats.zip"}
+    assert "all.csv, line 3" in [skip.file for skip in skips.items]
 
 
 def test_a_folder_on_the_server_gives_its_classes(tmp_path):

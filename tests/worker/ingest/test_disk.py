@@ -1,11 +1,15 @@
 """Our own disk: never filled to the last byte, and named when it fails."""
 
+import contextlib
 import errno
 import shutil
 
 import pytest
 
 from shared.artifacts import LOOK_BYTES, RESERVE_BYTES
+from shared.source_addresses import parse_address
+from tests.file_server import FileServer
+from tests.worker.ingest.test_remote import make_courier
 from tests.worker.ingest.uploads import class_folders, unpack, write_tar
 from worker.ingest.disk import OwnDiskError, Reserve, is_unreadable, writing
 
@@ -46,6 +50,24 @@ def test_an_archive_that_does_not_fit_is_refused_before_it_is_unpacked(tmp_path,
 
     with pytest.raises(OSError, match="258 MiB are free, about 3 MiB are needed"):
         unpack(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("free_mib", "words"),
+    [(2, "258 MiB are free, about 3 MiB are needed"), (-1, "255 MiB are free and")],
+)
+def test_an_archive_that_does_not_fit_is_not_even_fetched(
+    tmp_path, disk, free_mib, words
+):
+    disk.free = RESERVE_BYTES + free_mib * 2**20
+    with contextlib.closing(FileServer({"/a.zip": bytes(3 * 2**20)})) as server:
+        courier = make_courier(tmp_path, server)
+
+        with pytest.raises(OwnDiskError, match=words):
+            courier.fetch_whole(parse_address(f"{server.url}/a.zip"))
+
+        assert len(server.got) <= 1
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_the_disk_is_looked_at_first_and_then_every_64_mib(tmp_path, disk):

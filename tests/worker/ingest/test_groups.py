@@ -9,6 +9,7 @@ from tests.worker.ingest.ingest_process import run
 from tests.worker.ingest.test_versions import (
     GOOD,
     counts,
+    diff,
     edit,
     refused,
     version,
@@ -100,6 +101,29 @@ class TestGroups:
 
         assert all(len(splits) == 1 for splits in self.splits(ingest).values())
         assert counts(ingest) == {"added": 10}
+
+    def test_a_mended_table_moves_its_pictures(self, tmp_path):
+        """The same pictures with other patients, or splits, are another version."""
+        files = {f"{n}.png": png(n) for n in range(40)}
+
+        def pack(name, patients, split=""):
+            lines = [
+                f"{n}.png,{'cat' if n % 2 else 'dog'},p{n // patients},{split}"
+                for n in range(40)
+            ]
+            table = "\n".join(["filename,label,patient,split", *lines])
+            return write_zip(tmp_path / name, {**files, "l.csv": table.encode()})
+
+        first = run(tmp_path / "1", pack("1.zip", 2))
+        second = run(tmp_path / "2", version(first), pack("2.zip", 4), mode="add")
+
+        words = "38 pictures have another value in the label table's column of groups."
+        assert words in diff(second)["sentences"]
+        table = pq.read_table(second.final / "contents.parquet")
+        assert set(table["given_group"].to_pylist()) == {f"p{n}" for n in range(10)}
+        again = pack("3.zip", 4)
+        message = refused(tmp_path / "3", version(second, 2), again, mode="add")
+        assert "This changes nothing" in message
 
     def test_by_folder(self, tmp_path):
         files = {

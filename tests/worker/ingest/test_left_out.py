@@ -1,5 +1,7 @@
 """Files that are no pictures of a version: told by it and by those made from it."""
 
+import zipfile
+
 import pytest
 
 from tests.worker.ingest.ingest_process import run
@@ -76,6 +78,36 @@ class TestLeftOut:
         assert set(skipped(new)) == set(skipped(lossy)) - {"cat/late.jpg"}
         assert "earlier version" not in skipped(new)["cat/half.jpg"]["reason"]
         assert new.report()["skipped_by_code"]["damaged"] == 1
+
+    def test_a_copy_that_comes_later_settles_it(self, lossy, tmp_path):
+        files = {"cat/late.jpg": GOOD["cat/5.png"], **class_folders(each=3, start=7000)}
+        archive = write_zip(tmp_path / "more.zip", files)
+
+        new = run(tmp_path, version(lossy), archive, mode="add")
+
+        assert skipped(new)["cat/late.jpg"]["code"] == "copy"
+        assert "empty_file" not in new.report()["skipped_by_code"]
+
+    def test_an_archive_and_a_table_that_are_read_again_settle_it(self, tmp_path):
+        lines = [*(f"{name},{name[:3]}" for name in GOOD), "x.jpg,cat"]
+        table = "\n".join(["filename,label", *lines]).encode()
+        # The table lies in front, so that it comes whole.
+        files = {"labels.csv": table, **GOOD}
+        archive = write_zip(tmp_path / "pets.zip", files, method=zipfile.ZIP_STORED)
+        whole = archive.read_bytes()
+        archive.write_bytes(whole[: len(whole) * 3 // 4])
+        first = run(tmp_path / "1", archive)
+        lost = set(skipped(first))
+        assert {"pets.zip", "labels.csv, line 42"} <= lost
+        picture = encode(pixels(904), "JPEG")
+        write_zip(archive, {**files, "x.jpg": picture})
+
+        second = run(tmp_path / "2", version(first), archive, mode="add")
+
+        assert "x.jpg" in second.rows()
+        assert not lost & {
+            name for name, one in skipped(second).items() if one["code"] != "copy"
+        }
 
     def test_a_version_of_new_pictures_alone_tells_of_them_alone(self, lossy, tmp_path):
         archive = write_zip(tmp_path / "new.zip", class_folders(each=5, start=9000))

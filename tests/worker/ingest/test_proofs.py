@@ -4,8 +4,10 @@ import hashlib
 
 import pytest
 
-from worker.ingest.found import FoundFile, LabelledFile
+from worker.ingest.found import FoundFile, LabelledFile, SkipList
+from worker.ingest.limits import Limits
 from worker.ingest.proofs import Journal, Known, take_over
+from worker.ingest.verify import verify
 
 LIMIT = 1_000_000
 PNG = b"an upright picture"
@@ -134,6 +136,42 @@ def test_a_rewritten_picture_is_linked_and_the_earlier_folder_untouched(tmp_path
     assert journal.rewritten_path(1).read_bytes() == PNG
     (earlier,) = workdir.rglob("*.png")
     assert earlier.samefile(journal.rewritten_path(1))
+
+
+def test_a_rewritten_picture_that_cannot_be_read_is_made_again(tmp_path):
+    file = unpacked(tmp_path, "a")
+    known = Known(proof=proof(b"a", rewritten=PNG))
+    workdir = keep(tmp_path / "then", (file, known))
+    (earlier,) = workdir.rglob("*.png")
+    earlier.unlink()
+    earlier.mkdir()  # as little to be read as a bad sector
+
+    found, journal = ask(tmp_path, [file], workdir)
+
+    assert found == {}
+    assert not journal.rewritten_path(0).exists()
+
+
+def test_each_that_is_taken_over_is_told(tmp_path):
+    names = ["a", "b", "c"]
+    files = [unpacked(tmp_path, name) for name in names]
+    seen = {
+        "content": "0" * 64, "suffix": ".png", "width_px": 1, "height_px": 1,
+        "remarks": [],
+    }  # fmt: skip
+    known = [Known(proof=proof(n.encode(), rewritten=PNG) | seen) for n in names]
+    workdir = keep(tmp_path / "then", *zip(files, known, strict=True))
+    limits, told = Limits(max_pixels=LIMIT), []
+
+    with Journal(tmp_path / "now", LIMIT) as journal:
+        pictures, _ = verify(
+            files, journal, limits, SkipList(),
+            lambda done, total: told.append((done, total)),
+            earlier=[workdir],
+        )  # fmt: skip
+
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert len(pictures) == 3
 
 
 @pytest.mark.parametrize("content", [None, b"", b"another picture"])

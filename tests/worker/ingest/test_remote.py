@@ -9,7 +9,6 @@ import pytest
 
 from shared.errors import OutageError, UserError
 from shared.source_addresses import parse_address
-from tests.file_server import FileServer
 from tests.worker.ingest.test_collect import fill, labels, source
 from tests.worker.ingest.uploads import class_folders, png, write_zip
 from worker.ingest.collect import collect
@@ -22,20 +21,6 @@ from worker.ingest.request import load_request
 HERE = ["127.0.0.0/8", "::1/128"]
 QUICK = {"tries": 3, "backoff_seconds": 0.01, "stall_seconds": 0.6, "parallel": 2}
 BODY = os.urandom(300_000)
-
-
-@pytest.fixture
-def serve():
-    """Starts servers of files."""
-    servers = []
-
-    def start(files, **options):
-        servers.append(FileServer(files, **options))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
 
 
 def make_courier(tmp_path, server, limits=None, tell=lambda *_: None, **rules):
@@ -93,18 +78,6 @@ def test_a_server_that_fails_for_a_while_is_asked_again(tmp_path, serve, faults)
     server.faults["/a.zip"] = list(faults)
 
     assert fetch(tmp_path, server) == BODY
-
-
-def test_how_much_of_how_much_has_come_is_told(tmp_path, serve):
-    server = serve({"/a.zip": BODY})
-    server.faults["/a.zip"] = ["slow"]
-    told = []
-    courier = make_courier(tmp_path, server, tell=lambda *how_far: told.append(how_far))
-
-    courier.fetch_whole(parse_address(f"{server.url}/a.zip"))
-
-    assert {unit for _, _, unit in told} == {"bytes"}
-    assert told[-1][1] == len(BODY)
 
 
 def test_a_broken_transfer_goes_on_where_it_broke(tmp_path, serve):
@@ -170,13 +143,6 @@ def test_a_server_that_is_not_there_may_come_back(tmp_path, serve):
 
     with pytest.raises(OutageError, match="cannot be reached"):
         fetch(tmp_path, server)
-
-
-def test_too_large_a_file_is_not_even_begun(tmp_path, serve):
-    server = serve({"/a.zip": BODY})
-
-    with pytest.raises(UserError, match="larger than 98 KiB"):
-        fetch(tmp_path, server, limits={"max_unpacked_bytes": 100_000})
 
 
 def test_nothing_is_fetched_while_no_address_is_allowed(tmp_path, serve):
@@ -406,18 +372,6 @@ def test_a_web_folder_is_refused_with_what_would_do(tmp_path, serve):
 
     with pytest.raises(UserError, match="Name a label table that lists its files"):
         run(tmp_path, server, address(server, "/pictures/"))
-
-
-def test_all_files_together_are_held_to_the_limits(tmp_path, serve):
-    server = serve({f"/{at}.png": BODY for at in range(9)})
-    wanted = [(str(at), parse_address(f"{server.url}/{at}.png")) for at in range(9)]
-
-    few = make_courier(tmp_path, server, limits={"max_files": 5})
-    with pytest.raises(UserError, match="more than 5 files"):
-        list(few.fetch_all(wanted, 9))
-    small = make_courier(tmp_path, server, limits={"max_unpacked_bytes": 1_000_000})
-    with pytest.raises(UserError, match="larger than"):
-        list(small.fetch_all(wanted, 9))
 
 
 def test_the_column_of_groups_is_that_of_tables_from_addresses_too(tmp_path, serve):

@@ -152,12 +152,11 @@ class TestVersion:
 
     def test_its_events_tell_the_phases_and_the_result(self, messy):
         phases = [e["phase"] for e in messy.events if e["event"] == "phase"]
-        ends = {
-            e["phase"]: (e["done"], e["total"])
-            for e in messy.events
-            if e["event"] == "progress"
-        }
+        told = [e for e in messy.events if e["event"] == "progress"]
+        ends = {e["phase"]: (e["done"], e["total"]) for e in told}
+        steps = [(e["phase"], e["step"]) for e in told]
 
+        assert len(set(steps)) == len(steps)  # as what is put off is told of
         assert phases == ["unpack", "verify", "split", "write"]
         assert ends["verify"] == (len(GOOD) + len(ODD) + 3 + 1 + 2 + 2,) * 2
         assert ends["write"] == (len(GOOD) + len(ODD) + 1,) * 2  # one in quarantine

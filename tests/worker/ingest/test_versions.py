@@ -256,6 +256,20 @@ class TestAdding:
         assert "version 2 holds the same pictures" in message
 
 
+def test_a_table_that_comes_later_says_the_splits(first, tmp_path):
+    rows = first.rows()
+    names = [name for name in GOOD if rows[name]["split"] == "train"][:6]
+    lines = [f"{name},{rows[name]['label']},test" for name in names]
+    table = "\n".join(["filename,label,split", *lines]).encode()
+    pictures = {name: GOOD[name] for name in names}
+    archive = write_zip(tmp_path / "t.zip", {**pictures, "labels.csv": table})
+
+    new = run(tmp_path, version(first), archive, mode="add")
+
+    assert counts(new) == {"moved": 6}
+    assert {new.rows()[name]["split"] for name in names} == {"test"}
+
+
 def test_an_old_version_without_contents_still_knows_its_pictures(first, tmp_path):
     old = tmp_path / "old" / "final"
     shutil.copytree(first.final, old)

@@ -10,6 +10,7 @@ from pathlib import Path
 from shared.child_environment import take_store_credentials
 from shared.errors import OutageError, UserError
 from shared.source_addresses import Address, require_allowed
+from worker.ingest.disk import Reserve
 from worker.ingest.limits import Basket, Limits, show_bytes
 from worker.ingest.remote.answers import FetchError, Opener
 from worker.ingest.remote.download import Fetched, Terms, download
@@ -21,8 +22,9 @@ from worker.ingest.remote.web import WebOpener
 _FILES_PER_FOLDER = 1000
 _AHEAD = 4  # files waiting for each one that is fetched
 _TELL_SECONDS = 0.5
-# Called with what is done, of how much (0 when nobody knows), in which unit.
-Tell = Callable[[int, int, str], None]
+# Called with what is done, of how much (0 when nobody knows), in which unit, and with
+# the bytes that have come: a large file may take longer than a stalled job is given.
+Tell = Callable[[int, int, str, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +91,18 @@ class Courier:
         Raises:
             UserError: When it may not be fetched or is not there.
             OutageError: When its server fails.
+            OwnDiskError: The disk has no room for it beside the reserve.
         """
         require_allowed(address, self.rules.allowed)
         most = self._limits.max_unpacked_bytes
-        got = _Sum()
+        got = _Incoming(Reserve(self._folder))
         with ThreadPoolExecutor(1) as pool:
             ended = threading.Event()
             terms = Terms(self.rules, most, got.add, ended, got.expect)
             future = pool.submit(self._download, address, self._new_path(), terms)
             try:
                 while not wait([future], timeout=_TELL_SECONDS).done:
-                    self._tell(got.total, got.expected, "bytes")
+                    self._tell(got.total, got.expected, "bytes", got.total)
                 fetched = future.result()
             except FetchError as error:
                 raise explain(address, error) from error
@@ -152,14 +155,14 @@ class Courier:
 
     def _take(self, errand: _Errand, hosts: Hosts, done: int, total: int) -> Parcel:
         while not wait([errand.future], timeout=_TELL_SECONDS).done:
-            self._tell(done, total, "files")
+            self._tell(done, total, "files", self._basket.size_bytes)
         try:
             fetched = errand.future.result()
         except FetchError as error:
             hosts.failed(errand.address, error)
             return Parcel(errand.key, fault=error.reason)
         hosts.gave(errand.address)
-        self._tell(done + 1, total, "files")
+        self._tell(done + 1, total, "files", self._basket.size_bytes)
         return Parcel(errand.key, fetched)
 
     def _fetch_one(
@@ -201,14 +204,23 @@ def explain(address: Address, error: FetchError) -> UserError | OutageError:
     return UserError(words, field="address")
 
 
-class _Sum:
-    """Bytes that one thread counts and another one reads; 0 are expected at first."""
+class _Incoming:
+    """A file that one thread fetches and another one tells of.
 
-    def __init__(self) -> None:
-        self.total = self.expected = 0
+    Its own bytes count for no limit of uploads: what comes out of it does.
+
+    Args:
+        reserve: What the disk keeps free meanwhile.
+    """
+
+    def __init__(self, reserve: Reserve) -> None:
+        self._reserve = reserve
+        self.total = self.expected = 0  # bytes; 0 are expected while nobody knows
 
     def expect(self, size_bytes: int) -> None:
         self.expected = size_bytes
+        self._reserve.require(max(0, size_bytes - self.total))
 
     def add(self, size_bytes: int) -> None:
+        self._reserve.count(size_bytes)
         self.total += size_bytes

@@ -40,7 +40,8 @@ class Terms:
         count: Called with the bytes of each piece; below zero when they are given
             back. May raise to end everything.
         ended: Set when nobody wants the file any more.
-        announce: Called with how many bytes its server says it has, if it does.
+        announce: Called with how many bytes its server says it has; 0 where it does
+            not. May raise to end everything.
     """
 
     rules: AddressRules

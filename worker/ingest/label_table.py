@@ -51,7 +51,8 @@ def load_label_table(
             after (`train.csv`), if any.
         folder: Where the files lie on the server; lines may then name whole paths.
         group_column: The column that names what one split must hold together, in any
-            case; it becomes `LabelRow.group`. Defaults to one with a usual name.
+            case; it becomes `LabelRow.group`. Defaults to one with a usual name, whose
+            cells that are no text or number are empty.
         budget: Counts the lines of all tables. Defaults to one of its own.
 
     Raises:
@@ -65,7 +66,8 @@ def load_label_table(
         if not is_unreadable(error):
             raise
         raise refuse_source(name, error) from error
-    table.group_column = name_group_column(table.columns, group_column)
+    if group_column or any(row.group for row in table.rows):
+        table.group_column = name_group_column(table.columns, group_column)
     return table
 
 

@@ -14,7 +14,14 @@ from pathlib import Path, PurePosixPath
 from shared.errors import UserError
 from shared.picture_folders import SPLIT_ALIASES
 from worker.ingest.disk import is_unreadable, refuse_source
-from worker.ingest.found import CONFLICT, FoundFile, LabelledFile, SkipList
+from worker.ingest.found import (
+    CONFLICT,
+    FoundFile,
+    LabelledFile,
+    SkipList,
+    name_some,
+    quote,
+)
 from worker.ingest.label_columns import name_group_column
 from worker.ingest.label_rows import (
     JSON_SUFFIXES,
@@ -170,8 +177,7 @@ def _row_fault(row: LabelRow) -> str | None:
 
 
 def _table_note(tables: Sequence[LabelTable]) -> str:
-    names = ", ".join(f"“{table.name}”" for table in tables)
-    return f"Labels come from {names}."
+    return f"Labels come from {name_some([quote(table.name) for table in tables])}."
 
 
 class FileIndex:

@@ -5,14 +5,21 @@ on where it was even when the command is given again.
 """
 
 import hashlib
+import os
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress
 
 from cli.api_client import ApiClient
+from cli.local_files import (
+    BLOCK_BYTES,
+    explained,
+    list_files,
+    read_blocks,
+    require_readable,
+)
 from cli.output import transfer_progress
 from cli.resumable import Sending, Sent, insist, send
 from cli.zip_folder import zip_folder
@@ -20,7 +27,6 @@ from shared.errors import UserError
 from shared.source_places import is_table
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
-CHUNK_BYTES = 1 << 20
 LABELS_STEM = "labels"
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 Source = dict[str, str]  # in the words of the API
@@ -40,7 +46,7 @@ def send_one(
         root: Where the pictures of a table lie: a folder of the server or an address.
 
     Raises:
-        UserError: When `path` is neither, or holds nothing.
+        UserError: When `path` is neither, holds nothing or cannot be read.
     """
     path = _find(path)
     _refuse_unreadable(path)
@@ -106,11 +112,14 @@ def _refuse_unreadable(path: Path) -> None:
 def _send_all(
     client: ApiClient, paths: list[Path], labels: Path | None, root: str | None
 ) -> list[Source]:
+    # What cannot be read is told before anything is sent.
+    require_readable(path for path in paths if not path.is_dir())
+    folders = {path: _list_files(path, labels) for path in paths if path.is_dir()}
     sources = []
     with transfer_progress() as progress:
         for path in paths:
-            if path.is_dir():
-                sent = _send_folder(client, path, labels, progress)
+            if path in folders:
+                sent = _send_folder(client, path, folders[path], progress)
             else:
                 sent = _send_file(client, path, progress)
             source = {"upload": sent.upload_id, "sha256": sent.sha256}
@@ -125,25 +134,29 @@ def _root_of(path: Path, root: str | None) -> Source:
 
 
 def _send_file(client: ApiClient, path: Path, progress: Progress) -> Sent:
-    length = path.stat().st_size
+    with explained(path):
+        length, fingerprint = path.stat().st_size, _fingerprint(path)
     task = progress.add_task(f"Uploading {path.name}", total=length)
     return send(
         client,
         Sending(
             filename=path.name,
             length=length,
-            fingerprint=_fingerprint(path),
-            blocks=_read(path),
+            fingerprint=fingerprint,
+            blocks=read_blocks(path),
             note=lambda done: progress.update(task, completed=done),
         ),
     )
 
 
 def _send_folder(
-    client: ApiClient, folder: Path, labels: Path | None, progress: Progress
+    client: ApiClient,
+    folder: Path,
+    files: list[tuple[str, Path]],
+    progress: Progress,
 ) -> Sent:
-    files = _list_files(folder, labels)
-    total = sum(path.stat().st_size for _, path in files)
+    with explained(folder):
+        total = sum(path.stat().st_size for _, path in files)
     task = progress.add_task(f"Packing and uploading {folder.name}", total=total)
     return send(
         client,
@@ -158,29 +171,30 @@ def _send_folder(
 
 
 def _list_files(folder: Path, labels: Path | None) -> list[tuple[str, Path]]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """Returns the files of a folder that is sent: what each is called, and its path."""
+    files = list_files(folder)
     if labels is not None:
         labels = _find_labels(labels)
         files = [path for path in files if path.suffix.lower() not in TABLE_SUFFIXES]
     if not files:
         raise UserError(f"The folder {folder} holds no files.", field="path")
     named = [(path.relative_to(folder).as_posix(), path) for path in files]
-    if labels is None:
-        return named
-    # Its ending says how it is read.
-    suffix = labels.suffix.lower()
-    return [
-        *named,
-        (LABELS_STEM + (suffix if suffix in TABLE_SUFFIXES else ".csv"), labels),
-    ]
+    if labels is not None:
+        # Its ending says how it is read.
+        suffix = labels.suffix.lower()
+        ending = suffix if suffix in TABLE_SUFFIXES else ".csv"
+        named.append((LABELS_STEM + ending, labels))
+    require_readable(path for _, path in named)
+    return named
 
 
 def _fingerprint(path: Path) -> str:
     """By which an upload of this very file is known again."""
     facts = path.stat()
     with path.open("rb") as file:
-        start = file.read(CHUNK_BYTES)
-    told = f"{path.resolve()}|{facts.st_size}|{facts.st_mtime_ns}|".encode()
+        start = file.read(BLOCK_BYTES)
+    # A name may be in any encoding.
+    told = os.fsencode(f"{path.resolve()}|{facts.st_size}|{facts.st_mtime_ns}|")
     return f"cli-{hashlib.sha256(told + start).hexdigest()[:32]}"
 
 
@@ -196,9 +210,3 @@ def _find_labels(labels: Path) -> Path:
     if not labels.is_file():
         raise UserError(f"`--labels`: there is no file {labels}.", field="labels")
     return labels
-
-
-def _read(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            yield chunk

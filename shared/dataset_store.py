@@ -48,10 +48,21 @@ def find_dataset_by_name(session: Session, name: str) -> Dataset | None:
     return session.scalar(select(Dataset).where(Dataset.name == name))
 
 
+def hold_name(session: Session, name: str) -> None:
+    """Lets no other transaction hold this name until this one ends.
+
+    Only the name of a dataset that is there can be held; for a new one the names are
+    unique.
+    """
+    named = select(Dataset.id).where(Dataset.name == name)
+    session.execute(named.with_for_update(key_share=True))
+
+
 def find_given_up(session: Session, name: str, owner_id: int) -> Dataset | None:
     """Returns a user's dataset of this name that never came to hold anything.
 
-    Every job that was to read it failed or was cancelled, so another one may.
+    Every job that was to read it failed or was cancelled, so another one may. Whoever
+    queues one calls `hold_name` before, or another request does so, too.
     """
     unfinished = select(Job.id).where(
         Job.dataset_id == Dataset.id, Job.state.not_in(LET_GO)

@@ -2,13 +2,16 @@
 
 import os
 import secrets
+import tempfile
 import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from cli import resumable, uploads
 from cli.api_client import ApiClient
+from cli.zip_folder import zip_folder
 from shared import dataset_store, job_read_store
 from shared.artifacts import Storage, sha256_file
 from shared.database import Database
@@ -17,6 +20,8 @@ from shared.settings import Settings
 from tests.proxy import Proxy
 from tests.web.rows import Rows, make_archive
 from tests.web.served import serve
+from tests.worker.ingest.test_list_folder import as_nobody
+from tests.worker.ingest.uploads import names, unpack
 
 MEBI = 2**20
 
@@ -89,6 +94,37 @@ def test_a_folder_is_packed_while_it_is_sent(site, folder, tmp_path):
         "robin/1.jpg": b"a picture",
         "labels.csv": table.read_bytes(),
     }
+
+
+def test_names_in_an_old_encoding_are_sent_as_they_are(site, folder, tmp_path):
+    (folder / "robin" / os.fsdecode(b"gr\xfcn.jpg")).write_bytes(b"green")
+    archive = tmp_path / os.fsdecode(b"gr\xfcn.zip")
+    archive.write_bytes(make_archive())
+
+    packed, whole = site.add(folder), site.add(archive)
+
+    members = {
+        name.encode("cp437"): data for name, data in site.members(packed).items()
+    }
+    assert members[b"robin/gr\xfcn.jpg"] == b"green"
+    (source,) = site.sources(whole)
+    assert source["path"].read_bytes() == make_archive()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "gbk"])
+def test_the_server_reads_a_packed_name_whatever_its_encoding(tmp_path, encoding):
+    folder = {"utf-8": "猫", "latin-1": "Bäume", "gbk": "猫咪"}[encoding]
+    path = tmp_path / "picture"
+    path.write_bytes(b"a picture")
+    inside = [os.fsdecode(f"{folder}/{at}.png".encode(encoding)) for at in range(2)]
+    archive = tmp_path / "packed.zip"
+
+    blocks = zip_folder([(name, path) for name in inside], lambda _: None)
+    archive.write_bytes(b"".join(blocks))
+
+    found, skips = unpack(archive, tmp_path)
+    assert names(found) == [f"{folder}/0.png", f"{folder}/1.png"]
+    assert skips.total == 0
 
 
 def test_a_connection_that_breaks_costs_little(site, tmp_path, monkeypatch):
@@ -181,3 +217,35 @@ def test_what_cannot_be_packed_is_said(folder, tmp_path, path, labels, sentence)
 
     with pytest.raises(UserError, match=sentence):
         uploads.send_one(nowhere, tmp_path / path, table)
+
+
+@pytest.mark.parametrize(
+    ("closed", "added"),
+    [
+        ("birds/robin/1.jpg", ["birds"]),
+        ("birds/robin", ["birds"]),
+        ("more.zip", ["birds", "more.zip"]),
+    ],
+)
+def test_what_may_not_be_read_is_named_before_anything_is_sent(closed, added):
+    nowhere = ApiClient("http://127.0.0.1:9", "no token")
+    with tempfile.TemporaryDirectory() as name:
+        top = Path(name)
+        top.chmod(0o755)  # unlike the folders of pytest
+        (top / "birds" / "robin").mkdir(parents=True)
+        (top / "birds" / "robin" / "1.jpg").write_bytes(b"a picture")
+        (top / "more.zip").write_bytes(make_archive())
+        (top / closed).chmod(0)
+
+        with (
+            as_nobody(),
+            pytest.raises(UserError, match=f"/{closed} cannot be read: Permission"),
+        ):
+            uploads.send_together(nowhere, [top / one for one in added], None)
+
+
+def test_a_file_on_a_bad_sector_is_named():
+    blocks = zip_folder([("1.jpg", Path("/proc/self/mem"))], lambda _: None)
+
+    with pytest.raises(UserError, match="/proc/self/mem cannot be read: Input/output"):
+        list(blocks)

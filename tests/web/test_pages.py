@@ -115,6 +115,17 @@ def test_a_job_that_gives_way_says_to_which(ana, rows):
     assert '<a href="/jobs/77">job 77</a>' in html
 
 
+def test_a_datasets_page_holds_some_of_very_many_notes_of_any_length(ana, rows):
+    notes = [f"note {at} {'n' * 131_072}" for at in range(130)]
+    dataset_id = rows.dataset(ana.user_id, notes=notes)
+
+    page = ana.get(f"/datasets/{dataset_id}").text
+
+    assert "note 119 n" in page
+    assert "note 120 n" not in page
+    assert len(page) < 400_000
+
+
 def test_a_datasets_page_counts_the_conflicts_that_it_does_not_show(ana, rows):
     dataset_id = rows.dataset(ana.user_id, conflicts=20_000)
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.web.rows import make_report
+from tests.web.report_example import make_report
 
 
 def test_an_unchanged_table_is_answered_with_304(ana, rows):

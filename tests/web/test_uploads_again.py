@@ -3,18 +3,27 @@
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from flask import Flask
 
-from shared import job_store, upload_use_store
+from shared import job_store, job_submit_store, upload_use_store, user_store
+from shared.database import Database
 from shared.deletion import DeletionPlan
 from shared.errors import ConflictError
 from shared.file_locks import try_lock
 from shared.garbage import UPLOAD_LOCK, YOUNG_SECONDS, collect_garbage
-from tests.web.rows import make_archive
+from tests.waiting import wait_until
+from tests.web.findings.test_deciding_findings import count_waiting
+from tests.web.rows import Rows, make_archive
 from tests.web.test_finished_uploads import add, count_datasets, spec_of
 from tests.web.tus import Tus
+from web.auth.datastore import make_account
+from web.datasets.add import record_ingest
+from web.datasets.wishes import Wish
 from web.deleting import remove_files
+from web.installation import install
 
 
 @pytest.fixture
@@ -89,6 +98,38 @@ def test_the_name_that_was_asked_for_is_still_to_be_had(tus, api, bob, rows):
     assert (refused.status_code, other.status_code) == (409, 409)
     assert (again.status_code, again.json["id"]) == (201, first.json["id"])
     assert count_datasets(rows) == 1
+
+
+def test_of_two_who_ask_for_a_given_up_name_on_postgres_one_gets_it(
+    postgres_url, settings
+):
+    """Both ask while nobody has a job that reads the dataset of this name."""
+    database = Database(postgres_url)
+    here = install(Flask(__name__), settings, database)
+    owner_id = Rows(database, here.storage).user()
+    with database.reading() as session:
+        account = make_account(user_store.get_user(session, owner_id))
+
+    def ask(key):
+        spec = {"sources": [], "asked": {"key": key}}
+        try:
+            return record_ingest(here, account, Wish(name="cells"), spec, key)
+        except ConflictError:
+            return None
+
+    first = ask("first")
+    with database.transaction() as session:
+        job_store.cancel(session, first.job_id, actor="user:1")
+    with ThreadPoolExecutor(2) as pool:
+        with database.transaction() as session:
+            job_submit_store.hold_dataset_alone(session, first.dataset_id)
+            asked = [pool.submit(ask, key) for key in "ab"]
+            wait_until(lambda: count_waiting(database) == 2, 30, "both requests")
+        (taken,) = filter(None, [one.result() for one in asked])
+
+    assert taken.dataset_id == first.dataset_id
+    assert taken.job_id != first.job_id
+    database.dispose()
 
 
 def test_what_a_failed_job_keeps_neither_expires_nor_is_collected(tus, rows, failed):

@@ -192,6 +192,29 @@ def test_what_a_cancelled_job_was_given_need_not_come_again(page, rows, tmp_path
     assert list_sources(rows) == before
 
 
+def test_a_taken_name_is_told_and_another_one_will_do(page, tmp_path):
+    archive = tmp_path / "cells.zip"
+    archive.write_bytes(make_archive())
+    upload = page.get_by_role("button", name="Upload", exact=True)
+    page.goto("/datasets/add")
+    page.locator("#files").set_input_files(archive)
+    upload.click()
+    page.wait_for_url(re.compile(r"/datasets/\d+$"))
+    page.goto("/datasets/add")
+    page.locator("#files").set_input_files(archive)
+
+    upload.click()
+
+    expect(page.locator("#chosen")).to_contain_text(
+        "cells.zip: There is already a dataset called 'cells'. Choose another name."
+    )
+    expect(page.locator("#summary")).to_contain_text("0 of 1 received")
+    page.get_by_label("Name for cells.zip").fill("more cells")
+    upload.click()
+    page.wait_for_url(re.compile(r"/datasets/\d+$"))
+    expect(page.locator("h1")).to_have_text("more cells")
+
+
 @pytest.fixture
 def offered(roots, monkeypatch):
     """A folder of the server that it offers; named before `page`, which starts it."""

@@ -39,6 +39,8 @@ def dataset_for(session: Session, account: Account, wish: Wish) -> Dataset:
     if wish.dataset_id is not None:
         return dataset_store.get_dataset(session, wish.dataset_id)
     if wish.name is not None:
+        # Of two requests at once the second waits here, and finds the job of the first.
+        dataset_store.hold_name(session, wish.name)
         return find_given_up(
             session, account, wish.name
         ) or dataset_store.create_dataset(session, name=wish.name, owner_id=account.id)

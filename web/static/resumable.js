@@ -7,7 +7,10 @@ window.Resumable = (() => {
   const LONGEST_WAIT = 30000; // milliseconds
   const SILENCE = 60000;
   const LOOKED_AT = 64 << 10; // bytes by which a file is known again
-  const AGAIN = [408, 409, 423, 429, 460, 500, 502, 503, 504];
+  // What passes by itself. A piece may also be sent again from where the server is; to
+  // all else those answers stay the same, and their sentences are for the user.
+  const AGAIN = [408, 423, 429, 502, 503, 504];
+  const PIECE_AGAIN = [...AGAIN, 409, 460, 500];
 
   class Refused extends Error {
     constructor(message, status) { super(message); this.status = status; }
@@ -39,9 +42,9 @@ window.Resumable = (() => {
       listen();
       request.send(body);
     });
-  const need = (request) => {
+  const need = (request, again = AGAIN) => {
     if (request.status >= 200 && request.status < 300) return request;
-    if (AGAIN.includes(request.status)) throw new Broken();
+    if (again.includes(request.status)) throw new Broken();
     let detail = "";
     try { detail = JSON.parse(request.responseText).detail; } catch { /* not ours */ }
     if (request.status === 401) detail = "You are signed out. Sign in in another tab, reload this page and choose the file again: it continues.";
@@ -89,12 +92,12 @@ window.Resumable = (() => {
     // Browsers compute digests on https and on localhost only; elsewhere TCP must do.
     if (window.crypto?.subtle) headers["Upload-Checksum"] = `sha256 ${base64(await crypto.subtle.digest("SHA-256", piece))}`;
     const progress = (loaded) => watch.at(offset + Math.min(loaded, piece.byteLength));
-    const answer = need(await ask("PATCH", address, { headers, body: piece, signal: watch.signal, progress }));
+    const answer = need(await ask("PATCH", address, { headers, body: piece, signal: watch.signal, progress }), PIECE_AGAIN);
     return Number(answer.getResponseHeader("Upload-Offset"));
   };
   const findOffset = async (address, watch) => {
     // Without a body a refusal of HEAD has no sentence, so GET.
-    const answer = need(await ask("GET", address, { signal: watch.signal }));
+    const answer = need(await ask("GET", address, { signal: watch.signal }), PIECE_AGAIN);
     return Number(answer.getResponseHeader("Upload-Offset"));
   };
 

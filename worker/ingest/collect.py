@@ -8,7 +8,7 @@ from pathlib import Path
 from shared.errors import UserError
 from shared.picture_folders import SPLIT_ALIASES
 from shared.source_addresses import is_address
-from worker.ingest.found import FoundFile, LabelledFile, SkipList, join_names
+from worker.ingest.found import FoundFile, LabelledFile, SkipList, join_names, quote
 from worker.ingest.label_rows import TABLE_SUFFIXES, RowBudget, TooManyRowsError
 from worker.ingest.label_table import (
     LabelTable,
@@ -319,6 +319,7 @@ def _empty_folders(found: Unpacked, source: str) -> list[str]:
     }
     empty = sorted(set(found.folders) - used)[:_NAMED_EMPTY_FOLDERS]
     return [
-        f"The folder “{join_names(source, name)}” holds no file, so it makes no class."
+        f"The folder {quote(join_names(source, name))} holds no file, so it makes no "
+        "class."
         for name in empty
     ]

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -103,13 +103,35 @@ def plain_name(name: str) -> str:
 
 
 MOST_SHOWN_CHARACTERS = 500
+_MOST_QUOTED_CHARACTERS = 80
+_NAMED_IN_SENTENCE = 10
 
 
-def shorten(text: str) -> str:
-    """Cuts a text of the user's for a report: a cell of a table may have 128 KiB."""
-    if len(text) <= MOST_SHOWN_CHARACTERS:
-        return text
-    return f"{text[: MOST_SHOWN_CHARACTERS - 1]}…"
+def shorten(text: str, most: int = MOST_SHOWN_CHARACTERS) -> str:
+    """Cuts a text of the user's for a report: a cell of a table may have 128 KiB.
+
+    Args:
+        text: Of any length.
+        most: Characters that are left of it, 1 or more.
+    """
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def quote(name: str) -> str:
+    """Returns a name of the user's for a sentence, cut so that the sentence is read."""
+    return f"“{shorten(name, _MOST_QUOTED_CHARACTERS)}”"
+
+
+def name_some(names: Sequence[str], joint: str = ", ") -> str:
+    """Returns the first of `names`, and how many more there are.
+
+    Args:
+        names: As `quote` makes them.
+        joint: What stands between two of them.
+    """
+    shown = joint.join(names[:_NAMED_IN_SENTENCE])
+    rest = len(names) - _NAMED_IN_SENTENCE
+    return f"{shown} and {rest:,} more" if rest > 0 else shown
 
 
 class SkipList:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from shared.class_names import clean_label
 from shared.errors import UserError
 from shared.picture_folders import SPLIT_ALIASES
-from worker.ingest.label_columns import ORDER, choose_columns, find_columns
+from worker.ingest.label_columns import GROUP, ORDER, choose_columns, find_columns
 from worker.ingest.limits import Limits
 from worker.ingest.name_encoding import open_text
 
@@ -29,6 +29,7 @@ MAX_CELL_CHARACTERS = 131_072
 _MAX_LINE_CHARACTERS = 1 << 20
 _KEPT_FAULTS = 10_000
 _KEPT_SHAPES = 1_000  # of JSON objects; those of one table have a few
+_GROUP_AT = ORDER.index(GROUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +165,15 @@ def show_cell(value: Any) -> str | None:
     return None
 
 
+def show_guess(value: Any) -> str:
+    """Writes a value of a column that nobody asked for; empty when it can be no cell.
+
+    What was only taken for the column of groups by its name must cost no line.
+    """
+    cell = show_cell(value)
+    return "" if cell is None or len(cell) > MAX_CELL_CHARACTERS else cell
+
+
 def read_csv(
     stream: BinaryIO, name: str, maker: RowMaker, group_column: str | None
 ) -> LabelTable:
@@ -175,7 +185,7 @@ def read_csv(
     lines = open_text(stream, newline="")
     first = lines.readline(_MAX_LINE_CHARACTERS)
     delimiter = max(",;\t", key=first.count)
-    columns = next(csv.reader([first], delimiter=delimiter), [])
+    columns = _split_header(first, delimiter, name)
     places = choose_columns(columns, group_column)
     if places is None:
         raise UserError(
@@ -202,6 +212,16 @@ def read_csv(
             f"{records.first_line:,}. Perhaps a quotation mark there is not closed."
         ) from error
     return table
+
+
+def _split_header(first: str, delimiter: str, name: str) -> list[str]:
+    try:
+        return next(csv.reader([first], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise UserError(
+            f"“{name}” cannot be read as a table: {error}, in its first line, which "
+            "must name the columns filename and label (and split, if you like)."
+        ) from error
 
 
 class _Records:
@@ -262,6 +282,9 @@ def read_json_lines(
             )
         keys = shapes.find_keys(entry)
         cells = [show_cell(entry.get(key)) if key else "" for key in keys]
+        group = keys[_GROUP_AT]
+        if group is not None and not group_column:
+            cells[_GROUP_AT] = show_guess(entry.get(group))
         fault = fault or _cells_fault(keys, cells)
         if fault is None:
             table.rows.append(maker.make(number, [cell or "" for cell in cells]))

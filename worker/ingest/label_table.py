@@ -19,7 +19,9 @@ from worker.ingest.found import (
     FoundFile,
     LabelledFile,
     SkipList,
+    name_some,
     plain_name,
+    quote,
 )
 from worker.ingest.label_columns import name_group_column
 from worker.ingest.label_rows import (
@@ -57,7 +59,8 @@ def load_label_table(
             after (`train.csv`), if any.
         folder: Where the files lie on the server; lines may then name whole paths.
         group_column: The column that names what one split must hold together, in any
-            case; it becomes `LabelRow.group`. Defaults to one with a usual name.
+            case; it becomes `LabelRow.group`. Defaults to one with a usual name, whose
+            cells that are no text or number are empty.
         budget: Counts the lines of all tables. Defaults to one of its own.
 
     Raises:
@@ -71,7 +74,8 @@ def load_label_table(
         if not is_unreadable(error):
             raise
         raise refuse_source(name, error) from error
-    table.group_column = name_group_column(table.columns, group_column)
+    if group_column or any(row.group for row in table.rows):
+        table.group_column = name_group_column(table.columns, group_column)
     return table
 
 
@@ -174,8 +178,7 @@ def _row_fault(row: LabelRow) -> str | None:
 
 
 def _table_note(tables: Sequence[LabelTable]) -> str:
-    names = ", ".join(f"“{table.name}”" for table in tables)
-    return f"Labels come from {names}."
+    return f"Labels come from {name_some([quote(table.name) for table in tables])}."
 
 
 class FileIndex:

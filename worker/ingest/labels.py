@@ -12,7 +12,15 @@ from pathlib import PurePosixPath
 
 from shared.class_names import clean_label
 from shared.picture_folders import SPLIT_ALIASES
-from worker.ingest.found import FoundFile, LabelledFile, SkipList
+from worker.ingest.found import (
+    FoundFile,
+    LabelledFile,
+    SkipList,
+    name_some,
+    quote,
+)
+
+_NOTED_ALIKE = 10
 
 
 @dataclass(slots=True)
@@ -81,12 +89,31 @@ def note_similar_labels(labels: Iterable[str]) -> list[str]:
     spellings: dict[str, set[str]] = {}
     for label in labels:
         spellings.setdefault("".join(label.casefold().split()), set()).add(label)
-    return [
-        f"The classes {' and '.join(f'“{s}”' for s in sorted(same))} are kept apart "
+    alike = [sorted(same) for _, same in sorted(spellings.items()) if len(same) > 1]
+    notes = [
+        f"The classes {name_some([*map(quote, same)], ' and ')} are kept apart "
         "although their names are nearly the same."
-        for _, same in sorted(spellings.items())
-        if len(same) > 1
+        for same in alike[:_NOTED_ALIKE]
     ]
+    if (rest := len(alike) - _NOTED_ALIKE) > 0:
+        notes.append(f"{rest:,} more groups of classes have nearly the same names.")
+    return notes
+
+
+def note_lost_classes(labels: Iterable[str], used: Iterable[str]) -> list[str]:
+    """Returns a sentence about the classes of which no picture is left, if any.
+
+    Args:
+        labels: Of all files.
+        used: Of usable pictures.
+    """
+    lost = [quote(label) for label in sorted(set(labels) - set(used))]
+    if not lost:
+        return []
+    if len(lost) == 1:
+        return [f"The class {lost[0]} is gone: none of its files is a usable picture."]
+    words = f"The classes {name_some(lost)} are gone"
+    return [f"{words}: none of their files is a usable picture."]
 
 
 def archive_stem(name: str) -> str:

@@ -16,17 +16,18 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from shared.errors import UserError
-from worker.ingest.label_columns import ORDER, choose_columns
+from worker.ingest.label_columns import GROUP, ORDER, choose_columns
 from worker.ingest.label_rows import (
     MAX_CELL_CHARACTERS,
     LabelTable,
     RowMaker,
     show_cell,
+    show_guess,
 )
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
@@ -127,34 +128,59 @@ def _read(path: Path, group_column: str | None, most_rows: int) -> Iterator[Any]
         file = pq.ParquetFile(path, memory_map=False)
         names = list(map(str, file.schema_arrow.names))
         yield names
-        places = choose_columns(names, group_column)
-        if places is None:
-            raise UserError(
-                "it must have the columns filename and label (and split, if you "
-                f"like). It has {', '.join(names[:20])[:200] or 'none'}."
-            )
+        chosen = _choose(file, names, group_column, pa)
         if file.metadata.num_rows > most_rows:
             yield {"rows": file.metadata.num_rows}
             return
-        chosen = [places[part] for part in ORDER]
-        for at in chosen:
-            if at is not None:
-                _check_type(file.schema_arrow.field(at), pa)
-        _check_groups(file, [names[at] for at in chosen if at is not None])
+        *known, group = [None if at is None else names[at] for at in chosen]
+        show_group = _cell if group_column else _guess
         for batch in file.iter_batches(
             batch_size=_BATCH_ROWS,
             columns=[names[at] for at in chosen if at is not None],
             use_threads=False,
         ):
-            order = [None if at is None else names[at] for at in chosen]
-            yield [_cells(batch, name) for name in order]
+            yield [
+                *(_cells(batch, name, _cell) for name in known),
+                _cells(batch, group, show_group),
+            ]
 
 
-def _cells(batch: Any, name: str | None) -> list[str]:
+def _choose(
+    file: Any, names: list[str], group_column: str | None, pa: Any
+) -> list[int | None]:
+    """Returns the places of file, label, split and group; None for what is not read."""
+    places = choose_columns(names, group_column)
+    if places is None:
+        raise UserError(
+            "it must have the columns filename and label (and split, if you like). It "
+            f"has {', '.join(names[:20])[:200] or 'none'}."
+        )
+    try:
+        _check_columns(file, names, places, pa)
+    except UserError:
+        # A column that was only guessed must not cost what can be read without it.
+        if group_column or places[GROUP] is None:
+            raise
+        places[GROUP] = None
+        _check_columns(file, names, places, pa)
+    return [places[part] for part in ORDER]
+
+
+def _check_columns(
+    file: Any, names: list[str], places: dict[str, int | None], pa: Any
+) -> None:
+    """Raises `UserError` unless these columns hold text, and can be held in memory."""
+    chosen = [at for part in ORDER if (at := places[part]) is not None]
+    for at in chosen:
+        _check_type(file.schema_arrow.field(at), pa)
+    _check_groups(file, [names[at] for at in chosen])
+
+
+def _cells(batch: Any, name: str | None, show: Callable[[Any, str], str]) -> list[str]:
     """One column of a batch as cells of a table."""
     if name is None:
         return [""] * batch.num_rows
-    return [_cell(value, name) for value in batch[name].to_pylist()]
+    return [show(value, name) for value in batch[name].to_pylist()]
 
 
 def _cell(value: Any, name: str) -> str:
@@ -165,6 +191,10 @@ def _cell(value: Any, name: str) -> str:
             "characters."
         )
     return cell
+
+
+def _guess(value: Any, _name: str) -> str:
+    return show_guess(value)
 
 
 def _check_type(column: Any, pa: Any) -> None:

@@ -15,6 +15,7 @@ from worker.ingest.verify import REMARKS, Picture
 
 MOST_CHANGES = 10_000
 MOST_QUARANTINED = 10_000  # listed; quarantine.parquet holds all
+MOST_NOTES, MOST_NOTE_CHARACTERS = 100, 2_000
 MOST_CONFLICTS, MOST_NAMED = 10_000, 20  # groups, and names or labels of each
 
 
@@ -40,7 +41,7 @@ def build_report(version: Version) -> dict[str, Any]:
         "skipped_total": skips.total,
         "skipped_by_code": dict(sorted(skips.codes.items())),
         "changed": _list_changes(version),
-        "notes": version.collected.notes + _merge_notes(version.merged),
+        "notes": _list_notes(version.collected.notes) + _merge_notes(version.merged),
         "conflicts": _list_conflicts(version.merged),
         "conflicts_total": len(version.merged.conflicts),
         "duplicates": len(version.merged.copies),
@@ -103,6 +104,14 @@ def _list_quarantine(version: Version) -> list[dict[str, Any]]:
         }
         for entry in version.joined.quarantine[:MOST_QUARANTINED]
     ]
+
+
+def _list_notes(notes: list[str]) -> list[str]:
+    """The first notes on how the sources were understood; there may be very many."""
+    shown = [shorten(note, MOST_NOTE_CHARACTERS) for note in notes[:MOST_NOTES]]
+    if (rest := len(notes) - MOST_NOTES) > 0:
+        shown.append(f"{rest:,} more notes are not shown.")
+    return shown
 
 
 def _merge_notes(merged: Merged[Picture]) -> list[str]:

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from shared.errors import UserError
 from shared.picture_folders import TEST, TRAIN, VAL
+from worker.ingest.found import name_some, quote
 
 SPLITS = (TRAIN, VAL, TEST)
 # One for each split: with fewer, a class could not be trained, chosen and judged.
 MIN_IMAGES_PER_CLASS = 3
-_NAMED_IN_SENTENCE = 10
 _GIVEN = "The given splits"
 
 
@@ -123,7 +123,7 @@ def refuse_few_classes(images: Sequence[Keyed]) -> None:
     for image in images:
         counts[image.label] += 1
     if len(counts) < 2:  # noqa: PLR2004 - a classifier tells at least two apart
-        found = f"only “{next(iter(counts))}”" if counts else "none"
+        found = f"only {quote(next(iter(counts)))}" if counts else "none"
         raise UserError(
             "A dataset needs usable images of at least 2 classes. "
             f"Found: {found}. Put the images of each class into a folder of its own, "
@@ -134,7 +134,7 @@ def refuse_few_classes(images: Sequence[Keyed]) -> None:
         raise UserError(
             f"Each class needs at least {MIN_IMAGES_PER_CLASS} different usable "
             "images, one each for training, validation and test. Too small: "
-            f"{name_some([f'“{k}” ({counts[k]})' for k in small])}. "
+            f"{name_some([f'{quote(k)} ({counts[k]})' for k in small])}. "
             "Add images to these classes or leave them out."
         )
 
@@ -202,7 +202,7 @@ def note_empty(
         there = {splits[at] for at in positions}
         for part in SPLITS:
             if part not in there:
-                lacking[part].append(f"“{label}”")
+                lacking[part].append(quote(label))
     if lacking[TRAIN]:
         raise UserError(
             f"{cause} leave these classes without a training image: "
@@ -216,10 +216,3 @@ def note_empty(
         for part in (VAL, TEST)
         if lacking[part]
     ]
-
-
-def name_some(names: list[str]) -> str:
-    """Returns the first of `names`, and how many more there are."""
-    shown = ", ".join(names[:_NAMED_IN_SENTENCE])
-    rest = len(names) - _NAMED_IN_SENTENCE
-    return f"{shown} and {rest} more" if rest > 0 else shown

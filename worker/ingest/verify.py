@@ -14,6 +14,7 @@ from typing import Any
 
 from worker.ingest.child_pool import Outcome, Work, run_in_children
 from worker.ingest.found import FoundFile, LabelledFile, SkipList
+from worker.ingest.labels import note_lost_classes
 from worker.ingest.limits import Limits
 from worker.ingest.proofs import Journal, Known, take_over
 
@@ -211,9 +212,5 @@ def _sentences(files: list[LabelledFile], sorter: _Sorter) -> list[str]:
         f"{count:,} {'picture was' if count == 1 else 'pictures were'} {REMARKS[code]}."
         for code, count in sorted(sorter.remarks.items())
     ]
-    used = {picture.label for picture in sorter.pictures}
-    lost = {entry.label for entry in files} - used
-    return changed + [
-        f"The class “{label}” is gone: none of its files is a usable picture."
-        for label in sorted(lost)
-    ]
+    used = (picture.label for picture in sorter.pictures)
+    return changed + note_lost_classes((entry.label for entry in files), used)

@@ -15,6 +15,7 @@ from worker.training.diverged import Diverged
 
 _REJECTED, _OUTAGE, _ERROR, _DEVICE_MEMORY, _DIVERGED, _FILES = 64, 69, 70, 71, 72, 74
 _LONGEST_MESSAGE = 500
+_LONGEST_TOLD = 4_000  # a line of more than 1 MiB would be no event
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _DEVICE_MEMORY_WORDS = ("ResourceExhaustedError", "RESOURCE_EXHAUSTED")
 
@@ -75,7 +76,7 @@ def tell(error: Exception) -> int:
     events.emit(
         "failed",
         code=failure.code,
-        message=failure.message,
+        message=failure.message[:_LONGEST_TOLD],
         permanent=failure.permanent,
     )
     return failure.exit_code

@@ -100,8 +100,11 @@ def test_a_named_table_that_is_not_there_is_refused(tmp_path):
         run(tmp_path, source(path, labels="gone.csv"))
 
 
-def test_a_csv_that_is_no_label_table_is_left_out_and_folders_count(tmp_path):
-    files = {**class_folders(each=1), "sizes.csv": "width,height\n1,2\n"}
+@pytest.mark.parametrize(
+    "text", ["width,height\n1,2\n", "9" * 200_000], ids=["other", "endless"]
+)
+def test_a_csv_that_is_no_label_table_is_left_out_and_folders_count(tmp_path, text):
+    files = {**class_folders(each=1), "sizes.csv": text}
     path = write_zip(tmp_path / "pets.zip", files)
 
     collected, skips = run(tmp_path, source(path))

@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
@@ -260,6 +261,37 @@ def test_one_further_column_is_kept_when_it_is_asked_for(tmp_path, kind):
     assert groups("patient") == ["p1", None]
     assert groups("nothing") == [None, None]
     assert load(path).columns == ["file", "label", "Patient"]
+
+
+@pytest.mark.parametrize(
+    "value", [{"id": 7}, ["p1"], "p" * 200_000], ids=["object", "list", "long"]
+)
+def test_a_group_of_json_that_nobody_asked_for_costs_no_line(tmp_path, value):
+    entry = {"file": "a.jpg", "label": "cat", "patient": value}
+    path = write_lines(tmp_path, json.dumps(entry))
+
+    table, asked = load(path), load(path, group_column="patient")
+
+    assert [(row.filename, row.group) for row in table.rows] == [("a.jpg", None)]
+    assert (table.faults, table.group_column) == ([], None)
+    assert (asked.rows, len(asked.faults)) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [["p1"], date(2024, 2, 29), "p" * 200_000],
+    ids=["list", "date", "long"],
+)
+def test_a_group_of_parquet_that_nobody_asked_for_costs_no_table(tmp_path, value):
+    columns = {"file": ["a.jpg"], "label": ["cat"], "study": [value]}
+    path = write_parquet(tmp_path, columns)
+
+    table = load(path)
+
+    assert [(row.filename, row.group) for row in table.rows] == [("a.jpg", None)]
+    assert table.group_column is None
+    with pytest.raises(UserError, match="its column “study”"):
+        load(path, group_column="study")
 
 
 def test_a_long_table_in_an_old_encoding_is_recognised_wherever_it_shows(tmp_path):

@@ -114,6 +114,11 @@ def test_a_cell_without_end_is_refused_by_the_name_of_the_table():
         rows(text)
 
 
+def test_a_first_line_with_a_cell_without_end_is_refused_by_the_name_of_the_table():
+    with pytest.raises(UserError, match=r"“labels\.csv” cannot .* in its first line"):
+        rows("x" * 200_000 + "\n1,2\n")
+
+
 @pytest.mark.parametrize("split", ["train", "Validation", "TEST", ""])
 def test_the_split_of_a_line_is_kept(split):
     labels, _, _ = label(f"filename,label,split\na.jpg,cat,{split}\n", "a.jpg")

@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 
 from worker.ingest.found import FoundFile, SkipList
-from worker.ingest.labels import archive_stem, label_by_folder, note_similar_labels
+from worker.ingest.labels import (
+    archive_stem,
+    label_by_folder,
+    note_lost_classes,
+    note_similar_labels,
+)
 
 
 def label(*names, **options):
@@ -138,6 +143,15 @@ def test_classes_that_differ_by_case_alone_are_named():
     assert len(notes) == 2
     assert "“Cat” and “cat”" in notes[0]
     assert "“hot dog” and “hotdog”" in notes[1]
+
+
+def test_classes_without_a_usable_picture_are_named():
+    one = note_lost_classes(["cat", "dog", "dog"], ["cat"])
+    two = note_lost_classes(["cat", "dog", "emu"], ["cat"])
+
+    assert one == ["The class “dog” is gone: none of its files is a usable picture."]
+    assert "The classes “dog”, “emu” are gone" in two[0]
+    assert note_lost_classes(["cat"], ["cat"]) == []
 
 
 @pytest.mark.parametrize(

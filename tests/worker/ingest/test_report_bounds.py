@@ -9,6 +9,7 @@ from worker.ingest.content import Merged
 from worker.ingest.dealing import parse_dealing
 from worker.ingest.found import FoundFile, SkipList
 from worker.ingest.join import Joined
+from worker.ingest.labels import note_lost_classes, note_similar_labels
 from worker.ingest.limits import Limits
 from worker.ingest.report import build_report
 from worker.ingest.request import Request
@@ -40,6 +41,33 @@ def test_a_name_or_a_reason_of_any_length_is_cut():
     (skip,) = skips.items
     assert len(skip.file) == len(skip.reason) == 500
     assert skip.reason.endswith("r…")
+
+
+def test_of_very_many_notes_the_first_are_kept_and_all_are_cut():
+    collected = Collected(notes=[f"{at} {'n' * 131_072}" for at in range(3_000)])
+
+    report = build_report(
+        Version(Joined([], []), [], Merged([], [], [], 0), collected, SkipList(),
+                Limits(), {})
+    )  # fmt: skip
+
+    *notes, last = report["notes"]
+    assert (len(notes), last) == (100, "2,900 more notes are not shown.")
+    assert notes[99].startswith("99 n")
+    assert {len(note) for note in notes} == {2_000}
+
+
+def test_many_classes_that_are_gone_or_alike_are_told_in_few_words():
+    names = [f"{at:04d}{'c' * 131_072}" for at in range(3_000)]
+    twins = [name.upper() for name in names]
+
+    gone = note_lost_classes([*names, "kept"], ["kept"])
+    alike = note_similar_labels([*names, *twins])
+
+    assert len(gone) == 1
+    assert "and 2,990 more are gone" in gone[0]
+    assert alike[10:] == ["2,990 more groups of classes have nearly the same names."]
+    assert max(map(len, gone + alike)) < 1_000
 
 
 class CountedLabel(str):

@@ -232,3 +232,12 @@ def test_of_very_many_small_classes_only_some_are_named():
         assign_splits(keyed)
 
     assert len(str(refusal.value)) < 700
+
+
+def test_a_label_of_any_length_leaves_the_reason_of_a_refusal_to_be_read():
+    label = "x" * 131_072
+
+    for keyed in (images(label, 9), images("cat", 9) + images(label, 1)):
+        with pytest.raises(UserError, match=r"(Put|Add) .*images") as refusal:
+            assign_splits(keyed)
+        assert len(str(refusal.value)) < 500

@@ -1,13 +1,15 @@
 """What each exception means for the attempt, told by exceptions that were raised."""
 
 import errno
+import json
 
 import numpy as np
 import pytest
 
 from shared.errors import InternalError, OutageError, RetryableError, UserError
 from shared.training_spec import parse_training_spec
-from worker.training.failures import Failure, explain
+from worker.event_reader import LONGEST_LINE_BYTES
+from worker.training.failures import Failure, explain, tell
 
 
 def catch(action):
@@ -31,6 +33,15 @@ def test_bad_data_without_a_field_is_refused_for_good():
 
     assert failure == Failure("rejected", "There is nothing to train on.", 64)
     assert failure.permanent
+
+
+def test_a_sentence_of_any_length_is_still_an_event(capfd):
+    code = tell(UserError("Too small: " + "é" * 2 * LONGEST_LINE_BYTES))
+
+    (line,) = capfd.readouterr().out.splitlines()
+    assert code == 64
+    assert len(line) < LONGEST_LINE_BYTES
+    assert json.loads(line)["message"].startswith("Too small: éé")
 
 
 def test_what_is_out_of_reach_is_tried_again_later():

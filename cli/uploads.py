@@ -24,11 +24,15 @@ from cli.output import transfer_progress
 from cli.resumable import Sending, Sent, insist, send
 from cli.zip_folder import zip_folder
 from shared.errors import UserError
+from shared.source_kinds import (
+    ARCHIVES,
+    ARCHIVES_IN_WORDS,
+    TABLES,
+    TABLES_IN_WORDS,
+)
 from shared.source_places import is_table
 
-ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 LABELS_STEM = "labels"
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 Source = dict[str, str]  # in the words of the API
 
 
@@ -100,11 +104,11 @@ def add(client: ApiClient, sources: list[Source], **wishes: Any) -> dict[str, An
 
 
 def _refuse_unreadable(path: Path) -> None:
-    readable = ARCHIVE_SUFFIXES + TABLE_SUFFIXES
+    readable = ARCHIVES + TABLES
     if not path.is_dir() and not path.name.lower().endswith(readable):
         raise UserError(
-            f"{path.name} is neither a folder, a .zip, .tar or .tar.gz, nor a table of "
-            "labels (.csv, .tsv, .parquet, .jsonl).",
+            f"{path.name} is neither a folder, a {ARCHIVES_IN_WORDS}, nor a table of "
+            f"labels ({TABLES_IN_WORDS}).",
             field="path",
         )
 
@@ -175,14 +179,14 @@ def _list_files(folder: Path, labels: Path | None) -> list[tuple[str, Path]]:
     files = list_files(folder)
     if labels is not None:
         labels = _find_labels(labels)
-        files = [path for path in files if path.suffix.lower() not in TABLE_SUFFIXES]
+        files = [path for path in files if path.suffix.lower() not in TABLES]
     if not files:
         raise UserError(f"The folder {folder} holds no files.", field="path")
     named = [(path.relative_to(folder).as_posix(), path) for path in files]
     if labels is not None:
         # Its ending says how it is read.
         suffix = labels.suffix.lower()
-        ending = suffix if suffix in TABLE_SUFFIXES else ".csv"
+        ending = suffix if suffix in TABLES else ".csv"
         named.append((LABELS_STEM + ending, labels))
     require_readable(path for _, path in named)
     return named

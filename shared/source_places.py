@@ -6,9 +6,9 @@ them. A table that went with each place would find the pictures of the others mi
 
 from shared.errors import UserError
 from shared.source_addresses import is_address
+from shared.source_kinds import NAMED_TABLES
 
 Place = dict[str, str]  # a source in the words of the API
-_TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".txt")
 
 
 def arrange(
@@ -43,7 +43,7 @@ def with_root(place: Place, root: str | None) -> Place:
 
 def is_table(name: str) -> bool:
     """Whether a file of this name is a label table."""
-    return name.lower().endswith(_TABLE_SUFFIXES)
+    return name.lower().endswith(NAMED_TABLES)
 
 
 def _is_apart(places: list[Place], labels: str) -> bool:

@@ -124,6 +124,7 @@ def test_the_same_key_is_answered_once_and_serves_no_other_request(ana_api):
         ({"sources": [{"address": ADDRESS}], "address": ADDRESS}, "stands alone"),
         ({"address": "https://evil.com/a.zip"}, "TRAINYARD_SOURCE_ADDRESSES"),
         ({"address": f"{ADDRESS}?sig=hidden"}, "shown to others"),
+        ({"address": "https://data.example.org/sets/more/"}, "what lies in a folder"),
         ({"address": "https://data.example.org/sets/../a.zip"}, "leads out"),
         ({"address": ADDRESS, "root": "https://evil.com/"}, "not among the addresses"),
         ({"address": ADDRESS, "root": "/etc"}, "under the folders this server offers"),

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from shared.errors import UserError
 from web.datasets.upload import (
-    ARCHIVE_SUFFIXES,
+    ARCHIVES,
     archive_suffix,
     find_suffix,
     shown_name,
@@ -53,7 +53,7 @@ def name_from_file(filename: str) -> str:
 
 def name_from_source(name: str) -> str:
     """Returns the name a dataset gets from a source of any kind."""
-    suffix = find_suffix(name, ARCHIVE_SUFFIXES)
+    suffix = find_suffix(name, ARCHIVES)
     stem = name[: -len(suffix)] if suffix else PurePosixPath(name).stem
     return name_from_text(stem or name)
 

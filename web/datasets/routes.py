@@ -20,6 +20,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from shared import dataset_store, forecast_store, upload_use_store
 from shared.errors import NotFoundError, UserError
+from shared.source_kinds import ARCHIVES, TABLES
 from shared.tables import DatasetVersion
 from web import polling
 from web.auth.sign_in import current_account
@@ -30,7 +31,6 @@ from web.datasets.add_forms import asked_target, list_uploads, list_wanted
 from web.datasets.delete import delete_dataset, plan_deletion
 from web.datasets.finding_page import make_panel
 from web.datasets.forecast_curve import list_columns
-from web.datasets.upload import TABLE_SUFFIXES
 from web.datasets.versions import page_quarantine
 from web.deleting import show_plan
 from web.error_pages import status_of
@@ -319,6 +319,7 @@ def _show_add(dataset_id: int | None, problem: str | None = None) -> str:
         roots=settings.dataset_roots,
         addresses=settings.source_addresses,
         max_upload_bytes=settings.max_upload_bytes,
-        table_suffixes=TABLE_SUFFIXES,
+        archive_suffixes=ARCHIVES,
+        table_suffixes=TABLES,
         key=request.form.get("key") or secrets.token_urlsafe(16),
     )

@@ -13,9 +13,14 @@ from shared.source_addresses import (
     parse_prefix,
     require_allowed,
 )
-from web.datasets.upload import ARCHIVE_SUFFIXES, TABLE_SUFFIXES
+from shared.source_kinds import (
+    ARCHIVES,
+    ARCHIVES_IN_WORDS,
+    NAMED_TABLES,
+    TABLES_IN_WORDS,
+    require_source,
+)
 
-PATH_TABLE_SUFFIXES = (*TABLE_SUFFIXES, ".txt")
 MOST_SOURCES = 200  # uploads among them are held open while the dataset is recorded
 
 
@@ -97,6 +102,7 @@ def find(settings: Settings, wanted: Wanted) -> Source:
     root = find_root(settings, wanted.root)
     if wanted.address is not None:
         address = _check_address(settings, wanted.address)
+        require_source(address)
         labels = _find_labels(settings, wanted.labels)
         return Source("address", str(address), address.name, labels, root)
     found = find_source(settings, wanted.path or "")
@@ -142,13 +148,13 @@ def find_source(settings: Settings, path: str) -> Source:
     if resolved.is_dir():
         return Source("folder", str(resolved), resolved.name)
     lower = resolved.name.lower()
-    if lower.endswith(ARCHIVE_SUFFIXES):
+    if lower.endswith(ARCHIVES):
         return Source("archive", str(resolved), resolved.name)
-    if lower.endswith(PATH_TABLE_SUFFIXES):
+    if lower.endswith(NAMED_TABLES):
         return Source("csv", str(resolved), resolved.name)
     raise UserError(
-        f"{resolved.name} is neither a folder, a label table (.csv, .tsv, .parquet, "
-        ".jsonl) nor a .zip, .tar or .tar.gz.",
+        f"{resolved.name} is neither a folder, a label table ({TABLES_IN_WORDS}) nor "
+        f"a {ARCHIVES_IN_WORDS}.",
         field="path",
     )
 

@@ -19,10 +19,9 @@ from typing import BinaryIO, Protocol
 from shared.artifacts import LOOK_BYTES, RESERVE_BYTES
 from shared.durable_files import fsync_folder
 from shared.errors import UserError
+from shared.source_kinds import ARCHIVES, ARCHIVES_IN_WORDS
 
 CHUNK_BYTES = 1 << 20
-ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 MAX_NAME_CHARACTERS = 100
 
 
@@ -98,12 +97,12 @@ def archive_suffix(filename: str) -> str:
     Raises:
         UserError: For names of anything else.
     """
-    suffix = find_suffix(filename, ARCHIVE_SUFFIXES)
+    suffix = find_suffix(filename, ARCHIVES)
     if suffix is not None:
         return suffix
     raise UserError(
-        f"{shown_name(filename)} is not an archive that can be read. Upload a .zip, "
-        f".tar or .tar.gz with one folder per class, or with a CSV of "
+        f"{shown_name(filename)} is not an archive that can be read. Upload a "
+        f"{ARCHIVES_IN_WORDS} with one folder per class, or with a CSV of "
         f"filename,label.",
         field="filename",
     )

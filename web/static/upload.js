@@ -7,7 +7,7 @@
   const [unfinished, shape, whole, root] = ["unfinished", "several", "together-name", "table-root"].map(find);
   const limit = Number(form.dataset.limit);
   const base = form.dataset.uploads;
-  const archives = [".tar.gz", ".tgz", ".tar", ".zip"];
+  const archives = form.dataset.archives.split(",");
   const tables = form.dataset.tables.split(",");
   let rows = [];
   let busy = false;
@@ -42,7 +42,7 @@
 
   // -- choosing
   const problemOf = ({ name, blob, table }) => {
-    if (!table && !ending(name, archives)) return "This is no .zip, .tar or .tar.gz, and no table of labels. Pictures come as a folder.";
+    if (!table && !ending(name, archives)) return "This is no .zip or .tar, packed or not, and no table of labels. Pictures come as a folder.";
     if (blob.size > limit) return `Larger than the ${size(limit)} this server accepts.`;
     if (blob.size === 0) return "This file is empty.";
     return "";
@@ -274,7 +274,7 @@
   };
   find("unchecked").hidden = Boolean(window.crypto?.subtle);
   input.multiple = true;
-  input.accept = [...archives, ".gz", ...tables].join(",");
+  input.accept = [...archives, ".gz", ".bz2", ".xz", ...tables].join(",");
   input.addEventListener("change", () => { addAll([...input.files].map(fromFile)); input.value = ""; });
   find("choose-folder").hidden = false;
   find("choose-folder").addEventListener("click", () => folder.click());

@@ -27,9 +27,8 @@ from shared.durable_files import fsync_folder, write_atomically
 from shared.errors import ConflictError, NotFoundError, UserError
 from shared.file_locks import FileLock, is_gone, try_lock
 from shared.garbage import UPLOAD_LOCK, YOUNG_SECONDS
+from shared.source_kinds import ARCHIVES, ARCHIVES_IN_WORDS, TABLES
 from web.datasets.upload import (
-    ARCHIVE_SUFFIXES,
-    TABLE_SUFFIXES,
     Limits,
     clean_file_name,
     find_suffix,
@@ -95,7 +94,7 @@ class Upload:
     @property
     def is_table(self) -> bool:
         """Whether it is a table of labels and not an archive."""
-        return find_suffix(self.info.stored_name, TABLE_SUFFIXES) is not None
+        return find_suffix(self.info.stored_name, TABLES) is not None
 
 
 def create(
@@ -343,12 +342,12 @@ def _write(descriptor: int, offset: int, piece: bytes) -> None:
 
 
 def _stored_name(filename: str) -> str:
-    suffix = find_suffix(filename, ARCHIVE_SUFFIXES + TABLE_SUFFIXES)
+    suffix = find_suffix(filename, ARCHIVES + TABLES)
     if suffix is None:
         raise UserError(
             f"{shown_name(filename)} is neither an archive nor a table of labels. "
-            f"Upload a .zip, .tar or .tar.gz, and with it a "
-            f"{', '.join(TABLE_SUFFIXES)} of filename,label if the folders do not say "
+            f"Upload a {ARCHIVES_IN_WORDS}, and with it a "
+            f"{', '.join(TABLES)} of filename,label if the folders do not say "
             f"the labels.",
             field="filename",
         )

@@ -8,8 +8,9 @@ from pathlib import Path
 from shared.errors import UserError
 from shared.picture_folders import SPLIT_ALIASES
 from shared.source_addresses import is_address
+from shared.source_kinds import TABLES
 from worker.ingest.found import FoundFile, LabelledFile, SkipList, join_names, quote
-from worker.ingest.label_rows import TABLE_SUFFIXES, RowBudget, TooManyRowsError
+from worker.ingest.label_rows import RowBudget, TooManyRowsError
 from worker.ingest.label_table import (
     LabelTable,
     label_by_tables,
@@ -287,7 +288,7 @@ def _recognise_tables(
     """Takes every table with the right columns; any other one is left out."""
     tables, rest = [], []
     for found in files:
-        if Path(found.name).suffix.lower() not in TABLE_SUFFIXES:
+        if Path(found.name).suffix.lower() not in TABLES:
             rest.append(found)
             continue
         try:

@@ -21,9 +21,6 @@ from worker.ingest.label_columns import GROUP, ORDER, choose_columns, find_colum
 from worker.ingest.limits import Limits
 from worker.ingest.name_encoding import open_text
 
-JSON_SUFFIXES = (".jsonl", ".ndjson")
-PARQUET_SUFFIXES = (".parquet",)
-TABLE_SUFFIXES = (".csv", ".tsv", *JSON_SUFFIXES, *PARQUET_SUFFIXES)
 # What a cell may have; the CSV reader's own bound.
 MAX_CELL_CHARACTERS = 131_072
 _MAX_LINE_CHARACTERS = 1 << 20

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from shared.errors import UserError
 from shared.picture_folders import SPLIT_ALIASES
+from shared.source_kinds import JSON_TABLES, PARQUET_TABLES
 from worker.ingest.disk import is_unreadable, refuse_source
 from worker.ingest.found import (
     CONFLICT,
@@ -25,8 +26,6 @@ from worker.ingest.found import (
 )
 from worker.ingest.label_columns import name_group_column
 from worker.ingest.label_rows import (
-    JSON_SUFFIXES,
-    PARQUET_SUFFIXES,
     LabelRow,
     LabelTable,
     RowBudget,
@@ -88,9 +87,9 @@ def _load(
             "label table may have."
         )
     suffix = PurePosixPath(name).suffix.lower()
-    if suffix in PARQUET_SUFFIXES:
+    if suffix in PARQUET_TABLES:
         return read_parquet(path, name, maker, group_column)
-    read = read_json_lines if suffix in JSON_SUFFIXES else read_csv
+    read = read_json_lines if suffix in JSON_TABLES else read_csv
     with path.open("rb") as stream:
         return read(stream, name, maker, group_column)
 
@@ -103,7 +102,7 @@ def parse_label_table(
     group_column: str | None = None,
 ) -> LabelTable:
     """Parses the bytes of a CSV or of JSON lines; see `load_label_table`."""
-    is_json = PurePosixPath(name).suffix.lower() in JSON_SUFFIXES
+    is_json = PurePosixPath(name).suffix.lower() in JSON_TABLES
     read = read_json_lines if is_json else read_csv
     maker = RowMaker(name, folder)
     return read(io.BytesIO(data), name, maker, group_column)

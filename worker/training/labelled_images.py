@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 
 from shared.artifacts import APPEAR_SECONDS, sha256_file
 from shared.errors import UserError
+from shared.source_kinds import TABLES
 from worker.ingest.content import fingerprint_line, merge_identical
 from worker.ingest.found import FoundFile, LabelledFile, SkipList, junk_reason
-from worker.ingest.label_rows import TABLE_SUFFIXES
 from worker.ingest.label_table import label_by_tables, load_label_table
 from worker.ingest.labels import label_by_folder
 from worker.ingest.split import SPLITS, Keyed, assign_splits
@@ -130,7 +130,7 @@ def read_dataset(path: Path, scratch: Path | None = None) -> LabelledImages:
         return _read_version(path, scratch)
     if path.is_dir():
         return _build(label_by_folder(_list_files(path), SkipList()).files, scratch)
-    if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
+    if path.is_file() and path.suffix.lower() in TABLES:
         table = load_label_table(path, path.name)
         files = _list_files(path.parent)
         return _build(label_by_tables(files, [table], SkipList()).files, scratch)

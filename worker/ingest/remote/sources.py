@@ -13,15 +13,14 @@ from shared.source_addresses import (
     require_allowed,
     show_address,
 )
+from shared.source_kinds import ARCHIVES, NAMED_TABLES, require_source
 from worker.ingest.found import FoundFile, SkipList, junk_reason, plain_name
-from worker.ingest.label_rows import TABLE_SUFFIXES, LabelRow, LabelTable
+from worker.ingest.label_rows import LabelRow, LabelTable
 from worker.ingest.remote.answers import FetchError
 from worker.ingest.remote.courier import Courier, explain
 from worker.ingest.remote.download import Fetched
 from worker.ingest.request import ADDRESS, ARCHIVE, TABLE, Source
 from worker.ingest.unpack import Unpacked
-
-ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
 def bring(source: Source, courier: Courier) -> Source:
@@ -40,19 +39,13 @@ def bring(source: Source, courier: Courier) -> Source:
     address = parse_address(source.address or "")
     require_allowed(address, courier.rules.allowed)
     lower = address.path.lower()
-    if lower.endswith(ARCHIVE_SUFFIXES):
+    if lower.endswith(ARCHIVES):
         return replace(source, type=ARCHIVE, path=courier.fetch_whole(address))
-    if lower.endswith(TABLE_SUFFIXES):
+    if lower.endswith(NAMED_TABLES):
         path = courier.fetch_whole(address)
         root = source.root or str(folder_of(address))
         return replace(source, type=TABLE, path=path, root=root)
-    if not address.is_store:
-        raise UserError(
-            f"{address} names no .zip, .tar or .tar.gz and no label table (.csv, .tsv, "
-            ".parquet, .jsonl): a web server does not say what lies in a folder. Name "
-            "a label table that lists its files.",
-            field="address",
-        )
+    require_source(address)
     return source
 
 

@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from worker.training.regression import draw_rows
+
 
 def read_groups(dataset: Path) -> np.ndarray | None:
     """Returns a number of each image's group in the manifest; None without any.
@@ -50,3 +52,56 @@ def join_groups(kinds: Sequence[np.ndarray]) -> np.ndarray:
         )
         first = connected_components(ties, directed=False)[1][first]
     return np.unique(first, return_inverse=True)[1]
+
+
+def number_groups(groups: np.ndarray) -> np.ndarray:
+    """Returns numbers from 0 on, in the order in which the groups first appear.
+
+    Shapes:
+        groups, returns: (n,) integers.
+    """
+    _, first, numbers = np.unique(groups, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[numbers]
+
+
+def draw_in_groups(
+    rows: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray | None,
+    most: int,
+    random: np.random.Generator,
+) -> np.ndarray:
+    """Returns about `most` of `rows`, in whole groups.
+
+    Fewer pictures of every patient are not fewer patients: what is to stand for a
+    smaller dataset must lack some of them. Of the groups of each class, told by most of
+    their pictures, their share is drawn and one at least.
+
+    Args:
+        rows: Positions in `labels` and `groups`.
+        labels: Class numbers.
+        groups: Of every image; None for each by itself, as `regression.draw_rows`
+            draws them.
+        most: 1 or more; all rows, if there are no more.
+        random: Draws them.
+
+    Shapes:
+        rows, returns: (n,) integers, the result ascending.
+        labels, groups: (images,) integers.
+    """
+    if groups is None:
+        return draw_rows(rows, labels, most, random)
+    numbers = number_groups(groups[rows])
+    classes = _find_classes(numbers, labels[rows])
+    wanted = max(1, round(most * len(classes) / len(rows)))
+    drawn = draw_rows(np.arange(len(classes)), classes, wanted, random)
+    return np.sort(rows[np.isin(numbers, drawn)])
+
+
+def _find_classes(numbers: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns the class that most pictures of each group have."""
+    most = int(labels.max()) + 1
+    pairs, counts = np.unique(numbers * most + labels, return_counts=True)
+    order = np.lexsort((counts, pairs // most))
+    ends = np.flatnonzero(np.diff(pairs[order] // most, append=-1))
+    return pairs[order][ends] % most

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from worker.insight.folds import deal_folds
+from worker.insight.groups import draw_in_groups
 from worker.insight.independence import tell_interval
 from worker.insight.probe import (
     MOST_FITTED,
@@ -23,7 +24,6 @@ from worker.insight.probe import (
     report_nothing,
     run_fits,
 )
-from worker.training.regression import draw_rows
 
 SHARES = (0.1, 0.25, 0.5, 1.0)
 FORMULA = "error = a + b * images^-c"
@@ -114,7 +114,7 @@ def measure_points(
         labels: Class number of every image.
         rows: Positions to fit and to judge on.
         recipe: How the probes are fitted.
-        groups: Of every image; kept together in a fold.
+        groups: Of every image; kept together in a fold, and drawn or left as wholes.
         seed: Of folds and draws.
         shares: Ascending, of what is fitted: of more than `MOST_FITTED` pictures those
             are shares of so many. One that adds no picture is left out.
@@ -132,7 +132,7 @@ def measure_points(
     def judge(fit: _Fit) -> tuple[int, np.ndarray]:
         others, judged = np.flatnonzero(folds != fit.fold), folds == fit.fold
         random = np.random.default_rng((seed, fit.draw))
-        chosen = draw_rows(others, own, fit.images, random)
+        chosen = draw_in_groups(others, own, own_groups, fit.images, random)
         told = fit_probe(x[chosen], own[chosen], recipe).ask(x[judged], classes)
         return len(chosen), told.argmax(axis=1) == own[judged]
 
@@ -144,7 +144,7 @@ def measure_points(
         hits = np.zeros((1 + max(fits[at].draw for at in own_fits), len(rows)))
         for at in own_fits:
             hits[fits[at].draw, folds == fits[at].fold] = judged[at][1]
-        # Of each class a whole picture is drawn: it may be more than was planned.
+        # Of each class a whole group is drawn: it may be more than was planned.
         images = round(float(np.mean([judged[at][0] for at in own_fits])))
         points.append(Point(share * cut, images, hits, own, own_groups))
     return points

@@ -3,7 +3,7 @@
 from typing import Any
 
 from shared.base_models import resolve_image_size_px
-from shared.errors import UserError
+from shared.errors import RetryableError, UserError
 from shared.presets import build_training_spec
 from worker import events
 from worker.insight import (
@@ -87,6 +87,7 @@ def build_base_models(subject: Subject) -> dict[str, Any]:
 
     Raises:
         UserError: Not even the first one could, which everything else rests on.
+        RetryableError: Its weights could not be fetched just now.
     """
     entries: list[leaderboard.Entry] = []
     left_out = []
@@ -162,7 +163,8 @@ def _judge(subject: Subject, view: View) -> Judged:
 
 def _concerns_one(error: Exception) -> bool:
     """Whether it is the fault of one base model: its weights, or its size."""
-    return isinstance(error, UserError) or failures.is_memory(error)
+    # A server that fails may answer another time, but the forecast is of use without.
+    return isinstance(error, UserError | RetryableError) or failures.is_memory(error)
 
 
 def measure_pass_memory(subject: Subject, made: Pass) -> int:

@@ -106,6 +106,28 @@ def test_its_features_are_the_trainings_features(asked, forecast, preset):
 
 
 @pytest.mark.xdist_group("insight")
+def test_a_base_model_whose_server_is_away_is_left_out_and_named(asked, forecast):
+    spec = json.loads((asked / "SPEC.json").read_text())
+    spec["base_models"] = ["EfficientNetLite0", "ResNet50"]
+    (asked / "BASES.json").write_text(json.dumps(spec))
+
+    run_to_end(
+        asked / "BASES.json",
+        asked / "third",
+        module=MODULE,
+        https_proxy="http://127.0.0.1:9",  # nothing listens there
+        KERAS_HOME=str(asked / "keras"),
+    )
+
+    told = json.loads((asked / "third" / "final" / "forecast.json").read_text())
+    assert forecast["base_models_left_out"] == []
+    assert [row["name"] for row in told["base_models"]] == ["EfficientNetLite0"]
+    (left_out,) = told["base_models_left_out"]
+    assert left_out["name"] == "ResNet50"
+    assert "could not be fetched" in left_out["reason"]
+
+
+@pytest.mark.xdist_group("insight")
 def test_a_dataset_of_one_class_is_refused_with_a_sentence(tmp_path):
     folder = tmp_path / "pictures" / "only"
     folder.mkdir(parents=True)

@@ -85,7 +85,8 @@ def find_worker_memory(session: Session, queue: str) -> tuple[str, int] | None:
     told = [
         (worker.name, memory_mb)
         for worker in worker_store.list_workers(session)
-        if worker_store.is_alive(worker, now)
+        if worker.status == worker_store.ACTIVE
+        and worker_store.is_alive(worker, now)
         and JobKind.TRAIN in worker.kinds
         and queue in worker.queues
         and isinstance(memory_mb := (worker.facts or {}).get("memory_mb"), int)

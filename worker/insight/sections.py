@@ -110,7 +110,7 @@ def build_base_models(subject: Subject) -> dict[str, Any]:
     return {
         "base_models": leaderboard.describe_base_models(entries, own),
         "base_models_left_out": left_out,
-        "winner": leaderboard.choose_winner(entries),
+        "winner": leaderboard.choose_winner(entries, own),
     }
 
 

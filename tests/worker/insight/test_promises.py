@@ -267,6 +267,30 @@ def test_the_winner_is_the_cheapest_of_those_that_none_beats():
     assert [row["is_winner"] for row in rows] == [True, False]
 
 
+def test_what_one_patient_decides_makes_no_winner():
+    plain = np.arange(1000) % 20 > 2
+    better = plain | (np.arange(1000) < 100)  # fifteen more, all of two patients
+    entries = [_entry("MobileNet", plain, 5.0), _entry("ResNet50", better, 9.0)]
+
+    assert choose_winner(entries) == "ResNet50"
+    assert choose_winner(entries, np.arange(1000)) == "ResNet50"
+    assert choose_winner(entries, np.arange(1000) // 50) == "MobileNet"
+
+
+def test_a_base_model_that_any_other_beats_is_no_winner():
+    cheap = np.arange(1000) < 800
+    above = np.arange(1000) < 806  # and never wrong where the cheap one is right
+    best = (np.arange(1000) >= 40) & (np.arange(1000) < 850)  # above by chance alone
+    entries = [
+        _entry("MobileNet", cheap, 5.0),
+        _entry("EfficientNetLite0", above, 7.0),
+        _entry("ResNet50", best, 9.0),
+    ]
+
+    assert choose_winner([entries[0], entries[2]]) == "MobileNet"
+    assert choose_winner(entries) == "EfficientNetLite0"
+
+
 def test_a_doubt_beyond_all_bounds_promises_no_time_below_zero():
     short, likely, long = correct_seconds((600.0, 900.0, 1200.0), [], 0.9)
 

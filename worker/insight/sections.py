@@ -40,7 +40,7 @@ def build_difficulty(
     neighbour = difficulty.measure_nearest_neighbour(
         likeness, labels, subject.rows, groups=subject.groups
     )
-    return difficulty.describe_difficulty(
+    told = difficulty.describe_difficulty(
         view.probed,
         labels,
         subject.images.classes,
@@ -48,6 +48,10 @@ def build_difficulty(
         subject.name_image,
         groups=subject.groups,
     )
+    if subject.torn:
+        accuracy = _judge(subject, view).accuracy
+        told["sentence"] += f" {difficulty.describe_torn(subject.torn, accuracy)}"
+    return told
 
 
 def build_learning_curve(subject: Subject, view: View) -> dict[str, Any]:
@@ -153,7 +157,7 @@ def describe_doubts(subject: Subject, view: View) -> str | None:
 def _judge(subject: Subject, view: View) -> Judged:
     splits, labels = subject.images.splits, subject.images.labels
     return judge_probe(
-        view.probed,
+        subject.probe_like_the_split(view),
         labels,
         splits["val"],
         groups=subject.groups,

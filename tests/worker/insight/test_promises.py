@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -171,6 +173,17 @@ def test_minutes_grow_with_steps_and_pictures():
     # 6 epochs of 54 steps of 2 s, and what is around them.
     assert 648 < likely < 900
     assert 1.7 < twice / likely < 2.1
+
+
+def test_a_step_that_is_compiled_costs_what_the_choice_took_and_once():
+    spec, chosen = build_training_spec("balanced"), replace(STEPS, choice_seconds=45.0)
+
+    plain, compiled = (
+        reckon_seconds(spec, SIZES, Costs(0.01, 3328, steps, 2.0))
+        for steps in (STEPS, chosen)
+    )
+
+    assert np.subtract(compiled, plain) == pytest.approx(45.0)
 
 
 def test_the_regression_is_reckoned_for_the_pictures_that_it_fits():

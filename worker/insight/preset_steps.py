@@ -23,7 +23,8 @@ def time_presets(subject: Subject, folder: Path) -> dict[str, Timed]:
         folder: Of this attempt, for files that are spoken through.
 
     Raises:
-        OSError: The disk is full.
+        OSError: The disk is full, or a file failed.
+        RetryableError: Weights could not be fetched just now.
     """
     presets = subject.request.presets()
     keys = {

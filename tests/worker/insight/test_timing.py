@@ -93,6 +93,14 @@ def test_what_cannot_be_trained_is_an_answer(tmp_path, asked):
 
 
 @pytest.mark.xdist_group("insight")
+def test_a_file_that_fails_meanwhile_is_no_answer(tmp_path, asked):
+    (tmp_path / "caches").write_text("in the way")
+
+    with pytest.raises(OSError, match="caches"):
+        timed_steps.time_apart(asked, tmp_path / "timing", lambda *_: None)
+
+
+@pytest.mark.xdist_group("insight")
 def test_what_the_kernel_kills_does_not_fit(tmp_path, asked, monkeypatch):
     monkeypatch.setattr(timed_steps, "_NEWS_EVERY_SECONDS", 0.2)
 

@@ -16,6 +16,8 @@ from benchmarks.children import run_child
 from benchmarks.forecast_tasks import SEED, Task
 from shared.presets import build_training_spec
 from shared.training_spec import TrainingSpec
+from worker.insight.resources import Costs, Sizes, reckon_memory, reckon_seconds
+from worker.insight.step_timing import StepTiming
 
 
 def deliver(
@@ -65,6 +67,32 @@ def deliver(
         ),
         again_if=again_if,
     )
+
+
+def reckon_again(preset: str, values: dict[str, Any], classes: int) -> dict[str, Any]:
+    """Returns seconds and memory as today's rules make them of what was timed then.
+
+    Trainings are kept for long, and rules change: those that were followed when a cell
+    was measured say nothing of those that are followed now.
+
+    Args:
+        preset: Name of the preset, as it is.
+        values: As `deliver` returns them.
+        classes: How many the task has.
+
+    Returns:
+        `reckoned_seconds` and `memory_bytes`, what of them can be: nothing where the
+        cell keeps no costs, and no memory where no steps were timed.
+    """
+    costs = values.get("promised", {}).get("costs")
+    if costs is None:
+        return {}
+    steps = StepTiming(**costs["steps"]) if costs["steps"] else None
+    spec = build_training_spec(preset, {"seed": SEED})
+    sizes = Sizes(**values["images"], classes=classes)
+    seconds = reckon_seconds(spec, sizes, Costs(**costs | {"steps": steps}))
+    told: dict[str, Any] = {"reckoned_seconds": list(seconds)}
+    return told | ({"memory_bytes": reckon_memory(spec, steps)} if steps else {})
 
 
 def digest_version(version: Path) -> str:

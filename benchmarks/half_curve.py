@@ -8,7 +8,6 @@ import numpy as np
 from shared.presets import DEFAULT_PRESET, build_training_spec
 from worker.insight.request import Request
 from worker.training import determinism
-from worker.training.regression import draw_rows
 
 _SEED = 1
 
@@ -28,6 +27,7 @@ def measure_half(version: Path, caches: Path) -> dict[str, Any]:
     from worker.insight import findings, learning_curve  # noqa: PLC0415 - frameworks
     from worker.insight.components import reduce_features  # noqa: PLC0415
     from worker.insight.cross_validation import cross_validate  # noqa: PLC0415
+    from worker.insight.groups import draw_in_groups  # noqa: PLC0415
     from worker.insight.subject import open_subject  # noqa: PLC0415
 
     request = Request(
@@ -40,7 +40,9 @@ def measure_half(version: Path, caches: Path) -> dict[str, Any]:
     subject.hold_together(likeness.duplicates.groups)
     view = subject.view(spec)
     labels, rows = subject.images.labels, subject.rows
-    half = draw_rows(rows, labels, len(rows) // 2, np.random.default_rng(_SEED))
+    half = draw_in_groups(
+        rows, labels, subject.groups, len(rows) // 2, np.random.default_rng(_SEED)
+    )
     how: dict[str, Any] = {"groups": subject.groups, "seed": _SEED}
     reduced = reduce_features(view.made.features, np.sort(half))
     known = cross_validate(

@@ -97,7 +97,7 @@ def complete_train(
             session,
             job_id,
             accuracy=evaluation.get("accuracy"),
-            seconds=job.running_ms / 1000,
+            seconds=training_promise_store.tell_seconds(fence, job.running_ms),
         )
     detail = {"model_id": job.model_id, "version": version}
     _close_attempt(session, job_id, fence, "model_published", detail)

@@ -10,14 +10,12 @@ from sqlalchemy.orm import Session
 
 from shared.dataset_store import get_version
 from shared.errors import ConflictError
+from shared.forecast_base_models import DEFAULT, list_compared
 from shared.forecast_tables import Forecast
 from shared.job_status import TERMINAL, JobKind
 from shared.job_submit_store import hold_dataset, submit
-from shared.presets import build_training_spec
 from shared.sql_dialect import in_parts
 from shared.tables import Dataset, DatasetVersion, Job
-
-_DEFAULT = build_training_spec().base_model  # it is always compared
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,7 @@ def ask(
     owner_id: int,
     again: bool = False,
     base_models: list[str] | None = None,
+    most: int = 1,
     goes_first: bool = False,
 ) -> Asked:
     """Has a dataset version forecast, unless it is, or somebody is at it.
@@ -53,6 +52,7 @@ def ask(
         again: Also where there is a forecast; while a job is at it, that one will do.
         base_models: Names to compare, beside the default one. Defaults to those that
             its worker can. Others than those of the newest forecast are asking again.
+        most: How many a worker compares that may choose.
         goes_first: It comes with the version, and goes before all trainings. One that
             somebody asks for takes its turn among them.
 
@@ -69,7 +69,7 @@ def ask(
     )
     job = find_job(session, dataset_id, version_id)
     if job is not None and job.state not in TERMINAL:
-        _refuse_others(job, base_models)
+        _refuse_others(session, job, base_models or [], most)
         return Asked(job.id, created=False)
     made = None if again else find_newest(session, version_id)
     if made is not None and _compares(made, base_models):
@@ -93,12 +93,12 @@ def ask(
     )
 
 
-def _refuse_others(job: Job, base_models: list[str] | None) -> None:
-    """Refuses names that the job which is at it does not compare."""
-    if base_models is None:
-        return
-    asked = job.spec.get("base_models")
-    if asked is None or not set(base_models) <= {*asked, _DEFAULT}:
+def _refuse_others(
+    session: Session, job: Job, base_models: list[str], most: int
+) -> None:
+    """Refuses names that the job which is at it does not surely compare."""
+    if base_models and not set(base_models) <= list_compared(session, job, most):
+        asked = job.spec.get("base_models")
         compared = ", ".join(asked) if asked else "those that its worker has"
         raise ConflictError(
             f"Job {job.id} forecasts this version already, with other base models: "
@@ -114,7 +114,7 @@ def _compares(made: Forecast, base_models: list[str] | None) -> bool:
     lists = (made.summary.get(name) for name in ("base_models", "base_models_left_out"))
     entries = [entry for found in lists for entry in found or []]
     told = {entry.get("name") for entry in entries if isinstance(entry, dict)}
-    return set(base_models) <= {*told, _DEFAULT}
+    return set(base_models) <= {*told, DEFAULT}
 
 
 def find_job(session: Session, dataset_id: int, version_id: int) -> Job | None:

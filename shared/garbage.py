@@ -1,4 +1,4 @@
-"""Removes from shared storage what no row names any more.
+"""Removes from shared storage what no row names any more, or nobody reads.
 
 Rows go first and files after, so a process that dies in between leaves files without
 rows; they are found here a day later. Nothing younger than a day is touched, since a
@@ -118,7 +118,12 @@ def _list_workings(attempt: Path, *, is_over: bool) -> list[Path]:
 def _datasets(
     storage: Storage, named: NamedFiles, young_seconds: float
 ) -> Iterator[Path]:
-    """Folders of deleted datasets; versions and forecasts never published."""
+    """Folders of deleted datasets; versions and forecasts that nobody reads.
+
+    That is, those that were never published, and forecasts that a newer one of their
+    version has followed a day ago: their rows keep what was promised.
+    """
+    kept = named.dataset_versions | _list_read(storage, named, young_seconds)
     for dataset in _numbered(storage.root / "datasets", named.highest_dataset):
         if int(dataset.name) in named.busy_datasets:
             continue
@@ -129,11 +134,17 @@ def _datasets(
         forecasts = storage.forecasts(int(dataset.name))
         found = [path for path in _children(dataset) if path != forecasts]
         for path in (*found, *_children(forecasts)):
-            unnamed = (
-                storage.relative(path) not in named.dataset_versions | named.forecasts
-            )
-            if unnamed and _is_old(path, young_seconds):
+            if storage.relative(path) not in kept and _is_old(path, young_seconds):
                 yield path
+
+
+def _list_read(storage: Storage, named: NamedFiles, young_seconds: float) -> set[str]:
+    """Forecasts that a page may show: the newest of versions, and those that were."""
+    return {
+        folder
+        for folder, later in named.forecasts.items()
+        if later is None or not _is_old(storage.resolve(later), young_seconds)
+    }
 
 
 def _artifacts(

@@ -211,7 +211,8 @@ class NamedFiles:
         busy_datasets: Those that an unfinished ingest or forecast may be writing to.
         checkpoints: Their folders.
         dataset_versions: Their folders.
-        forecasts: Their folders.
+        forecasts: Their folders, each with that of the next one of the same version;
+            None for the newest.
         artifacts: Digests of the files of published versions.
         uploads: Ids of uploads that an ingest job may still read.
         fingerprints: Of all dataset versions.
@@ -225,7 +226,7 @@ class NamedFiles:
     busy_datasets: set[int]
     checkpoints: set[str]
     dataset_versions: set[str]
-    forecasts: set[str]
+    forecasts: dict[str, str | None]
     artifacts: set[str]
     uploads: set[str]
     fingerprints: set[str]
@@ -252,11 +253,19 @@ def list_named_files(session: Session) -> NamedFiles:
         busy_datasets=busy,
         checkpoints=set(session.scalars(select(Checkpoint.rel_path))),
         dataset_versions={row.rel_path for row in versions},
-        forecasts=set(session.scalars(select(Forecast.rel_path))),
+        forecasts=_list_forecasts(session),
         artifacts=_list_artifacts(session),
         uploads=uploads,
         fingerprints={row.fingerprint for row in versions},
     )
+
+
+def _list_forecasts(session: Session) -> dict[str, str | None]:
+    later = func.lead(Forecast.rel_path).over(
+        partition_by=Forecast.dataset_version_id, order_by=Forecast.id
+    )
+    rows = session.execute(select(Forecast.rel_path, later.label("later")))
+    return {row.rel_path: row.later for row in rows}
 
 
 def _list_artifacts(session: Session) -> set[str]:

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from shared.forecast_tables import Forecast, TrainingPromise
 from shared.job_status import Desired, JobKind, JobStatus
 from shared.tables import Attempt, DatasetVersion, Job, ModelVersion
+from shared.training_promise_store import tell_seconds
 
 MOST = 100  # trainings of each preset that one forecast looks at
 MOST_OF_DATASET = 10  # of each preset: more of one dataset teach hardly more
@@ -25,7 +26,8 @@ def list_history(
 
     Only those of which something was promised: no other one can be compared with what a
     forecast says. Left out are those that were finished early at somebody's wish, and
-    those whose dataset or evaluation has been deleted.
+    those whose dataset or evaluation has been deleted. Of a training that took several
+    attempts the accuracy counts, and no time.
 
     Args:
         session: Any session.
@@ -43,6 +45,7 @@ def list_history(
             Job.dataset_id,
             Job.spec,
             Job.running_ms,
+            Job.fence,
             Attempt.worker_id,
             evaluation["accuracy"].label("accuracy"),
             evaluation["seconds"].label("seconds"),
@@ -129,7 +132,7 @@ def _describe(
         "accuracy": row.accuracy,
         "promised": promised,
         "seconds": row.seconds or {},
-        "running_seconds": row.running_ms / 1000,
+        "running_seconds": tell_seconds(row.fence, row.running_ms),
     }
 
 

@@ -88,8 +88,22 @@ def make(session: Session, job_ids: Sequence[int]) -> int:
     return made
 
 
+def tell_seconds(fence: int, running_ms: int) -> float | None:
+    """Returns what a training took; None where that was not one run of it.
+
+    Minutes are promised of a training that runs once from its start on one worker. One
+    that goes on from a checkpoint, perhaps on another machine, or is tried again with
+    its clock set back, took something else.
+
+    Args:
+        fence: Of its last attempt.
+        running_ms: As its row has it.
+    """
+    return running_ms / 1000 if fence == 1 else None
+
+
 def deliver(
-    session: Session, job_id: int, *, accuracy: float | None, seconds: float
+    session: Session, job_id: int, *, accuracy: float | None, seconds: float | None
 ) -> None:
     """Notes what a training delivered, where something had been promised of it.
 
@@ -99,7 +113,7 @@ def deliver(
         session: The writing session.
         job_id: The training.
         accuracy: On its test split, 0 to 1; None when it was not measured.
-        seconds: That it ran, over all its attempts.
+        seconds: As `tell_seconds` says.
     """
     session.execute(
         update(TrainingPromise)

@@ -6,7 +6,7 @@ from sqlalchemy import case, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from shared import audit_store
-from shared.database import now_ms
+from shared.database import now_ms, read_clock
 from shared.errors import NotFoundError, UserError
 from shared.job_status import JobStatus
 from shared.sql_dialect import insert
@@ -206,6 +206,19 @@ def find_at_work(session: Session, job_id: int, fence: int) -> Worker | None:
 def list_workers(session: Session) -> list[Worker]:
     """Returns all workers by name, those long gone among them."""
     return list(session.scalars(select(Worker).order_by(Worker.name)))
+
+
+def list_takers(session: Session, kind: str, queue: str) -> list[Worker]:
+    """Returns the workers that are there, take jobs, and do such ones of this queue."""
+    now = read_clock(session)
+    return [
+        worker
+        for worker in list_workers(session)
+        if worker.status == ACTIVE
+        and is_alive(worker, now)
+        and kind in worker.kinds
+        and queue in worker.queues
+    ]
 
 
 def list_queues(session: Session) -> set[str]:

@@ -12,8 +12,7 @@ from shared import (
 )
 from shared.artifacts import Storage
 from shared.attempt_store import Claim
-from shared.base_models import BASE_MODELS
-from shared.presets import build_training_spec
+from shared.forecast_base_models import choose_base_models, list_ready
 from shared.settings import Settings
 
 
@@ -40,7 +39,7 @@ def build_forecast_spec(
         "download_weights": settings.download_weights,
         "base_models": choose_base_models(
             claim.spec.get("base_models"),
-            (worker.base_models or {}).get("ready", []) if worker else [],
+            list_ready(worker),
             settings.forecast_base_models,
         ),
         "accepted": sorted(accepted),
@@ -52,22 +51,3 @@ def build_forecast_spec(
             "name": worker.name if worker else None,
         },
     }
-
-
-def choose_base_models(
-    asked: list[str] | None, ready: list[str], most: int
-) -> list[str]:
-    """Returns the base models to compare, the default one first.
-
-    Args:
-        asked: What the user named, all of which is compared: weights that are not here
-            may be fetched, and what cannot be compared is told with the reason. None
-            leaves it to us.
-        ready: Those whose weights this worker has.
-        most: Of those that we choose, in all.
-    """
-    default = build_training_spec().base_model
-    if asked is not None:
-        return list(dict.fromkeys([default, *asked]))
-    others = [name for name in BASE_MODELS if name in ready and name != default]
-    return [default, *others][:most]

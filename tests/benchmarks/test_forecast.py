@@ -1,7 +1,12 @@
+from dataclasses import asdict
+
 import pytest
 
 from benchmarks import forecast
 from benchmarks.forecast import Measured, Row
+from shared.presets import build_training_spec
+from worker.insight.resources import Costs, Sizes, reckon_memory, reckon_seconds
+from worker.insight.step_timing import StepTiming
 
 QUIET, BUSY = {"load": [0.5, 2.0]}, {"load": [0.5, 9.0]}
 
@@ -15,7 +20,8 @@ def _forecast(probe: float) -> dict:
         "obstacle": None,
         "memory_bytes": 1100,
     }
-    return {"presets": {"balanced": preset}, "measured": QUIET}
+    presets = {"balanced": preset}
+    return {"presets": presets, "measured": QUIET, "classes": ["a", "b"]}
 
 
 def _task(probe: float, delivered: float, measured=QUIET) -> Measured:
@@ -64,6 +70,35 @@ def test_minutes_are_those_promised_on_the_machine_that_trained():
 
     assert rows["elsewhere"].seconds == pytest.approx(100, rel=0.01)
     assert [row.is_quiet for row in rows.values()] == [True, True, False]
+
+
+def test_minutes_and_memory_are_made_by_the_rules_of_now_of_what_was_timed_then():
+    one, plain = _task(0.8, 0.83), _task(0.8, 0.83)
+    steps = StepTiming(20.0, 1.0, 0.05, 0.3, 10**9)
+    costs = Costs(0.01, 1280, steps, 2.0)
+    one.delivered["balanced"]["promised"]["costs"] = asdict(costs)
+
+    (row,), (kept,) = (forecast.judge({"one": task}) for task in (one, plain))
+
+    spec = build_training_spec("balanced")
+    likely = reckon_seconds(spec, Sizes(1700, 300, 600, classes=2), costs)[1]
+    assert row.seconds == pytest.approx(likely, rel=0.01)
+    assert row.memory_error == pytest.approx(reckon_memory(spec, steps) / 1000 - 1)
+    assert kept.seconds == pytest.approx(100, rel=0.01)
+
+
+def test_what_could_not_be_trained_has_a_row_without_minutes(capsys):
+    one = _task(0.8, 0.83)
+    one.delivered["balanced"]["promised"]["obstacle"] = "it does not fit"
+    measured = {"one": one, "two": _task(0.8, 0.83)}
+
+    rows = forecast.judge(measured)
+    summary = forecast.summarise(rows, measured)
+    forecast.print_table(rows, summary)
+
+    assert (rows[0].seconds, rows[0].seconds_error) == (None, None)
+    assert summary["minutes_error"]["cells"] == 1
+    assert "  -" in capsys.readouterr().out.splitlines()[1]
 
 
 def test_a_training_that_was_stopped_and_went_on_says_nothing_of_minutes():

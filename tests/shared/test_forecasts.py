@@ -1,33 +1,27 @@
-"""Forecast jobs: queued once, published once, gone with their dataset."""
+"""Forecast jobs: queued once, in their turn, published once."""
 
-import os
 import threading
-import time
 
 import pytest
 
 from shared import (
     attempt_store,
-    dataset_delete_store,
     finding_decision_store,
     forecast_store,
     job_store,
     reconcile_store,
 )
-from shared.artifacts import Storage
 from shared.errors import (
     Cancelled,
-    ConflictError,
     LostLease,
     NotFoundError,
     UserError,
 )
 from shared.expected_starts import Taker, expect_starts
 from shared.forecast_tables import Forecast
-from shared.garbage import collect_garbage
 from shared.job_duration import USUAL_FORECAST_SECONDS, Durations, measure_work
 from shared.queue_outlook_store import list_waiting
-from shared.tables import Dataset, DatasetVersion, Job
+from shared.tables import DatasetVersion, Job
 from tests import factories
 
 
@@ -180,64 +174,6 @@ class TestPublishing:
 
         with database.reading() as s:
             assert s.query(Forecast).count() == 0
-
-
-class TestDeletingTheDataset:
-    def delete(self, database, version_id):
-        with database.reading() as s:
-            dataset_id = s.get_one(DatasetVersion, version_id).dataset_id
-        return database.tx(
-            lambda s: dataset_delete_store.delete_dataset(s, dataset_id, actor="user:1")
-        )
-
-    def test_forecasts_and_their_jobs_go_with_it(self, database, version_id, owner_id):
-        with database.transaction() as s:
-            factories.make_forecast_row(s, version_id, owner_id)
-        (made,) = list_forecast_jobs(database)
-        waiting = ask(database, version_id, owner_id, again=True)
-
-        plan = self.delete(database, version_id)
-
-        assert list_forecast_jobs(database) == []
-        assert {f"jobs/{made.id}", f"jobs/{waiting.job_id}"} <= set(plan.paths)
-        assert plan.counts["forecast_jobs"] == 2
-        with database.reading() as s:
-            assert (s.query(Forecast).count(), s.query(Dataset).count()) == (0, 0)
-
-    def test_running_forecast_is_cancelled_and_does_not_block(
-        self, database, version_id, owner_id
-    ):
-        ask(database, version_id, owner_id)
-        with database.transaction() as s:
-            claim = factories.claim(s, kinds=["forecast"])
-
-        plan = self.delete(database, version_id)
-
-        (job,) = list_forecast_jobs(database)
-        assert (job.state, job.desired) == ("running", "cancel")
-        assert f"jobs/{job.id}" not in plan.paths  # it is written to until it ends
-        with pytest.raises(Cancelled), database.transaction() as s:
-            factories.complete_forecast(s, job.id, claim.fence)
-        with database.transaction() as s:
-            attempt_store.end(s, job.id, claim.fence, outcome="failed", charge=True)
-        (job,) = list_forecast_jobs(database)
-        assert job.state == "cancelled"
-        with pytest.raises(ConflictError, match="its dataset was deleted"):
-            database.tx(lambda s: job_store.retry(s, job.id, actor="user:1"))
-
-    def test_training_that_waits_blocks_and_the_forecast_goes_on(
-        self, database, version_id, owner_id
-    ):
-        ask(database, version_id, owner_id)
-        with database.transaction() as s:
-            dataset_id = s.get_one(DatasetVersion, version_id).dataset_id
-            factories.make_job(s, owner_id, dataset_id=dataset_id)
-
-        with pytest.raises(ConflictError, match="cancel first"):
-            self.delete(database, version_id)
-
-        (job,) = list_forecast_jobs(database)
-        assert (job.state, job.desired) == ("queued", "run")
 
 
 def claim_all(database):
@@ -421,26 +357,3 @@ def test_forecast_of_an_older_version_is_found(database, version_id, owner_id):
     assert found is not None
     assert (found[0].id, found[1].id) == (version_id, row)
     assert none is None
-
-
-def test_collection_takes_only_forecasts_that_no_row_names(sqlite_database, tmp_path):
-    storage = Storage(tmp_path)
-    with sqlite_database.transaction() as s:
-        owner_id = factories.make_user(s).id
-        version_id = factories.make_version(s, owner_id)
-        dataset_id = s.get_one(DatasetVersion, version_id).dataset_id
-        kept = f"datasets/{dataset_id}/forecasts/2-1"
-        factories.make_forecast_row(s, version_id, owner_id, rel_path=kept)
-    folders = [storage.resolve(kept), storage.forecast(dataset_id, "3-1")]
-    for folder in folders:
-        folder.mkdir(parents=True)
-        (folder / "forecast.json").write_text("{}")
-        os.utime(folder, (time.time() - 10**6,) * 2)
-    os.utime(storage.forecasts(dataset_id), (time.time() - 10**6,) * 2)
-
-    removed = collect_garbage(
-        sqlite_database, storage, max_feature_cache_bytes=0, young_seconds=100
-    )
-
-    assert removed == [f"datasets/{dataset_id}/forecasts/3-1"]
-    assert folders[0].exists()

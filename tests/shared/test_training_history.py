@@ -2,7 +2,12 @@
 
 import pytest
 
-from shared import job_store, training_history_store, training_promise_store
+from shared import (
+    attempt_store,
+    job_store,
+    training_history_store,
+    training_promise_store,
+)
 from shared.presets import build_training_spec
 from shared.tables import DatasetVersion
 from tests import factories
@@ -34,7 +39,10 @@ def forecast(s, owner_id, *, worker_id=None):
 
 
 def train(s, version, owner_id, *, accuracy=0.9, preset="best", finish=False, **more):
-    """A finished training; `seed` makes another one of the same preset."""
+    """A finished training; `seed` makes another one of the same preset.
+
+    `lost` attempts went before the one that finished it.
+    """
     changed = {"seed": more["seed"]} if "seed" in more else more.get("changed", {})
     training = build_training_spec(preset, changed).model_dump(mode="json")
     job_id = factories.make_job(
@@ -42,6 +50,9 @@ def train(s, version, owner_id, *, accuracy=0.9, preset="best", finish=False, **
         spec={"training": training, "preset": preset},
     )  # fmt: skip
     training_promise_store.make(s, [job_id])
+    for _ in range(more.get("lost", 0)):
+        lost = factories.claim(s, kinds=["train"])
+        attempt_store.end(s, job_id, lost.fence, outcome="lost", charge=False)
     claim = factories.claim(s, kinds=["train"], worker_id=more.get("worker_id", 0))
     if finish:
         job_store.finish_now(s, job_id, actor="anna")
@@ -77,6 +88,20 @@ def test_it_tells_what_trainings_took_reached_and_were_promised(database, owner_
     assert (newest["same_dataset"], newest["same_worker"]) == (True, True)
     assert newest["promised"] == PROMISED
     assert newest["training"]["base_model"] == "EfficientNetLite0"
+
+
+def test_a_training_that_went_on_after_a_stop_tells_no_time(database, owner_id):
+    with database.transaction() as s:
+        version = forecast(s, owner_id)
+        straight = train(s, version, owner_id)
+        moved = train(s, version, owner_id, lost=1)
+
+    history = list_history(database, version)
+
+    assert [row["job_id"] for row in history] == [moved, straight]
+    assert history[0]["accuracy"] == 0.9
+    assert history[0]["running_seconds"] is None
+    assert history[1]["running_seconds"] >= 0
 
 
 def test_trainings_without_a_promise_do_not_crowd_out_those_with_one(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared import training_promise_store
+from shared import attempt_store, job_store, training_promise_store
 from shared.forecast_tables import TrainingPromise
 from shared.presets import build_training_spec
 from shared.tables import DatasetVersion
@@ -119,6 +119,28 @@ def test_delivery_is_noted_with_the_model_version_and_only_once(
     assert row.delivered_accuracy == 0.86
     assert row.delivered_seconds >= 0
     assert row.delivered_at is not None
+
+
+def test_a_training_of_several_attempts_delivers_its_accuracy_and_no_time(
+    database, version_id, owner_id
+):
+    forecast(database, version_id, owner_id)
+    job_id = submit(database, version_id, owner_id)
+    with database.transaction() as s:
+        first = factories.claim(s, kinds=["train"]).fence
+        attempt_store.end(s, job_id, first, outcome="failed", charge=True,
+                          permanent=True)  # fmt: skip
+        job_store.retry(s, job_id, actor="user:1")
+    with database.transaction() as s:
+        fence = factories.claim(s, kinds=["train"]).fence
+        factories.complete(s, job_id, fence, evaluation={"accuracy": 0.9})
+
+    row = find(database, job_id)
+
+    assert (row.delivered_accuracy, row.delivered_seconds) == (0.9, None)
+    with database.reading() as s:
+        record = training_promise_store.measure(s)
+    assert (record.accuracy.count, record.seconds) == (1, None)
 
 
 def test_record_tells_how_often_and_how_closely_promises_were_kept(

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from shared import worker_store
 from shared.presets import build_training_spec
 from tests.web.forecast_example import make_forecast
 from tests.web.served import serve_here
@@ -115,6 +116,20 @@ class TestShortages:
         assert "middle, has 4.0 GiB: 2.0 GiB are missing" in warning
         tell_memory(rows, "large", 8192)
         assert find_shortages(here, want(dataset, "fast")) == []
+
+    @pytest.mark.parametrize("status", ["draining", "quarantined"])
+    def test_memory_of_a_worker_that_takes_no_jobs_counts_for_nothing(
+        self, ana, rows, here, dataset, status
+    ):
+        rows.forecast(ana.user_id, dataset, **need(memory=6 * GIB))
+        tell_memory(rows, "small", 4096)
+        large = tell_memory(rows, "large", 8192)
+        with here.database.transaction() as session:
+            worker_store.set_status(session, large, status)
+
+        (warning,) = find_shortages(here, want(dataset, "fast"))
+
+        assert "small, has 4.0 GiB" in warning
 
     @pytest.mark.parametrize(
         "change",
@@ -269,8 +284,8 @@ class TestApi:
 
 
 def tell_memory(rows, name, memory_mb, **more):
-    """A worker that was seen just now and has told of its memory."""
-    rows.worker(name, facts={"memory_mb": memory_mb}, **more)
+    """A worker that was seen just now and has told of its memory; its number."""
+    return rows.worker(name, facts={"memory_mb": memory_mb}, **more)
 
 
 def is_checked(html, name, value):

@@ -17,7 +17,6 @@ from tests.worker.supervised import once
 from tests.worker.toy_forecast import KILLED, SLOW
 from tests.worker.workshop import TOY_STANDBYS
 from worker import slots
-from worker.forecast_plan import choose_base_models
 from worker.programs import COMMANDS
 from worker.slots import Slot
 from worker.standby import Standby
@@ -197,26 +196,3 @@ def test_every_training_slot_forecasts_and_says_with_which_program():
     assert slots.get_slot("cpu", []).kinds == ("train", "forecast")
     assert slots.get_slot("ingest", []).kinds == ("ingest",)
     assert COMMANDS["forecast"][1:] == ("-m", "worker.insight.run")
-
-
-@pytest.mark.parametrize(
-    ("asked", "ready", "most", "chosen"),
-    [
-        (None, [], 3, ["EfficientNetLite0"]),
-        (None, ["VGG16", "MobileNet"], 3, ["EfficientNetLite0", "MobileNet", "VGG16"]),
-        (None, ["VGG16", "MobileNet"], 1, ["EfficientNetLite0"]),
-        ([], ["VGG16"], 3, ["EfficientNetLite0"]),
-        # Weights that are not here may be fetched, or are told to be missing.
-        (
-            ["VGG16", "Xception"],
-            ["VGG16"],
-            1,
-            ["EfficientNetLite0", "VGG16", "Xception"],
-        ),
-        (["VGG16", "EfficientNetLite0"], [], 3, ["EfficientNetLite0", "VGG16"]),
-    ],
-)
-def test_default_base_model_is_compared_with_those_asked_for_or_there(
-    asked, ready, most, chosen
-):
-    assert choose_base_models(asked, ready, most) == chosen

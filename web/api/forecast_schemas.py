@@ -184,7 +184,9 @@ class PromiseOut(BaseModel):
     seconds_high: float | None
     made_at: int
     delivered_accuracy: float | None
-    delivered_seconds: float | None
+    delivered_seconds: float | None = Field(
+        description="Null where it took more than one attempt."
+    )
     delivered_at: int | None
 
 

@@ -142,6 +142,7 @@ def ask(
             owner_id=account.id,
             again=again,
             base_models=base_models,
+            most=here.settings.forecast_base_models,
         )
 
     asked = here.database.tx(write)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from shared import queue_pause_store, worker_store
-from shared.database import read_clock
 from shared.job_status import JobStatus
 from shared.tables import Job
 
@@ -30,16 +29,7 @@ def tell_hold(session: Session, job: Job) -> Hold | None:
     if job.queue in queue_pause_store.list_paused(session):
         words = f"The queue {job.queue} is paused: none of its jobs is started."
         return Hold(words, is_paused=True)
-    now = read_clock(session)
-    takers = (
-        worker
-        for worker in worker_store.list_workers(session)
-        if worker.status == worker_store.ACTIVE
-        and worker_store.is_alive(worker, now)
-        and job.kind in worker.kinds
-        and job.queue in worker.queues
-    )
-    if any(takers):
+    if worker_store.list_takers(session, job.kind, job.queue):
         return None
     words = (
         f"No worker is here that does such jobs of the queue {job.queue}, so nothing "

@@ -14,7 +14,6 @@ from sqlalchemy.orm import Session
 
 from shared import dataset_store, forecast_store, worker_store
 from shared.base_models import get_base_model
-from shared.database import read_clock
 from shared.forecast_store import Gist
 from shared.job_status import JobKind
 from shared.presets import build_training_spec
@@ -81,14 +80,10 @@ def find_worker_memory(session: Session, queue: str) -> tuple[str, int] | None:
 
     None where none is there that serves the queue, or none has told.
     """
-    now = read_clock(session)
     told = [
         (worker.name, memory_mb)
-        for worker in worker_store.list_workers(session)
-        if worker_store.is_alive(worker, now)
-        and JobKind.TRAIN in worker.kinds
-        and queue in worker.queues
-        and isinstance(memory_mb := (worker.facts or {}).get("memory_mb"), int)
+        for worker in worker_store.list_takers(session, JobKind.TRAIN, queue)
+        if isinstance(memory_mb := (worker.facts or {}).get("memory_mb"), int)
     ]
     return max(told, key=lambda one: one[1], default=None)
 

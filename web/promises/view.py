@@ -26,7 +26,7 @@ class PromiseRow:
         accuracy: As promised.
         seconds: As promised.
         delivered_accuracy: On the test split.
-        delivered_seconds: That it ran.
+        delivered_seconds: That it ran, where it was one attempt.
         delivered: Whether it has delivered anything.
         job_exists: Whether the job has a page: promises outlive it.
     """

@@ -4,7 +4,9 @@ A probe fitted on all pictures, and one on all but half of a class, are judged o
 same pictures. The difference, followed along the dataset's own learning curve, says
 what as many again would bring, or part of them: to the class itself and to all of the
 dataset, which may lose elsewhere what the class wins. The half that is left counts
-double: else the probe would also learn that the class is rarer than it is.
+double: else the probe would also learn that the class is rarer than it is. Pictures of
+one group leave together: half as many pictures of every patient teach nearly as much,
+half as many patients do not.
 """
 
 from collections.abc import Sequence
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from worker.insight.folds import deal_folds
+from worker.insight.groups import draw_in_groups, number_groups
 from worker.insight.probe import (
     MOST_FITTED,
     Recipe,
@@ -22,7 +25,6 @@ from worker.insight.probe import (
     report_nothing,
     run_fits,
 )
-from worker.training.regression import draw_rows
 
 MOST_CLASSES = 12  # the weakest ones; each costs some fits
 USUAL_EXPONENT = 0.5  # of a learning curve, where a dataset shows none of its own
@@ -33,6 +35,7 @@ _SHARE_MORE = 0.5  # of a class's pictures: what the advice is about
 _WORTH_POINTS = 0.5  # of recall; below it the advice says "nothing"
 _POINTS = 100
 _FEWEST = 10  # pictures of a class that say anything about more of them
+_FEWEST_GROUPS = 4  # of a class: half of fewer cannot be taken
 _ALL = -1  # in place of a class: none has lost pictures
 
 
@@ -43,6 +46,7 @@ class Gain:
     Args:
         label: Class number.
         images: How many it has in training and validation.
+        groups: In how many groups they are; a picture without any is one.
         more: How many more the advice is about.
         points: Of its recall, percentage points.
         interval: Of 95 %.
@@ -52,6 +56,7 @@ class Gain:
 
     label: int
     images: int
+    groups: int
     more: int
     points: float
     interval: tuple[float, float]
@@ -79,18 +84,19 @@ def measure_gains(
         rows: Positions to fit and to judge on.
         recipe: How the probes are fitted.
         exponent: Of the dataset's learning curve.
-        groups: Of every image; kept together in a fold.
+        groups: Of every image; kept together in a fold, and drawn or left as wholes.
         seed: Of folds and draws.
         threads: As for `run_fits`.
         report: Called with finished and all fits.
     """
-    counts = np.bincount(labels[rows], minlength=int(labels.max()) + 1)
-    random = np.random.default_rng(seed)
-    rows = np.sort(draw_rows(np.asarray(rows), labels, MOST_FITTED, random))
+    everyone, random = np.asarray(rows), np.random.default_rng(seed)
+    if groups is None:
+        groups = np.arange(len(labels))
+    rows = draw_in_groups(everyone, labels, groups, MOST_FITTED, random)
     own, x = labels[rows], np.asarray(features[rows], np.float32)
-    folds = deal_folds(own, None if groups is None else groups[rows], seed=seed)
-    material = _Material(x, own, folds, recipe, int(labels.max()) + 1, seed)
-    count = int(folds.max()) + 1
+    folds = deal_folds(own, groups[rows], seed=seed)
+    classes, count = int(labels.max()) + 1, int(folds.max()) + 1
+    material = _Material(x, own, groups[rows], folds, recipe, classes, seed)
 
     def judge(fits: Sequence[_Fit]) -> np.ndarray:
         right = np.zeros((1 + max(fit.draw for fit in fits), len(own)))
@@ -106,12 +112,8 @@ def measure_gains(
         fits = [_Fit(label, d, f) for d in range(_DRAWS) for f in range(count)]
         lost = full - judge(fits).mean(axis=0)
         report(at + 1, len(chosen))
-        images = int(counts[label])
-        gains.append(
-            _gain(
-                own == label, full, lost, label=label, images=images, exponent=exponent
-            )
-        )
+        theirs = groups[everyone[labels[everyone] == label]]
+        gains.append(_gain(material, full, lost, label, theirs, exponent=exponent))
     return sorted(gains, key=lambda gain: -gain.points)
 
 
@@ -146,6 +148,7 @@ class _Fit:
 class _Material:
     x: np.ndarray
     labels: np.ndarray
+    groups: np.ndarray
     folds: np.ndarray
     recipe: Recipe
     classes: int
@@ -156,15 +159,23 @@ class _Material:
         judged, known = self.folds == fit.fold, self.folds != fit.fold
         twice = None
         if fit.label != _ALL:
-            random = np.random.default_rng((self.seed, fit.label, fit.draw))
-            of_class = random.permutation(np.flatnonzero(self.labels == fit.label))
-            known[of_class[: len(of_class) // 2]] = False
+            known[self._draw_half(fit)] = False
             twice = self.labels[known] == fit.label
         if not known.any():
             return np.zeros(int(judged.sum()), bool)
         probe = fit_probe(self.x[known], self.labels[known], self.recipe, twice)
         told = probe.ask(self.x[judged], self.classes).argmax(axis=1)
         return told == self.labels[judged]
+
+    def _draw_half(self, fit: _Fit) -> np.ndarray:
+        """Returns the pictures to take away: about half, in whole groups."""
+        random = np.random.default_rng((self.seed, fit.label, fit.draw))
+        of_class = np.flatnonzero(self.labels == fit.label)
+        numbers = number_groups(self.groups[of_class])
+        order = random.permutation(np.arange(numbers.max() + 1))
+        taken = np.cumsum([0, *np.bincount(numbers)[order]])
+        nearest = np.abs(taken - len(of_class) // 2).argmin()
+        return of_class[np.isin(numbers, order[:nearest])]
 
 
 def _weakest(right: np.ndarray, labels: np.ndarray) -> list[int]:
@@ -174,41 +185,50 @@ def _weakest(right: np.ndarray, labels: np.ndarray) -> list[int]:
 
 
 def _gain(
-    is_own: np.ndarray,
+    material: _Material,
     full: np.ndarray,
     lost: np.ndarray,
-    *,
     label: int,
-    images: int,
+    groups: np.ndarray,
+    *,
     exponent: float,
 ) -> Gain:
-    """Returns the gain of the class `label`, of `images` pictures.
+    """Returns the gain of the class `label`.
 
     Shapes:
-        is_own: (judged,) bool: which pictures are of the class.
         full: (judged,) whether each is told right by the probe that knew all.
         lost: (judged,) by how much less those told it that knew half of the class.
+        groups: (images,) of all pictures of the class, those not drawn too.
     """
-    own = lost[is_own]
+    is_own = material.labels == label
+    own, images = lost[is_own], len(groups)
     seen, more = len(own), max(1, _round(images * _SHARE_MORE))
     # Along a * n^-c, from n/2 to n was lost; from n to n + more is what may be won.
     scale = (images**-exponent - (images + more) ** -exponent) / (
         (seen / 2) ** -exponent - seen**-exponent
     )
-    random = np.random.default_rng(label)
-    draws = random.integers(seen, size=(_RESAMPLES, seen))
-    low, high = np.quantile(own[draws].mean(axis=1), _QUANTILES) * scale * _POINTS
+    means = _resample(own, number_groups(material.groups[is_own]), label)
+    low, high = np.quantile(means, _QUANTILES) * scale * _POINTS
     recall = float(full[is_own].mean())
     left = _POINTS * (1 - recall)  # no class goes beyond all of it
     return Gain(
         label=label,
         images=images,
+        groups=len(np.unique(groups)),
         more=more,
         points=min(left, float(own.mean() * scale * _POINTS)),
         interval=(min(left, float(low)), min(left, float(high))),
         overall_points=float(lost.mean() * scale * _POINTS),
         recall=recall,
     )
+
+
+def _resample(values: np.ndarray, numbers: np.ndarray, seed: int) -> np.ndarray:
+    """Returns the means of other draws of the same groups."""
+    sums, sizes = np.bincount(numbers, weights=values), np.bincount(numbers)
+    random = np.random.default_rng(seed)
+    draws = random.integers(len(sums), size=(_RESAMPLES, len(sums)))
+    return sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
 
 
 def _round(images: float) -> int:
@@ -230,18 +250,27 @@ def _sentence(gain: Gain, label: str) -> str:
             f"“{label}” has {gain.images:,} pictures: too few to tell what more would "
             "buy. Add some first."
         )
+    if gain.groups < _FEWEST_GROUPS:
+        return (
+            f"The {gain.images:,} pictures of “{label}” are of {gain.groups} "
+            f"group{'s' if gain.groups > 1 else ''}: too few to tell what others would "
+            "buy. Add some first."
+        )
+    # As many of the same patients are not what was measured.
+    where = " in new groups" if 2 * gain.groups <= gain.images else ""
     if low > 0 and gain.points >= _WORTH_POINTS:
         return (
-            f"About {gain.more:,} more pictures of “{label}” would buy about "
+            f"About {gain.more:,} more pictures of “{label}”{where} would buy about "
             f"{_say(gain.points)} points of its recall ({_say(low)} to {_say(high)}) "
             f"and about {_say(gain.overall_points)} of the accuracy on all: {now}."
         )
     if high < _WORTH_POINTS * 2:
         return (
-            f"More pictures of “{label}” would buy nothing that can be measured: "
+            f"More pictures of “{label}”{where} would buy nothing that can be "
+            "measured: "
             f"{now}, and half as many teach as much."
         )
     return (
-        f"What more pictures of “{label}” would buy cannot be told from so few: "
+        f"What more pictures of “{label}”{where} would buy cannot be told from so few: "
         f"between {_say(low)} and {_say(high)} points of its recall; {now}."
     )

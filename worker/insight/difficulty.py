@@ -183,6 +183,21 @@ def describe_difficulty(
     return told | {"sentence": _explain(told, classes, confusions)}
 
 
+def describe_torn(share: float, accuracy: float) -> str:
+    """Returns a sentence on a test split that shares groups with the others.
+
+    Args:
+        share: Of its pictures, 0 to 1.
+        accuracy: What promises rest on, 0 to 1.
+    """
+    return (
+        f"That is of new pictures. {share:.0%} of the test pictures have near copies, "
+        "or others of their group, among those to train on: trainings will look better "
+        f"on the test split than they are, and promises reckon with {accuracy:.0%} "
+        "from the probe. Deal the splits anew to test them on new pictures."
+    )
+
+
 def grade_of(accuracy: float, majority: float) -> str:
     """Returns the plain word for how much of the way to certainty the probe comes.
 

@@ -34,7 +34,9 @@ def measure_design_effect(right: np.ndarray, groups: np.ndarray | None) -> float
     share = float(np.mean(right))
     plain = share * (1 - share) / count
     if not plain:
-        return 1.0  # nothing varies; the intervals' own edge is all there is
+        # Nothing varies, between groups or within: that pictures of one group are
+        # independent is nowhere seen, so each group counts as one observation.
+        return _measure_size(groups)
     residuals = np.bincount(numbers, weights=right) - share * sizes
     between = len(sizes) / (len(sizes) - 1) * float((residuals**2).sum()) / count**2
     return max(1.0, between / plain)

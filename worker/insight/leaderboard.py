@@ -10,8 +10,9 @@ from scipy.stats import binomtest
 from shared.base_models import get_base_model
 from worker.insight.independence import tell_interval
 
-# Two base models differ when chance alone would part them less often than this
-# (McNemar's exact test on the pictures that only one of them tells right).
+# Two base models differ when chance alone would part them less often than this (an
+# exact sign test over groups, by which of the two tells more of a group right; of
+# pictures that are alone, McNemar's).
 _CHANCE = 0.05
 
 
@@ -35,18 +36,20 @@ class Entry:
     seconds_per_thousand: float
 
 
-def choose_winner(entries: Sequence[Entry]) -> str:
+def choose_winner(entries: Sequence[Entry], groups: np.ndarray | None = None) -> str:
     """Returns the cheapest base model that none is demonstrably better than.
 
     Args:
         entries: At least one.
+        groups: Of the pictures; None for each by itself.
     """
-    best = max(entries, key=lambda one: one.right.mean())
-    rivals = [
+    unbeaten = [
         entry
         for entry in entries
-        if entry is best or not _is_better(best.right, entry.right)
+        if not any(_is_better(one.right, entry.right, groups) for one in entries)
     ]
+    # Three may each beat the next in a circle.
+    rivals = unbeaten or [max(entries, key=lambda one: one.right.mean())]
     return min(rivals, key=lambda one: one.seconds_per_thousand).name
 
 
@@ -59,7 +62,7 @@ def describe_base_models(
         entries: At least one.
         groups: Of the pictures; None for each by itself.
     """
-    winner = choose_winner(entries)
+    winner = choose_winner(entries, groups)
     rows = [
         {
             "name": entry.name,
@@ -75,8 +78,12 @@ def describe_base_models(
     return sorted(rows, key=lambda row: -float(row["accuracy"]))
 
 
-def _is_better(one: np.ndarray, other: np.ndarray) -> bool:
-    gained, lost = int((one & ~other).sum()), int((other & ~one).sum())
+def _is_better(one: np.ndarray, other: np.ndarray, groups: np.ndarray | None) -> bool:
+    ahead = one.astype(int) - other
+    if groups is not None:
+        numbers = np.unique(groups, return_inverse=True)[1]
+        ahead = np.bincount(numbers, weights=ahead)
+    gained, lost = int((ahead > 0).sum()), int((ahead < 0).sum())
     if gained <= lost:
         return False
     return bool(binomtest(lost, gained + lost).pvalue < _CHANCE)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from worker.insight.folds import deal_folds
+from worker.insight.groups import draw_in_groups
 from worker.insight.independence import tell_interval
 from worker.insight.probe import (
     MOST_FITTED,
@@ -23,7 +24,6 @@ from worker.insight.probe import (
     report_nothing,
     run_fits,
 )
-from worker.training.regression import draw_rows
 
 SHARES = (0.1, 0.25, 0.5, 1.0)
 FORMULA = "error = a + b * images^-c"
@@ -40,6 +40,7 @@ _FLOORS = 21
 _QUANTILES = (0.025, 0.975)
 _CHARGE = 1e-7
 _WORTH_POINTS = 1.0  # a gain below it is told as none
+_SURE_POINTS = 0.5  # a gain that may be less is not told as one
 _FEWEST_POINTS = 3  # as many as a curve has numbers
 _FEWEST_IMAGES = 20  # of fewer, each single picture moves the curve by points
 _TOO_FEW = (
@@ -114,7 +115,7 @@ def measure_points(
         labels: Class number of every image.
         rows: Positions to fit and to judge on.
         recipe: How the probes are fitted.
-        groups: Of every image; kept together in a fold.
+        groups: Of every image; kept together in a fold, and drawn or left as wholes.
         seed: Of folds and draws.
         shares: Ascending, of what is fitted: of more than `MOST_FITTED` pictures those
             are shares of so many. One that adds no picture is left out.
@@ -132,7 +133,7 @@ def measure_points(
     def judge(fit: _Fit) -> tuple[int, np.ndarray]:
         others, judged = np.flatnonzero(folds != fit.fold), folds == fit.fold
         random = np.random.default_rng((seed, fit.draw))
-        chosen = draw_rows(others, own, fit.images, random)
+        chosen = draw_in_groups(others, own, own_groups, fit.images, random)
         told = fit_probe(x[chosen], own[chosen], recipe).ask(x[judged], classes)
         return len(chosen), told.argmax(axis=1) == own[judged]
 
@@ -144,7 +145,7 @@ def measure_points(
         hits = np.zeros((1 + max(fits[at].draw for at in own_fits), len(rows)))
         for at in own_fits:
             hits[fits[at].draw, folds == fits[at].fold] = judged[at][1]
-        # Of each class a whole picture is drawn: it may be more than was planned.
+        # Of each class a whole group is drawn: it may be more than was planned.
         images = round(float(np.mean([judged[at][0] for at in own_fits])))
         points.append(Point(share * cut, images, hits, own, own_groups))
     return points
@@ -244,6 +245,20 @@ def look_ahead(
     return expected, (min(float(low), expected), max(float(high), expected))
 
 
+def look_at_gain(
+    curve: Curve, resampled: Sequence[Curve], images: float
+) -> tuple[float, tuple[float, float]]:
+    """Returns by how much twice `images` are more accurate, and its 95 % interval.
+
+    Curves that lie high or low do so at both ends: a gain is told far more closely than
+    what it leads to. None is negative, since no curve rises.
+    """
+    found = [one.error(images) - one.error(_TWICE * images) for one in resampled]
+    low, high = np.quantile(found, _QUANTILES)
+    expected = curve.error(images) - curve.error(_TWICE * images)
+    return expected, (min(float(low), expected), max(float(high), expected))
+
+
 def describe_curve(
     points: Sequence[Point], images: int, *, seed: int = 0
 ) -> dict[str, Any]:
@@ -272,7 +287,7 @@ def describe_curve(
         "fit": {"formula": FORMULA, "a": curve.a, "b": curve.b, "c": curve.c},
         "ahead": list(ahead.values()),
         "sentence": (
-            _sentence(1 - curve.error(images), ahead[_TWICE])
+            _sentence(*look_at_gain(curve, resampled, images))
             if _TWICE in ahead
             else _too_far(points[-1].images, images)
         ),
@@ -296,18 +311,17 @@ def _too_far(measured: int, images: int) -> str:
     )
 
 
-def _sentence(now: float, twice: dict[str, Any]) -> str:
-    gain = 100 * (twice["accuracy"] - now)
-    low, high = (100 * (edge - now) for edge in twice["interval"])
-    if high < 2 * _WORTH_POINTS or (gain < _WORTH_POINTS and low > -_WORTH_POINTS):
+def _sentence(gain: float, interval: tuple[float, float]) -> str:
+    points, low, high = (100 * share for share in (gain, *interval))
+    if points >= _WORTH_POINTS and low >= _SURE_POINTS:
+        return (
+            f"More pictures would help: twice as many would buy about {points:.1f} "
+            f"points ({low:.1f} to {high:.1f})."
+        )
+    if high < 2 * _WORTH_POINTS:
         return (
             "More pictures like these would hardly help: twice as many would buy about "
-            f"{max(0.0, gain):.1f} points (at most about {max(0.0, high):.1f})."
-        )
-    if gain >= _WORTH_POINTS and low > -_WORTH_POINTS:
-        return (
-            f"More pictures would help: twice as many would buy about {gain:.1f} "
-            f"points ({low:.1f} to {high:.1f})."
+            f"{points:.1f} points (at most about {high:.1f})."
         )
     return (
         "Whether more pictures would help cannot be told from these: twice as many "

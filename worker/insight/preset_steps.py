@@ -23,7 +23,8 @@ def time_presets(subject: Subject, folder: Path) -> dict[str, Timed]:
         folder: Of this attempt, for files that are spoken through.
 
     Raises:
-        OSError: The disk is full.
+        OSError: The disk is full, or a file failed.
+        RetryableError: Weights could not be fetched just now.
     """
     presets = subject.request.presets()
     keys = {
@@ -64,6 +65,10 @@ def _time(subject: Subject, spec: TrainingSpec, folder: Path) -> Timed:
 
 
 def _key_of(spec: TrainingSpec) -> str:
-    """Presets that differ in the number of epochs alone have steps alike."""
+    """Presets that differ in the number of epochs alone have steps alike.
+
+    Unless XLA compiles those of the longer training alone, on a GPU: what is timed is
+    the last preset's, the longest. Another process would cost more than it tells.
+    """
     changed = {"frozen_epochs": 1, "fine_tune_epochs": min(1, spec.fine_tune_epochs)}
     return spec.model_copy(update=changed).model_dump_json()

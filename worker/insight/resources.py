@@ -99,7 +99,7 @@ def reckon_seconds(
     epoch = count_steps(sizes.train, spec) * steps.step_seconds
     epoch += math.ceil(sizes.val / spec.batch_size) * steps.predict_seconds
     shortest, likely, longest = _count_epochs(spec)
-    base = fixed + steps.build_seconds
+    base = fixed + steps.build_seconds + steps.choice_seconds
     return base + shortest * epoch, base + likely * epoch, base + longest * epoch
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from shared.base_models import resolve_image_size_px
-from shared.errors import UserError
+from shared.errors import RetryableError, UserError
 from shared.presets import build_training_spec
 from worker import events
 from worker.insight import (
@@ -40,7 +40,7 @@ def build_difficulty(
     neighbour = difficulty.measure_nearest_neighbour(
         likeness, labels, subject.rows, groups=subject.groups
     )
-    return difficulty.describe_difficulty(
+    told = difficulty.describe_difficulty(
         view.probed,
         labels,
         subject.images.classes,
@@ -48,6 +48,10 @@ def build_difficulty(
         subject.name_image,
         groups=subject.groups,
     )
+    if subject.torn:
+        accuracy = _judge(subject, view).accuracy
+        told["sentence"] += f" {difficulty.describe_torn(subject.torn, accuracy)}"
+    return told
 
 
 def build_learning_curve(subject: Subject, view: View) -> dict[str, Any]:
@@ -87,6 +91,7 @@ def build_base_models(subject: Subject) -> dict[str, Any]:
 
     Raises:
         UserError: Not even the first one could, which everything else rests on.
+        RetryableError: Its weights could not be fetched just now.
     """
     entries: list[leaderboard.Entry] = []
     left_out = []
@@ -109,7 +114,7 @@ def build_base_models(subject: Subject) -> dict[str, Any]:
     return {
         "base_models": leaderboard.describe_base_models(entries, own),
         "base_models_left_out": left_out,
-        "winner": leaderboard.choose_winner(entries),
+        "winner": leaderboard.choose_winner(entries, own),
     }
 
 
@@ -152,7 +157,7 @@ def describe_doubts(subject: Subject, view: View) -> str | None:
 def _judge(subject: Subject, view: View) -> Judged:
     splits, labels = subject.images.splits, subject.images.labels
     return judge_probe(
-        view.probed,
+        subject.probe_like_the_split(view),
         labels,
         splits["val"],
         groups=subject.groups,
@@ -162,7 +167,8 @@ def _judge(subject: Subject, view: View) -> Judged:
 
 def _concerns_one(error: Exception) -> bool:
     """Whether it is the fault of one base model: its weights, or its size."""
-    return isinstance(error, UserError) or failures.is_memory(error)
+    # A server that fails may answer another time, but the forecast is of use without.
+    return isinstance(error, UserError | RetryableError) or failures.is_memory(error)
 
 
 def measure_pass_memory(subject: Subject, made: Pass) -> int:

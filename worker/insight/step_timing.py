@@ -16,6 +16,8 @@ class StepTiming:
         deviation: What the median may be off by, as a share of it.
         predict_seconds: Of predicting one batch.
         memory_bytes: The most that this process has held resident.
+        choice_seconds: Of finding out whether XLA makes steps faster, compiling them
+            among it; 0 where nobody asks.
     """
 
     build_seconds: float
@@ -23,6 +25,7 @@ class StepTiming:
     deviation: float
     predict_seconds: float
     memory_bytes: int
+    choice_seconds: float = 0.0
 
 
 class CannotTime(Exception):  # noqa: N818 - an answer, not a fault of the forecast

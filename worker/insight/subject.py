@@ -15,7 +15,12 @@ from worker import events
 from worker.insight.components import reduce_features
 from worker.insight.cross_validation import Probed, cross_validate
 from worker.insight.folds import FOLDS
-from worker.insight.groups import join_groups, read_groups
+from worker.insight.groups import (
+    join_groups,
+    list_held,
+    measure_torn,
+    read_groups,
+)
 from worker.insight.passes import Pass, Passer
 from worker.insight.request import Request
 from worker.insight.resources import Sizes
@@ -50,6 +55,8 @@ class Subject:
         images: The dataset version.
         threads: Compute threads.
         groups: What folds hold together, a number of each image; None for nothing.
+        torn: The share of the test pictures whose group the split has torn, 0 to 1; 0
+            where that is too few to matter.
         seconds: What each part took so far.
     """
 
@@ -57,9 +64,12 @@ class Subject:
     images: LabelledImages
     threads: int
     groups: np.ndarray | None
+    torn: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
     _passes: dict[tuple[object, ...], Pass] = field(default_factory=dict)
     _views: dict[tuple[object, ...], View] = field(default_factory=dict)
+    _held: np.ndarray | None = None  # of `groups`, what the split holds together too
+    _like_the_split: dict[tuple[object, ...], Probed] = field(default_factory=dict)
 
     @cached_property
     def rows(self) -> np.ndarray:
@@ -101,11 +111,16 @@ class Subject:
         """
         if self._views:
             raise InternalError("folds were dealt before their groups were known")
-        known = [] if self.groups is None else [self.groups]
-        joined = join_groups([*known, groups])
+        kinds = [] if self.groups is None else [self.groups]
+        joined = join_groups([*kinds, groups])
         sizes = np.unique(joined[self.rows], return_counts=True)[1]
         if len(sizes) >= FOLDS and sizes.max() <= _LARGEST_GROUP * len(self.rows):
             self.groups = joined
+            kinds.append(groups)
+        held = list_held(kinds, self.images.splits)
+        if self.groups is not None and len(held) < len(kinds):
+            self.torn = measure_torn(self.groups, self.images.splits)
+            self._held = join_groups(held) if held else None
 
     def make_pass(self, spec: TrainingSpec) -> Pass:
         """Returns what the frozen base of `spec` shows; each pass is made once.
@@ -131,6 +146,33 @@ class Subject:
             with self.booked("probe"):
                 self._views[key] = self._probe(made)
         return self._views[key]
+
+    def probe_like_the_split(self, view: View) -> Probed:
+        """Returns what a probe says whose folds tear what the split tears; made once.
+
+        A training will meet pictures in the test split whose like it has learned. What
+        it delivers there is what a probe reaches that has seen as much, and not what
+        both would reach on new pictures.
+
+        Args:
+            view: Its own probe answers where the split tears nothing.
+        """
+        if not self.torn:
+            return view.probed
+        key = _key_of(view.made.spec)
+        if key not in self._like_the_split:
+            with self.booked("probe"):
+                self._like_the_split[key] = cross_validate(
+                    view.reduced,
+                    self.images.labels,
+                    self.rows,
+                    classes=len(self.images.classes),
+                    groups=self._held,
+                    recipe=view.probed.recipe,
+                    threads=self.threads,
+                    report=_tell_probes,
+                )
+        return self._like_the_split[key]
 
     def forget(self, spec: TrainingSpec) -> None:
         """Lets go of the view of `spec`, unless it is one of the presets'.

@@ -2,7 +2,9 @@
 
 What a training costs is what a training does: a fresh process that builds the model,
 makes its first steps and holds nothing else. What it holds is what a training holds,
-and one that does not fit beside the forecast ends alone; the forecast says so.
+and one that does not fit beside the forecast ends alone; the forecast says so. What a
+disk or a network did to it passes: that says nothing of trainings, and the forecast
+ends as if it had met it itself.
 """
 
 import contextlib
@@ -19,6 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from shared.errors import OutageError, RetryableError
 from worker import events
 from worker.insight.step_timing import CannotTime, StepTiming
 from worker.training import determinism, failures
@@ -28,6 +31,14 @@ _MOST_SECONDS = 600
 _NEWS_EVERY_SECONDS = 5.0
 _TOO_LARGE = "it does not fit into the memory of this worker"
 _TOO_SLOW = f"its first steps took more than {_MOST_SECONDS // 60} minutes"
+# By the codes of `failures.explain`.
+_PASSING: dict[str, type[Exception]] = {
+    "files": OSError,
+    "outage": OutageError,
+    "interrupted": RetryableError,
+}
+_LONGEST_MESSAGE = 500
+_CANNOT_ANSWER = os.EX_IOERR
 
 
 def time_apart(
@@ -42,6 +53,8 @@ def time_apart(
 
     Raises:
         CannotTime: It does not fit, fails, or does not end.
+        OSError: A file failed, here or there.
+        RetryableError: The network failed there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     asked, answer = folder / "SPEC.json", folder / "STEPS.json"
@@ -57,11 +70,15 @@ def time_apart(
     code = _wait(child, report)
     if code == -signal.SIGKILL:  # nobody else kills it
         raise CannotTime(_TOO_LARGE)
+    if code == _CANNOT_ANSWER:
+        raise OSError(f"{answer} could not be written")
     try:
         told = json.loads(answer.read_text())
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         reason = f"its first steps ended with exit code {code}"
         raise CannotTime(reason) from None
+    if "passing" in told:
+        raise _PASSING[told["passing"]](told["message"])
     if "failed" in told:
         raise CannotTime(told["failed"])
     return StepTiming(**told)
@@ -83,11 +100,15 @@ def main(arguments: list[str]) -> int:
 
         material = materials.prepare(load_request(asked, asked.parent), TrainingState())
         time_it = time_steps if material.spec.fine_tune_epochs else time_predictions
-        answer.write_text(json.dumps(asdict(time_it(material))))
+        told = asdict(time_it(material))
     except Exception as error:  # noqa: BLE001 - whatever it is, the other one tells it
         traceback.print_exc()
-        answer.write_text(json.dumps(_describe(error)))
-        return 1
+        told = _describe(error)
+    try:
+        answer.write_text(json.dumps(told))
+    except OSError:
+        traceback.print_exc()
+        return _CANNOT_ANSWER
     return 0
 
 
@@ -106,8 +127,10 @@ def _end_with(parent: int) -> None:
 def _describe(error: Exception) -> dict[str, Any]:
     if failures.is_memory(error) or type(error).__name__ == "DeviceMemoryTooSmall":
         return {"failed": _TOO_LARGE}
-    message = failures.explain(error).message.rstrip(".")
-    return {"failed": f"its first steps failed ({message})"}
+    failure = failures.explain(error)
+    if failure.code in _PASSING and not failure.permanent:
+        return {"passing": failure.code, "message": str(error)[:_LONGEST_MESSAGE]}
+    return {"failed": f"its first steps failed ({failure.message.rstrip('.')})"}
 
 
 def _wait(child: subprocess.Popen[bytes], report: Callable[[int, int], None]) -> int:

@@ -14,13 +14,14 @@ import numpy as np
 import psutil
 
 from worker.insight.step_timing import StepTiming
-from worker.training import features, phase_setup
+from worker.training import features, jit_choice, phase_setup
 from worker.training.best_weights import BestWeights
 from worker.training.evaluate import predict_all
 from worker.training.feature_engines import Origin
 from worker.training.frozen_base import FrozenBase
 from worker.training.pack import Pack
 from worker.training.phase_setup import Material
+from worker.training.phases import Phase
 from worker.training.training_state import FINE_TUNE, TrainingState
 
 _WARM_UP = 2  # steps that compile and fill caches
@@ -34,6 +35,8 @@ _PASS_IMAGES = 96
 def time_steps(material: Material) -> StepTiming:
     """Builds the fine-tune phase of `material` and times some of its steps.
 
+    Compiled by XLA or not, as a training of as many epochs chooses.
+
     Raises:
         DeviceMemoryTooSmall: When not even smaller passes fit.
     """
@@ -44,13 +47,14 @@ def time_steps(material: Material) -> StepTiming:
     phase.step.halve_to(phase.least_halvings)
     phase.start()
     phase.train.start_epoch(0)
+    chosen = _time(lambda: _choose_compiled(phase)) if phase.may_compile else 0.0
     seconds: list[float] = []
     built = 0.0
     for number in range(_WARM_UP + _MOST_STEPS):
         started = time.monotonic()
         phase.step.train(phase.train[number % len(phase.train)])
         if number < _WARM_UP:
-            built = time.monotonic() - began
+            built = time.monotonic() - began - chosen
         else:
             seconds.append(time.monotonic() - started)
         if sum(seconds) > _MOST_SECONDS:
@@ -62,7 +66,13 @@ def time_steps(material: Material) -> StepTiming:
         _time(lambda: phase.step.predict(inputs)) for _ in range(_PREDICTIONS)
     )
     doubt = _measure_doubt(seconds, median)
-    return StepTiming(built, median, doubt, predicted, find_peak_memory())
+    return StepTiming(built, median, doubt, predicted, find_peak_memory(), chosen)
+
+
+def _choose_compiled(phase: Phase) -> None:
+    """Lets the step go on as the faster one, as `Trainer` does."""
+    steps = len(phase.train) * phase.epochs
+    jit_choice.pays(phase.step, phase.train[0], steps=steps)
 
 
 def time_predictions(material: Material) -> StepTiming:

@@ -15,3 +15,20 @@ def make_clouds(
     features = centres[labels] + random.normal(size=(len(labels), size))
     order = random.permutation(len(labels))
     return features[order].astype(np.float32), labels[order]
+
+
+def make_patients(
+    patients: int = 10, *, each: int = 30, apart: float = 2.5, size: int = 16
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns features, labels and groups: two classes, of so many patients each.
+
+    Pictures of one patient hardly differ; patients do, by a deviation.
+    """
+    random = np.random.default_rng(7)
+    groups = np.repeat(np.arange(2 * patients), each)
+    labels = groups % 2
+    features = random.normal(size=(2 * patients, size))[groups]
+    features[:, 0] += apart * labels
+    features += random.normal(scale=0.1, size=features.shape)
+    order = random.permutation(len(labels))
+    return features[order].astype(np.float32), labels[order], groups[order]

@@ -10,6 +10,7 @@ from worker.insight.learning_curve import (
     describe_curve,
     fit_curve,
     look_ahead,
+    look_at_gain,
     measure_points,
     resample_curves,
 )
@@ -66,6 +67,44 @@ def test_the_sentence_says_whether_more_pictures_help():
         "More pictures would help"
     )
     assert "would hardly help" in describe_curve(flat, 1000)["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("level", "slope", "words"),
+    [
+        (0.8, 0.0, "would hardly help"),
+        (0.9, 1.0, "More pictures would help"),
+    ],
+)
+def test_a_gain_is_told_more_closely_than_what_it_leads_to(level, slope, words):
+    random = np.random.default_rng(0)
+    hardness = random.random(1000)
+
+    def point(images: int) -> Point:
+        told = 0.85 * hardness + 0.15 * random.random((3, 1000))
+        hits = (told < level - slope * images**-0.4).astype(float)
+        return Point(images / 1000, images, hits, np.zeros(1000, int))
+
+    told = describe_curve([point(n) for n in (100, 250, 500, 1000)], 1000)
+
+    low, high = told["ahead"][1]["interval"]
+    assert high - low > 0.03  # of the accuracy with twice as many
+    assert words in told["sentence"]
+
+
+def test_no_gain_is_told_as_a_loss():
+    random = np.random.default_rng(0)
+    points = [
+        Point(n / 40, n, (random.random((2, 40)) < 0.6) * 1.0, np.zeros(40, int))
+        for n in (10, 20, 40)
+    ]
+
+    curve, others = Curve(0.4, 0.0, 0.5), resample_curves(points)
+    gain, (low, high) = look_at_gain(curve, others, 40)
+
+    assert gain == 0
+    assert 0 <= low <= high
+    assert "-" not in describe_curve(points, 40)["sentence"]
 
 
 def test_a_rare_class_gains_most_from_more_of_its_own_and_a_full_one_nothing():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -173,6 +175,17 @@ def test_minutes_grow_with_steps_and_pictures():
     assert 1.7 < twice / likely < 2.1
 
 
+def test_a_step_that_is_compiled_costs_what_the_choice_took_and_once():
+    spec, chosen = build_training_spec("balanced"), replace(STEPS, choice_seconds=45.0)
+
+    plain, compiled = (
+        reckon_seconds(spec, SIZES, Costs(0.01, 3328, steps, 2.0))
+        for steps in (STEPS, chosen)
+    )
+
+    assert np.subtract(compiled, plain) == pytest.approx(45.0)
+
+
 def test_the_regression_is_reckoned_for_the_pictures_that_it_fits():
     """Of large sets it draws as many as its memory holds."""
     spec, costs = build_training_spec("balanced"), Costs(0.0, 3328, None, 0.0)
@@ -265,6 +278,30 @@ def test_the_winner_is_the_cheapest_of_those_that_none_beats():
     assert choose_winner(apart) == "EfficientNetLite0"
     rows = describe_base_models(apart)
     assert [row["is_winner"] for row in rows] == [True, False]
+
+
+def test_what_one_patient_decides_makes_no_winner():
+    plain = np.arange(1000) % 20 > 2
+    better = plain | (np.arange(1000) < 100)  # fifteen more, all of two patients
+    entries = [_entry("MobileNet", plain, 5.0), _entry("ResNet50", better, 9.0)]
+
+    assert choose_winner(entries) == "ResNet50"
+    assert choose_winner(entries, np.arange(1000)) == "ResNet50"
+    assert choose_winner(entries, np.arange(1000) // 50) == "MobileNet"
+
+
+def test_a_base_model_that_any_other_beats_is_no_winner():
+    cheap = np.arange(1000) < 800
+    above = np.arange(1000) < 806  # and never wrong where the cheap one is right
+    best = (np.arange(1000) >= 40) & (np.arange(1000) < 850)  # above by chance alone
+    entries = [
+        _entry("MobileNet", cheap, 5.0),
+        _entry("EfficientNetLite0", above, 7.0),
+        _entry("ResNet50", best, 9.0),
+    ]
+
+    assert choose_winner([entries[0], entries[2]]) == "MobileNet"
+    assert choose_winner(entries) == "EfficientNetLite0"
 
 
 def test_a_doubt_beyond_all_bounds_promises_no_time_below_zero():

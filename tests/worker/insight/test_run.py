@@ -106,6 +106,59 @@ def test_its_features_are_the_trainings_features(asked, forecast, preset):
 
 
 @pytest.mark.xdist_group("insight")
+def test_a_base_model_whose_server_is_away_is_left_out_and_named(asked, forecast):
+    spec = json.loads((asked / "SPEC.json").read_text())
+    spec["base_models"] = ["EfficientNetLite0", "ResNet50"]
+    (asked / "BASES.json").write_text(json.dumps(spec))
+
+    run_to_end(
+        asked / "BASES.json",
+        asked / "third",
+        module=MODULE,
+        https_proxy="http://127.0.0.1:9",  # nothing listens there
+        KERAS_HOME=str(asked / "keras"),
+    )
+
+    told = json.loads((asked / "third" / "final" / "forecast.json").read_text())
+    assert forecast["base_models_left_out"] == []
+    assert [row["name"] for row in told["base_models"]] == ["EfficientNetLite0"]
+    (left_out,) = told["base_models_left_out"]
+    assert left_out["name"] == "ResNet50"
+    assert "could not be fetched" in left_out["reason"]
+
+
+@pytest.mark.xdist_group("insight")
+def test_bursts_that_the_split_tears_are_promised_what_the_test_split_will_show(
+    tmp_path,
+):
+    """Scenes whose class is chance: nothing but their other frames tells it."""
+    random = np.random.default_rng(0)
+    for scene in range(24):
+        folder = tmp_path / "pictures" / f"class{scene % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        blocks = Image.fromarray(random.integers(0, 256, (6, 6, 3), np.uint8))
+        pixels = np.asarray(blocks.resize((96, 96), Image.Resampling.BICUBIC), int)
+        for frame in range(5):
+            noisy = np.clip(pixels + random.integers(-3, 4, pixels.shape), 0, 255)
+            path = folder / f"{scene:02}-{frame}.png"
+            Image.fromarray(noisy.astype(np.uint8)).save(path)
+    spec = {
+        "kind": "forecast",
+        "dataset": str(tmp_path / "pictures"),
+        "times_steps": False,
+    }
+    (tmp_path / "SPEC.json").write_text(json.dumps(spec))
+
+    run_to_end(tmp_path / "SPEC.json", tmp_path / "work", module=MODULE)
+
+    told = json.loads((tmp_path / "work" / "final" / "forecast.json").read_text())
+    fast, difficulty = told["presets"]["fast"], told["difficulty"]
+    assert difficulty["probe"]["accuracy"] < 0.8
+    assert fast["probe"]["accuracy"] > 0.95
+    assert "of the test pictures have near copies" in difficulty["sentence"]
+
+
+@pytest.mark.xdist_group("insight")
 def test_a_dataset_of_one_class_is_refused_with_a_sentence(tmp_path):
     folder = tmp_path / "pictures" / "only"
     folder.mkdir(parents=True)

@@ -32,6 +32,7 @@ def test_steps_of_the_fine_tune_phase_are_timed(tmp_path):
     assert 0 < told.step_seconds < told.build_seconds
     assert told.predict_seconds < told.build_seconds
     assert told.memory_bytes > 100 << 20
+    assert told.choice_seconds == 0  # nobody compiles on CPUs
 
 
 @pytest.mark.xdist_group("insight")
@@ -88,6 +89,14 @@ def test_what_cannot_be_trained_is_an_answer(tmp_path, asked):
     asked["weights_dirs"] = []
 
     with pytest.raises(CannotTime, match="ResNet50"):
+        timed_steps.time_apart(asked, tmp_path / "timing", lambda *_: None)
+
+
+@pytest.mark.xdist_group("insight")
+def test_a_file_that_fails_meanwhile_is_no_answer(tmp_path, asked):
+    (tmp_path / "caches").write_text("in the way")
+
+    with pytest.raises(OSError, match="caches"):
         timed_steps.time_apart(asked, tmp_path / "timing", lambda *_: None)
 
 

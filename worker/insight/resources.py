@@ -35,9 +35,6 @@ _EXPORT_BUILDS = 1.2
 # The model that is evaluated is built anew, but learns no step.
 _EVALUATION_BUILDS = 0.5
 _EXPORT_SECONDS = 12.0
-# Of trainings that may stop early, the share of epochs beyond the patience that is
-# usually run.
-_EPOCHS_BEYOND = 0.5
 # What a training holds beyond its steps or predictions (the regression, what is written
 # beside it, the export): five fine-tunings held 12 to 23 % more, five others 6 to 8 %.
 _MORE_WITH_STEPS, _MORE_WITHOUT = 1.15, 1.08
@@ -89,7 +86,9 @@ def reckon_seconds(
 ) -> tuple[float, float, float]:
     """Returns the shortest, the likely and the longest training, seconds.
 
-    Shortest and longest differ by the epochs that early stopping may leave out.
+    Shortest and longest differ by the epochs that early stopping may leave out. Nobody
+    knows how many: likely is what would be wrong by the same share of the real time at
+    either end (their harmonic mean), the least there can be.
     """
     fixed = costs.start_seconds + _reckon_views(spec, sizes, costs)
     fixed += _reckon_frozen(spec, sizes, costs) + _reckon_end(spec, sizes, costs)
@@ -98,9 +97,9 @@ def reckon_seconds(
     steps = costs.steps
     epoch = count_steps(sizes.train, spec) * steps.step_seconds
     epoch += math.ceil(sizes.val / spec.batch_size) * steps.predict_seconds
-    shortest, likely, longest = _count_epochs(spec)
     base = fixed + steps.build_seconds + steps.choice_seconds
-    return base + shortest * epoch, base + likely * epoch, base + longest * epoch
+    shortest, longest = (base + epochs * epoch for epochs in _count_epochs(spec))
+    return shortest, 2 * shortest * longest / (shortest + longest), longest
 
 
 def correct_seconds(
@@ -200,11 +199,9 @@ def _count_mirrors(spec: TrainingSpec) -> int:
     return 2**flips if spec.test_time_augmentation else 1
 
 
-def _count_epochs(spec: TrainingSpec) -> tuple[int, float, int]:
+def _count_epochs(spec: TrainingSpec) -> tuple[int, int]:
     patience, epochs = spec.early_stopping_patience, spec.fine_tune_epochs
-    if patience is None or patience >= epochs:
-        return epochs, epochs, epochs
-    return patience, patience + _EPOCHS_BEYOND * (epochs - patience), epochs
+    return (epochs if patience is None else min(patience, epochs)), epochs
 
 
 def describe_doubt(known: Sequence[Any], *, has_steps: bool) -> str:

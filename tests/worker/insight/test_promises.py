@@ -175,6 +175,15 @@ def test_minutes_grow_with_steps_and_pictures():
     assert 1.7 < twice / likely < 2.1
 
 
+def test_what_is_likely_is_wrong_by_the_same_share_wherever_a_training_stops():
+    costs = Costs(0.01, 3328, STEPS, 2.0)
+
+    short, likely, long = reckon_seconds(build_training_spec("best"), SIZES, costs)
+
+    assert long > 1.3 * short  # it may stop early
+    assert likely / short - 1 == pytest.approx(1 - likely / long)
+
+
 def test_a_step_that_is_compiled_costs_what_the_choice_took_and_once():
     spec, chosen = build_training_spec("balanced"), replace(STEPS, choice_seconds=45.0)
 

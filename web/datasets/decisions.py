@@ -136,16 +136,19 @@ def _refuse_late(session: Session, wanted: Decisions) -> None:
 
 
 def _refuse_column(version: DatasetVersion, split: dict[str, Any] | None) -> None:
-    """Refuses a column that no picture of the version has a value of."""
+    """Refuses a column that no picture of the version has a value of.
+
+    In any case, as tables are asked for it.
+    """
     column = (split or {}).get("column")
     kept = (version.report.get("split") or {}).get("column")
-    if column in (None, kept):
+    if column is None or (kept and column.strip().casefold() == kept.casefold()):
         return
     keeps = f"keeps the column “{kept}” alone" if kept else "keeps no column of a table"
     raise UserError(
         f"Version {version.version} {keeps}, so nothing can be dealt by “{column}”. "
-        "Add the pictures and their table once more in place of it, and name the "
-        "column there.",
+        "Add the pictures once more, together with their table, and name the column "
+        "there.",
         field="column",
     )
 

@@ -93,11 +93,7 @@ def assemble(
     """
     merged = merge_identical(pictures)
     _note_identical(merged, skips)
-    before = parent.grouping if parent else Grouping()
-    grouping = decide_grouping(request.dealing, before)
-    if grouping.column is None and collected.group_column:
-        grouping = replace(grouping, column=collected.group_column)
-        collected.notes.append(_note_column(collected.group_column))
+    grouping = _decide_grouping(request, parent, collected)
     if parent and request.mode == ADD:
         joined = join(merged, parent, skips)
     else:
@@ -123,6 +119,24 @@ def assemble(
     return Version(
         joined, splits, merged, collected, skips, request.limits, facts, parent, diff
     )
+
+
+def _decide_grouping(
+    request: Request, parent: Parent | None, collected: Collected
+) -> Grouping:
+    """Returns what makes groups; values of another column than before are forgotten.
+
+    Before new pictures join the old ones, so that values are of one column whoever has
+    them.
+    """
+    before = parent.grouping if parent else Grouping()
+    grouping = decide_grouping(request.dealing, before)
+    if grouping.column is None and collected.group_column:
+        grouping = replace(grouping, column=collected.group_column)
+        collected.notes.append(_note_column(collected.group_column))
+    if parent and grouping.column != before.column:
+        parent.forget_given()
+    return grouping
 
 
 def _note_column(column: str) -> str:

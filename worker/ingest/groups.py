@@ -21,7 +21,7 @@ from worker.ingest.grouping import Grouping
 from worker.ingest.join import AnyPicture
 from worker.ingest.limits import Limits
 from worker.ingest.picture_hash import find_clusters
-from worker.ingest.version_source import KeptPicture, Parent
+from worker.ingest.version_source import Parent
 
 _NAME_CHARACTERS = 16  # of the hash that stands for a cluster
 
@@ -49,7 +49,7 @@ def assign_groups(
     Raises:
         UserError: No picture has a group, so something else was meant.
     """
-    named = _name_groups(pictures, grouping, parent)
+    named = _name_groups(pictures, grouping)
     if grouping.by and not any(named):
         raise UserError(_nothing_found(grouping), field="split")
     before = [picture.group for picture in pictures]
@@ -59,23 +59,17 @@ def assign_groups(
         _hash_all(pictures, limits, report)
         known = parent.grouping.copies if parent else False
         _join_copies(pictures, alike, before if known else [])
-    return _describe(pictures, grouping)
+    return _describe(pictures, grouping) + _tell_unnamed(named, grouping)
 
 
-def _name_groups(
-    pictures: list[AnyPicture], grouping: Grouping, parent: Parent | None
-) -> list[str | None]:
+def _name_groups(pictures: list[AnyPicture], grouping: Grouping) -> list[str | None]:
     """Returns the groups that folders or a column name, clusters aside."""
     if grouping.by == BY_FOLDER:
         labels = [picture.label for picture in pictures]
         return name_folders([picture.name for picture in pictures], labels)
     if grouping.by != BY_COLUMN:
         return [None] * len(pictures)
-    is_same = parent is None or parent.grouping.column == grouping.column
-    return [
-        picture.given if is_same or not isinstance(picture, KeptPicture) else None
-        for picture in pictures
-    ]
+    return [picture.given for picture in pictures]
 
 
 def _hash_all(
@@ -174,3 +168,16 @@ def _describe(pictures: list[AnyPicture], grouping: Grouping) -> list[str]:
     if alone:
         sentence += f", and {alone:,} pictures by themselves"
     return [f"{sentence}."]
+
+
+def _tell_unnamed(named: list[str | None], grouping: Grouping) -> list[str]:
+    """Says of how many pictures the column tells nothing: they tear what is theirs."""
+    unnamed = named.count(None)
+    if grouping.by != BY_COLUMN or not unnamed:
+        return []
+    sentence = (
+        f"{unnamed:,} of {len(named):,} pictures have no value of the column "
+        f"“{grouping.column}”: nothing says what belongs together with them. To give "
+        "them one, add them once more, together with a table that has this column."
+    )
+    return [sentence]

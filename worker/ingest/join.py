@@ -104,6 +104,7 @@ class _Table:
             for key in (used.content, used.sha256):
                 self._used.pop(key, None)
             used.label = ""
+            _take_values(used, group)
             self._put_aside(Quarantined(used, labels, _name_all(labels)))
         elif aside:
             self._stay_aside(aside, group)
@@ -130,12 +131,13 @@ class _Table:
         reason = f"{there}, which {becomes}."
         self._skips.add(picture.name, COPY, reason, same_as=used.sha256)
         used.label = picture.label
-        used.given = picture.given if picture.given is not None else used.given
+        _take_values(used, [picture])
 
     def _stay_aside(
         self, aside: Quarantined[KeptPicture], again: list[Picture]
     ) -> None:
         aside.labels = sorted({*aside.labels, *(one.label for one in again)})
+        _take_values(aside.picture, again)
         for picture in again:
             reason = (
                 f"It shows the same as “{aside.picture.name}”, which lies in "
@@ -143,6 +145,12 @@ class _Table:
             )
             same_as = aside.picture.sha256
             self._skips.add(picture.name, COPY, reason, same_as=same_as)
+
+
+def _take_values(picture: KeptPicture, again: list[Picture]) -> None:
+    """Takes what the table's column says of it now; without a word it stays."""
+    told = (one.given for one in again if one.given is not None)
+    picture.given = next(told, picture.given)
 
 
 def _as_before(picture: Picture, before: dict[str, KeptPicture]) -> AnyPicture:

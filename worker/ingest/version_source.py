@@ -4,10 +4,9 @@ They were proved when they came, so nobody decodes them again: each file must be
 and have its size. Some hundred bytes a picture are kept of them.
 """
 
-import itertools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -149,6 +148,17 @@ class Parent:
             return {}
         return {split: count / total for split, count in self.counts.items()}
 
+    @property
+    def everything(self) -> Iterator[KeptPicture]:
+        """Its pictures, those set aside behind those in use."""
+        yield from self.pictures
+        yield from (entry.picture for entry in self.quarantine)
+
+    def forget_given(self) -> None:
+        """Drops what the table's column said: another column takes its place."""
+        for picture in self.everything:
+            picture.given = None
+
 
 def load_parent(
     folder: Path, name: str, number: int | None, report: Callable[[int, int], None]
@@ -237,11 +247,11 @@ def _picture(
 
 
 def _look_at_files(parent: Parent, report: Callable[[int, int], None]) -> None:
-    aside = (entry.picture for entry in parent.quarantine)
-    pictures = itertools.chain(parent.pictures, aside)
     total = len(parent.pictures) + len(parent.quarantine)
     with ThreadPoolExecutor(_READERS) as readers:
-        looks = map_in_blocks(readers, lambda one: _look_at(one, parent.name), pictures)
+        looks = map_in_blocks(
+            readers, lambda one: _look_at(one, parent.name), parent.everything
+        )
         for done, _ in enumerate(looks, start=1):
             if done % _TOLD_EVERY == 0 or done == total:
                 report(done, total)

@@ -176,6 +176,20 @@ class TestFolders:
         assert decide(deal="folder", key="k").status_code == 302
 
 
+@pytest.mark.parametrize(
+    ("column", "status"), [(" patient id ", 302), ("patient", 400)]
+)
+def test_column_is_the_one_that_is_kept_in_any_case(
+    rows, dataset, decide, column, status
+):
+    write_version(rows, dataset, CATS + DOGS, split={"column": "Patient ID"})
+
+    answer = decide(deal="column", column=column, key="k")
+
+    assert answer.status_code == status
+    assert len(list_ingests(rows, dataset)) == (status == 302)
+
+
 class TestFailedJob:
     """What ingest alone could see: the choices of a job that failed are not lost."""
 

@@ -9,6 +9,7 @@ from typing import Any
 from shared.artifacts import Storage
 from shared.picture_folders import makes_groups
 from shared.tables import DatasetVersion
+from web.ranges import dig
 
 MANIFEST, QUARANTINE = "manifest.parquet", "quarantine.parquet"
 BATCH_ROWS = 8192
@@ -57,9 +58,11 @@ def find_pictures(
 def has_folder_groups(storage: Storage, version: DatasetVersion) -> bool | None:
     """Whether each folder could stay in one split; None where nobody can tell."""
     classes = version.report.get("classes") or []
+    # Those of classes that were merged into others, too.
+    before = dig(version.report, "split", "class_folders") or []
     folder = storage.resolve(version.rel_path)
     try:
-        return _has_folder_groups(folder, frozenset(classes))
+        return _has_folder_groups(folder, frozenset([*classes, *before]))
     except (OSError, ValueError):
         return None
 

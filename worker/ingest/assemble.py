@@ -98,18 +98,21 @@ def assemble(
         joined = join(merged, parent, skips)
     else:
         joined = take_alone(merged, parent)
+    class_folders = _list_class_folders(joined, parent if request.mode == ADD else None)
     groups = assign_groups(
         joined.pictures,
         grouping,
         parent,
         request.dealing.alike,
+        class_folders=class_folders,
         limits=request.limits,
         report=report,
     )
     shares = request.dealing.shares(parent.shares if parent else None)
     splits, notes = _deal(joined, request, parent, shares)
     collected.notes += [*groups, *notes]
-    facts = grouping.as_facts() | {"seed": shares.seed}
+    facts = grouping.as_facts()
+    facts |= {"seed": shares.seed, "class_folders": sorted(class_folders)}
     diff = compare(parent, joined, splits) if parent else None
     if parent and diff:
         _refuse_unchanged(diff, parent, grouping, is_edit=bool(request.edits))
@@ -144,6 +147,17 @@ def _note_column(column: str) -> str:
         f"The values of the column “{column}” are kept: they seem to name what belongs "
         "together. Splits keep it whole only where they are dealt by it."
     )
+
+
+def _list_class_folders(joined: Joined, parent: Parent | None) -> set[str]:
+    """Returns what the folders of classes are called in the names of the pictures.
+
+    As classes are, those claimed in quarantine too, and as they were in the versions
+    whose pictures these are: a class that was merged into another has left its folder.
+    """
+    labels = {picture.label for picture in joined.pictures}
+    labels.update(label for entry in joined.quarantine for label in entry.labels)
+    return labels | (parent.class_folders if parent else frozenset())
 
 
 def _deal(

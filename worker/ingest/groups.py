@@ -7,7 +7,7 @@ that a version has already: pictures of one patient stay together, and so do cop
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 
 import numpy as np
 from scipy.sparse import coo_matrix
@@ -32,6 +32,7 @@ def assign_groups(
     parent: Parent | None,
     alike: Sequence[Sequence[str]],
     *,
+    class_folders: Collection[str],
     limits: Limits,
     report: Callable[[int, int], None],
 ) -> list[str]:
@@ -43,13 +44,14 @@ def assign_groups(
         parent: The version that they come from, if any: what it held together as
             copies stays together.
         alike: SHA-256 of pictures that are known to look alike, cluster by cluster.
+        class_folders: As for `name_folders`.
         limits: Time and memory of the children that look at pictures.
         report: Called with pictures looked at, and all of them.
 
     Raises:
         UserError: No picture has a group, so something else was meant.
     """
-    named = _name_groups(pictures, grouping)
+    named = _name_groups(pictures, grouping, class_folders)
     if grouping.by and not any(named):
         raise UserError(_nothing_found(grouping), field="split")
     before = [picture.group for picture in pictures]
@@ -62,11 +64,12 @@ def assign_groups(
     return _describe(pictures, grouping) + _tell_unnamed(named, grouping)
 
 
-def _name_groups(pictures: list[AnyPicture], grouping: Grouping) -> list[str | None]:
+def _name_groups(
+    pictures: list[AnyPicture], grouping: Grouping, class_folders: Collection[str]
+) -> list[str | None]:
     """Returns the groups that folders or a column name, clusters aside."""
     if grouping.by == BY_FOLDER:
-        labels = [picture.label for picture in pictures]
-        return name_folders([picture.name for picture in pictures], labels)
+        return name_folders([picture.name for picture in pictures], class_folders)
     if grouping.by != BY_COLUMN:
         return [None] * len(pictures)
     return [picture.given for picture in pictures]

@@ -123,6 +123,7 @@ class Parent:
         fingerprint: Its identity.
         grouping: What makes its groups.
         counts: Its pictures by split.
+        class_folders: What folders of classes are called, in names of its pictures.
         skipped: Files that were left out of it, the first ones by name.
         skipped_by_code: How many there are in all.
         pictures: Those in use; edits change them.
@@ -135,6 +136,7 @@ class Parent:
     fingerprint: str
     grouping: Grouping
     counts: dict[str, int]
+    class_folders: frozenset[str] = frozenset()
     skipped: list[Skip] = field(default_factory=list)
     skipped_by_code: dict[str, int] = field(default_factory=dict)
     pictures: list[KeptPicture] = field(default_factory=list)
@@ -178,7 +180,8 @@ def load_parent(
     verify_manifest(folder, appear_seconds=APPEAR_SECONDS)
     facts = json.loads((folder / REPORT).read_text(encoding="utf-8"))
     contents = _Contents(folder)
-    grouping = read_grouping(facts.get("split") or {})
+    dealt = facts.get("split") or {}
+    grouping = read_grouping(dealt)
     parent = Parent(
         folder=folder,
         name=name,
@@ -186,6 +189,9 @@ def load_parent(
         fingerprint=facts["fingerprint"],
         grouping=grouping,
         counts={part: sum(counts.values()) for part, counts in facts["counts"].items()},
+        class_folders=frozenset(
+            dealt.get("class_folders") or facts.get("classes") or ()
+        ),
         skipped=[Skip(**entry) for entry in facts.get("skipped") or []],
         skipped_by_code=facts.get("skipped_by_code") or {},
     )

@@ -176,6 +176,22 @@ class TestFolders:
         assert decide(deal="folder", key="k").status_code == 302
 
 
+def test_folder_of_a_class_that_was_merged_into_another_is_none(rows, dataset, decide):
+    places = ["cat", "dog", "dogs", "hounds"]
+    pictures = [
+        (f"{place}/{split} {n}.png", "cat" if place == "cat" else "dog", split)
+        for place in places
+        for split in ("train", "val", "test")
+        for n in range(2)
+    ]
+    write_version(rows, dataset, pictures, split={"class_folders": places})
+
+    answer = decide(deal="folder", key="k")
+
+    assert answer.status_code == 400
+    assert "cannot be dealt by folder" in answer.text
+
+
 @pytest.mark.parametrize(
     ("column", "status"), [(" patient id ", 302), ("patient", 400)]
 )

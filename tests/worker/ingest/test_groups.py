@@ -13,7 +13,7 @@ from tests.worker.ingest.test_versions import (
     refused,
     version,
 )
-from tests.worker.ingest.uploads import encode, pixels, png, write_zip
+from tests.worker.ingest.uploads import class_folders, encode, pixels, png, write_zip
 from worker.ingest.folder_groups import name_folders
 
 
@@ -129,6 +129,24 @@ class TestGroups:
         found = self.splits(ingest)
         assert set(found) == {f"scene {n}" for n in range(6)}
         assert all(len(splits) == 1 for splits in found.values())
+
+    def test_folder_of_a_class_that_was_merged_into_another_is_no_group(self, tmp_path):
+        files = class_folders(("cat", "dog", "dogs"), each=6)
+        first = run(tmp_path / "a", write_zip(tmp_path / "a.zip", files))
+        rows = first.rows()
+        dogs = [row["sha256"] for row in rows.values() if row["label"] == "dogs"]
+        edits = [edit("relabel", *dogs, label="dog")]
+        second = run(tmp_path / "b", version(first), edits=edits)
+        edits = [edit("exclude", rows["cat/0.png"]["sha256"])]
+        third = run(tmp_path / "c", version(second, 2), edits=edits)
+        split = {"by": "folder", "again": True}
+
+        message = refused(tmp_path / "d", version(third, 3), split=split)
+
+        assert "needs folders beside the class folders" in message
+        for ingest in (second, third):
+            folders = ingest.report()["split"]["class_folders"]
+            assert folders == ["cat", "dog", "dogs"]
 
     def test_by_likeness(self, tmp_path):
         files = {}

@@ -1,7 +1,7 @@
 """What is wrong with the classes and splits as a whole: imbalance, shared groups."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -56,7 +56,10 @@ def find_imbalance(pictures: Pictures) -> list[Finding]:
 
 
 def find_shared_groups(
-    pictures: Pictures, *, is_by_folder: bool = False
+    pictures: Pictures,
+    *,
+    is_by_folder: bool = False,
+    class_folders: Collection[str] = (),
 ) -> list[Finding]:
     """Returns the groups whose pictures lie in several splits.
 
@@ -68,6 +71,8 @@ def find_shared_groups(
     Args:
         pictures: All there are.
         is_by_folder: Whether the dataset's groups are its folders.
+        class_folders: What folders of classes are called, beside the classes' names:
+            the version's `split` tells.
     """
     kinds: dict[str, Sequence[str | None]] = {"group": pictures.groups or []}
     if pictures.column:
@@ -75,8 +80,8 @@ def find_shared_groups(
             pictures, pictures.values, most=_NEARLY_WHOLE
         )
     if not is_by_folder:
-        labels = [pictures.label(row) for row in range(len(pictures))]
-        folders = name_folders(pictures.names, labels)
+        labels = {pictures.label(row) for row in range(len(pictures))}
+        folders = name_folders(pictures.names, labels | set(class_folders))
         kinds["folder"] = _leave_common(pictures, folders, most=_TOO_COMMON)
     torn: dict[tuple[int, ...], tuple[str, str]] = {}
     for word, groups in kinds.items():

@@ -75,6 +75,14 @@ def test_folders_that_name_more_than_class_or_split_are_groups():
     assert "folder “film1”" in finding.sentence
 
 
+def test_folder_of_a_class_that_is_no_more_is_no_group():
+    names = [f"class0/{row}.jpg" for row in range(5)] + ["old/5.jpg"] * 3
+    pictures = make_pictures(PLAIN, splits=SPLITS, names=names)
+
+    assert len(find_shared_groups(pictures)) == 1
+    assert find_shared_groups(pictures, class_folders=["class0", "old"]) == []
+
+
 FILMS = [f"class0/film{row % 2}/{row}.jpg" for row in range(8)]
 
 

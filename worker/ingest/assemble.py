@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from shared.errors import UserError
 from worker.ingest.carried import carry_over
@@ -18,6 +18,7 @@ from worker.ingest.grouping import Grouping, decide_grouping
 from worker.ingest.groups import assign_groups
 from worker.ingest.join import Joined, join, take_alone
 from worker.ingest.limits import Limits
+from worker.ingest.lost_files import find_lost, refuse_lost
 from worker.ingest.request import ADD, Request
 from worker.ingest.split import Keyed, SplitShares, assign_splits
 from worker.ingest.verify import Picture
@@ -57,12 +58,12 @@ def open_parent(request: Request, report: Report) -> Parent | None:
     """Returns the version to start from with the edits applied, if one was named.
 
     Raises:
-        UserError: A file of it is missing, or an edit cannot be done.
+        UserError: An edit cannot be done.
     """
     if request.parent is None:
         return None
     source = request.parent
-    parent = load_parent(source.path, source.name, source.number, report)
+    parent = load_parent(source.path, source.name, source.number)
     apply_edits(parent, request.edits)
     if request.sources:
         know_contents(parent, request.limits, report)
@@ -89,15 +90,13 @@ def assemble(
         report: Called with pictures looked at, and all of them.
 
     Raises:
-        UserError: What is left is no dataset, or is what was there before.
+        UserError: What is left is no dataset, or is what was there before; or the file
+            of a picture of the parent is lost.
     """
     merged = merge_identical(pictures)
     _note_identical(merged, skips)
     grouping = _decide_grouping(request, parent, collected)
-    if parent and request.mode == ADD:
-        joined = join(merged, parent, skips)
-    else:
-        joined = take_alone(merged, parent)
+    joined = _join(merged, request, parent, collected, skips=skips, report=report)
     class_folders = _list_class_folders(joined, parent if request.mode == ADD else None)
     groups = assign_groups(
         joined.pictures,
@@ -115,13 +114,46 @@ def assemble(
     facts |= {"seed": shares.seed, "class_folders": sorted(class_folders)}
     diff = compare(parent, joined, splits) if parent else None
     if parent and diff:
-        _refuse_unchanged(diff, parent, grouping, is_edit=bool(request.edits))
+        is_changed = any(diff["counts"].values()) or bool(joined.renewed)
+        if not is_changed and parent.grouping == grouping:
+            _refuse_unchanged(parent, is_edit=bool(request.edits))
     if parent and request.mode == ADD:
         # Behind all that could refuse the version: its sentences tell of what is new.
         carry_over(skips, parent, joined)
     return Version(
         joined, splits, merged, collected, skips, request.limits, facts, parent, diff
     )
+
+
+def _join(
+    merged: Merged[Picture],
+    request: Request,
+    parent: Parent | None,
+    collected: Collected,
+    *,
+    skips: SkipList,
+    report: Report,
+) -> Joined:
+    """Returns the pictures of the version, none of which has lost its file."""
+    if parent is None:
+        return take_alone(merged, None, ())
+    if request.mode == ADD:
+        total = len(parent.pictures) + len(parent.quarantine)
+        lost = find_lost(parent.everything, total, report)
+        joined = join(merged, parent, skips, lost)
+    else:
+        came = {picture.digest for picture in merged.kept}
+        again = [one for one in parent.pictures if one.digest in came]
+        lost = find_lost(again, len(again), report)
+        joined = take_alone(merged, parent, lost)
+    refuse_lost(joined, lost, parent.name)
+    joined.renewed = len(lost)
+    if lost:
+        collected.notes.append(
+            f"{len(lost):,} pictures of {parent.name} whose files were lost came "
+            "again, and were stored anew."
+        )
+    return joined
 
 
 def _decide_grouping(
@@ -211,15 +243,7 @@ def _contradiction(labels: set[str], other: Picture) -> str:
     )
 
 
-def _refuse_unchanged(
-    diff: dict[str, Any],
-    parent: Parent,
-    grouping: Grouping,
-    *,
-    is_edit: bool,
-) -> None:
-    if any(diff["counts"].values()) or parent.grouping != grouping:
-        return
+def _refuse_unchanged(parent: Parent, *, is_edit: bool) -> NoReturn:
     if is_edit:
         raise UserError(
             f"The edits change nothing: every picture of {parent.name} is already as "

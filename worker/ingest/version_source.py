@@ -1,19 +1,18 @@
 """The dataset version that a new one is made from: its pictures, taken as they are.
 
-They were proved when they came, so nobody decodes them again: each file must be there
-and have its size. Some hundred bytes a picture are kept of them.
+They were proved when they came, so nobody decodes them again; whether the files of
+those that are taken over are there is seen later (`lost_files`). Some hundred bytes a
+picture are kept of them.
 """
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, TypeVar
 
-from shared.artifacts import APPEAR_SECONDS, map_in_blocks, verify_manifest
-from shared.errors import UserError
+from shared.artifacts import APPEAR_SECONDS, verify_manifest
 from worker.ingest.dealing import BY_COLUMN
 from worker.ingest.found import Skip
 from worker.ingest.grouping import Grouping, read_grouping
@@ -24,9 +23,6 @@ from worker.ingest.version_tables import (
     REPORT,
     read_table,
 )
-
-_READERS = 8  # looking at a file waits for the disk
-_TOLD_EVERY = 1000  # pictures
 
 
 @dataclass(slots=True)
@@ -162,19 +158,15 @@ class Parent:
             picture.given = None
 
 
-def load_parent(
-    folder: Path, name: str, number: int | None, report: Callable[[int, int], None]
-) -> Parent:
-    """Reads a version and sees that its files are there.
+def load_parent(folder: Path, name: str, number: int | None) -> Parent:
+    """Reads what a version tells of its pictures.
 
     Args:
         folder: A published version.
         name: What sentences call it.
         number: Of the version.
-        report: Called with pictures looked at, and all of them.
 
     Raises:
-        UserError: Naming the first file that is missing or has changed.
         OSError: Shared storage cannot be read.
     """
     verify_manifest(folder, appear_seconds=APPEAR_SECONDS)
@@ -202,7 +194,6 @@ def load_parent(
         known = contents.find(row["sha256"])
         picture = _picture(folder, row, known, grouping)
         parent.quarantine.append(Quarantined(picture, row["labels"], row["reason"]))
-    _look_at_files(parent, report)
     return parent
 
 
@@ -250,36 +241,3 @@ def _picture(
         group=sys.intern(group) if group is not None else None,
         picture_hash=known.get("picture_hash"),
     )
-
-
-def _look_at_files(parent: Parent, report: Callable[[int, int], None]) -> None:
-    total = len(parent.pictures) + len(parent.quarantine)
-    with ThreadPoolExecutor(_READERS) as readers:
-        looks = map_in_blocks(
-            readers, lambda one: _look_at(one, parent.name), parent.everything
-        )
-        for done, _ in enumerate(looks, start=1):
-            if done % _TOLD_EVERY == 0 or done == total:
-                report(done, total)
-
-
-def _look_at(picture: KeptPicture, version: str) -> None:
-    try:
-        size_bytes = picture.path.stat().st_size
-        upright = picture.rewritten
-        upright_bytes = upright.stat().st_size if upright else size_bytes
-    except FileNotFoundError as error:
-        raise UserError(
-            f"The picture “{picture.name}” of {version} is missing on the server "
-            f"({error.filename}). Exclude it, or add it again.",
-            field="sources",
-        ) from error
-    expected = picture.size_bytes or size_bytes
-    if size_bytes != expected or not size_bytes or not upright_bytes:
-        raise UserError(
-            f"The picture “{picture.name}” of {version} has changed on the server: "
-            f"it has {size_bytes:,} bytes, and had {expected:,}. Exclude it, or add it "
-            "again.",
-            field="sources",
-        )
-    picture.size_bytes = size_bytes

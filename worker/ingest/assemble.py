@@ -1,6 +1,5 @@
 """From proved pictures, and a parent if there is one, to what a version is made of."""
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
@@ -12,10 +11,11 @@ from worker.ingest.content import Merged, merge_identical
 from worker.ingest.contents import know_contents
 from worker.ingest.diff import compare
 from worker.ingest.edits import apply_edits
-from worker.ingest.found import CONFLICT, COPY, SkipList
+from worker.ingest.found import SkipList
 from worker.ingest.group_split import deal_groups
 from worker.ingest.grouping import Grouping, decide_grouping
 from worker.ingest.groups import assign_groups
+from worker.ingest.identical import note_identical
 from worker.ingest.join import Joined, join, take_alone
 from worker.ingest.limits import Limits
 from worker.ingest.lost_files import find_lost, refuse_lost
@@ -94,9 +94,9 @@ def assemble(
             of a picture of the parent is lost.
     """
     merged = merge_identical(pictures)
-    _note_identical(merged, skips)
     grouping = _decide_grouping(request, parent, collected)
     joined = _join(merged, request, parent, collected, skips=skips, report=report)
+    note_identical(merged, joined, skips)
     class_folders = _list_class_folders(joined, parent if request.mode == ADD else None)
     groups = assign_groups(
         joined.pictures,
@@ -210,37 +210,6 @@ def _deal(
     if is_grouped or (parent and not is_again):
         return deal_groups(keyed, shares)
     return assign_splits(keyed, shares)
-
-
-def _note_identical(merged: Merged[Picture], skips: SkipList) -> None:
-    """Names each copy, and each picture that is there under two labels."""
-    for copy, kept in merged.copies:
-        reason = f"It shows the same as “{kept.name}”, which is used."
-        skips.add(copy.name, COPY, reason, same_as=kept.sha256)
-    for group in merged.conflicts:
-        own: dict[str, set[str]] = defaultdict(set)
-        for picture in group:
-            own[picture.name].add(picture.label)
-        first = group[0]
-        second = next(one for one in group if one.label != first.label)
-        for name, labels in own.items():
-            other = second if first.label in labels else first
-            reason = _contradiction(labels, other)
-            skips.add(name, CONFLICT, reason, same_as=first.sha256)
-
-
-def _contradiction(labels: set[str], other: Picture) -> str:
-    """Says of a file with these labels what contradicts it: its own, or another's."""
-    if len(labels) > 1:
-        words = " and ".join(f"“{label}”" for label in sorted(labels))
-        return (
-            f"The label table calls it {words}. It is kept in quarantine until you say "
-            "which label is right."
-        )
-    return (
-        f"It shows the same as “{other.name}”, which is “{other.label}”. One is kept "
-        "in quarantine until you say which label is right."
-    )
 
 
 def _refuse_unchanged(parent: Parent, *, is_edit: bool) -> NoReturn:

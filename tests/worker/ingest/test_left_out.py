@@ -77,6 +77,35 @@ class TestLeftOut:
         assert "earlier version" not in skipped(new)["cat/half.jpg"]["reason"]
         assert new.report()["skipped_by_code"]["damaged"] == 1
 
+    def test_what_shows_the_same_names_the_picture_that_the_version_has(
+        self, lossy, tmp_path
+    ):
+        """The same pixels in other files: the version keeps the files that it had."""
+        five, six = (encode(pixels(1000 + n), "BMP") for n in (5, 6))
+        files = {
+            "dog/five.bmp": five, "dog/five too.bmp": five, "cat/six.bmp": six,
+            "dog/six.bmp": six, "cat/1st.png": png(777), "cat/2nd.png": png(777),
+        }  # fmt: skip
+        archive = write_zip(tmp_path / "more.zip", files)
+
+        new = run(tmp_path, version(lossy), archive, mode="add")
+
+        told = skipped(new)
+        there, contested = shas(lossy, "dog/5.png", "dog/6.png")
+        copy = next(one for one in told.values() if "“dog/5.png”, which is used" in
+                    one["reason"])  # fmt: skip
+        assert (copy["code"], copy["same_as"]) == ("copy", there)
+        for name in ("cat/six.bmp", "dog/six.bmp"):
+            assert (told[name]["code"], told[name]["same_as"]) == (
+                "conflict",
+                contested,
+            )
+        assert any(
+            "which lies in quarantine." in one["reason"] for one in told.values()
+        )
+        known = {row["sha256"] for row in [*new.rows().values(), *aside(new).values()]}
+        assert {one["same_as"] for one in told.values() if "same_as" in one} <= known
+
     def test_a_version_of_new_pictures_alone_tells_of_them_alone(self, lossy, tmp_path):
         archive = write_zip(tmp_path / "new.zip", class_folders(each=5, start=9000))
 

@@ -15,9 +15,9 @@ PICTURE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".dib", ".gif"}
     | {".tif", ".tiff", ".webp", ".heic", ".heif", ".avif"}
 )
-# Codes of files that show the same as a picture which is kept: under its label, and
-# under another one.
-COPY, CONFLICT = "copy", "conflict"
+# Codes of files that show the same as a picture which is kept: under its label, under
+# another one, and one that an earlier version has. The last is no fault.
+COPY, CONFLICT, AGAIN = "copy", "conflict", "again"
 _JUNK_FOLDERS = frozenset({"__macosx", "$recycle.bin", "system volume information"})
 _JUNK_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
 
@@ -111,15 +111,22 @@ class SkipList:
     names and reasons that can be read. Each code keeps its first ones, and has a share
     of the places: the system's own files do not crowd out the pictures that could not
     be read.
+
+    Args:
+        keep: How many are kept by name.
+        before: What an earlier version told by name: of these it is remembered whether
+            they are noted again, even if not by name.
     """
 
-    def __init__(self, keep: int = 10_000) -> None:
+    def __init__(self, keep: int = 10_000, *, before: Iterable[Skip] = ()) -> None:
         self._keep = keep
         self._source = ""
         self._noted = self._held = 0
         # By code, each with its number in the order in which all were noted.
         self._kept: dict[str, list[tuple[int, Skip]]] = {}
         self.codes: Counter[str] = Counter()
+        self._before = {(skip.file, skip.code) for skip in before}
+        self.again: set[tuple[str, str]] = set()  # files and codes of earlier ones
 
     @contextlib.contextmanager
     def of_source(self, name: str) -> Iterator[None]:
@@ -135,6 +142,8 @@ class SkipList:
     ) -> None:
         """Notes that `file` is left out because of `reason`."""
         name = shorten(join_names(self._source, file))
+        if (name, code) in self._before:
+            self.again.add((name, code))
         self._keep_one(Skip(name, code, shorten(reason), same_as))
         self.codes[code] += 1
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from worker.ingest.content import Merged
-from worker.ingest.found import COPY, SkipList
+from worker.ingest.found import AGAIN, SkipList
 from worker.ingest.verify import Picture
 from worker.ingest.version_source import KeptPicture, Parent, Quarantined
 
@@ -148,21 +148,20 @@ class _Table:
             self.new.append(_renew(used, picture))
         else:
             reason = f"{there}, which {becomes}."
-            self._skips.add(picture.name, COPY, reason, same_as=used.sha256)
+            self._skips.add(picture.name, AGAIN, reason, same_as=used.sha256)
 
     def _stay_aside(
         self, aside: Quarantined[KeptPicture], again: list[Picture]
     ) -> None:
         aside.labels = sorted({*aside.labels, *(one.label for one in again)})
-        if self._take_over(aside, again):
-            return
-        for picture in again:
-            reason = (
-                f"It shows the same as “{aside.picture.name}”, which lies in "
-                "quarantine and stays there until you decide about it."
-            )
-            same_as = aside.picture.sha256
-            self._skips.add(picture.name, COPY, reason, same_as=same_as)
+        if self._take_over(aside, again) or len(again) > 1:
+            return  # several are told as a conflict
+        there = aside.picture
+        reason = (
+            f"It shows the same as “{there.name}”, which lies in quarantine and stays "
+            "there until you decide about it."
+        )
+        self._skips.add(again[0].name, AGAIN, reason, same_as=there.sha256)
 
     def _take_over(self, aside: Quarantined[KeptPicture], again: list[Picture]) -> bool:
         """Takes what is new of a picture in quarantine; says whether its file is."""

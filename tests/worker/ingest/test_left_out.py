@@ -77,6 +77,32 @@ class TestLeftOut:
         assert "earlier version" not in skipped(new)["cat/half.jpg"]["reason"]
         assert new.report()["skipped_by_code"]["damaged"] == 1
 
+    def test_what_comes_again_is_counted_once_and_told_by_one_version(
+        self, lossy, tmp_path
+    ):
+        def bring(parent, number, folder):
+            new = class_folders(each=3, start=5000 * number)
+            new = {name.replace("/", f"/{number} "): data for name, data in new.items()}
+            files = {**GOOD, **CONFLICT, **LOST, **new}
+            archive = write_zip(tmp_path / f"{number}.zip", files)
+            return run(tmp_path / folder, version(parent, number), archive, mode="add")
+
+        second = bring(lossy, 1, "2")
+        third = bring(second, 2, "3")
+        (one,) = shas(lossy, "cat/3.png")
+        fourth = run(tmp_path / "4", version(third, 3), edits=[edit("exclude", one)])
+
+        codes = lossy.report()["skipped_by_code"]
+        for ingest in (second, third):
+            report = ingest.report()
+            assert report["skipped_by_code"] == {**codes, "again": len(GOOD)}
+            assert skipped(ingest)["cat/3.png"]["code"] == "again"
+            assert any(
+                note.startswith(f"{len(GOOD)} files show pictures that version ")
+                for note in report["notes"]
+            )
+        assert fourth.report()["skipped_by_code"] == codes
+
     def test_what_shows_the_same_names_the_picture_that_the_version_has(
         self, lossy, tmp_path
     ):

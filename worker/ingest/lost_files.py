@@ -30,7 +30,7 @@ def find_lost(
     Raises:
         OSError: Shared storage cannot be read.
     """
-    lost = set()
+    lost: set[str] = set()
     with ThreadPoolExecutor(_READERS) as readers:
         looks = map_in_blocks(readers, _find_if_lost, pictures)
         for done, sha256 in enumerate(looks, start=1):

@@ -97,7 +97,7 @@ def decide(
         wishes |= {"choices": choices, "kind": kind, "action": action, "keep": keep}
         wishes["include_test"] = include_test or None
     else:
-        _refuse_both(choices, kind)
+        _refuse_both(choices, kind or keep)
         ask, wishes["restore"] = client.decide_pictures, restore
     outcome = ask(
         found["id"], version=found["version"], key=secrets.token_hex(16), **wishes
@@ -131,8 +131,8 @@ def _read_every(
     return kind.replace(" ", "_"), action
 
 
-def _refuse_both(choices: list[dict[str, Any]], kind: str | None) -> None:
-    if choices or kind:
+def _refuse_both(choices: list[dict[str, Any]], other: str | None) -> None:
+    if choices or other:
         raise UserError(
             "`--restore` makes a version of its own: decide about findings with "
             "another command, before it or behind it.",

@@ -77,6 +77,17 @@ class ApiClient(HttpClient):
         body |= {name: value for name, value in wishes.items() if value is not None}
         return self.post(f"/datasets/{dataset_id}/findings/decisions", body, key=key)
 
+    def decide_pictures(
+        self, dataset_id: int, *, version: int, key: str, **wishes: Any
+    ) -> dict[str, Any]:
+        """Decides about pictures of a version; returns the job that makes the next.
+
+        `wishes` are further fields of the request; None leaves one out.
+        """
+        body: dict[str, Any] = {"version": version}
+        body |= {name: value for name, value in wishes.items() if value is not None}
+        return self.post(f"/datasets/{dataset_id}/decisions", body, key=key)
+
     def get_dataset_diff(self, dataset: int, version: int) -> dict[str, Any]:
         """Returns what a version changed against the one that it was made from."""
         return self.get(f"/datasets/{dataset}/versions/{version}/diff")

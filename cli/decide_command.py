@@ -50,6 +50,14 @@ def decide(
     include_test: Annotated[
         bool, typer.Option("--include-test", help="With --all: test pictures, too.")
     ] = False,
+    restore: Annotated[
+        str | None,
+        typer.Option(
+            "--restore",
+            metavar="REASON",
+            help="Use all again that lie in quarantine for this reason.",
+        ),
+    ] = None,
     keep: Annotated[
         str | None,
         typer.Option("--keep", help="Of copies: test (the default), first or none."),
@@ -62,8 +70,9 @@ def decide(
 ) -> None:
     """Decide about findings of the newest version; the old one stays.
 
-    Keys are those that `trainyard dataset doctor` prints. With --deal all pictures are
-    dealt into training, validation and test anew.
+    Keys are those that `trainyard dataset doctor` prints, and the reasons of --restore
+    those on the dataset's page. With --deal all pictures are dealt into training,
+    validation and test anew.
     """
     from cli import watch
     from cli.api_client import connect
@@ -82,16 +91,16 @@ def decide(
             f"{found['name']} has no readable version yet.", field="dataset"
         )
     split = read_group(deal, "deal")
-    outcome = client.decide_findings(
-        found["id"],
-        version=found["version"],
-        key=secrets.token_hex(16),
-        choices=choices,
-        kind=kind,
-        action=action,
-        include_test=include_test or None,
-        keep=keep,
-        split=split | {"again": True} if split else None,
+    wishes: dict[str, Any] = {"split": split | {"again": True} if split else None}
+    ask = client.decide_findings
+    if restore is None:
+        wishes |= {"choices": choices, "kind": kind, "action": action, "keep": keep}
+        wishes["include_test"] = include_test or None
+    else:
+        _refuse_both(choices, kind or keep)
+        ask, wishes["restore"] = client.decide_pictures, restore
+    outcome = ask(
+        found["id"], version=found["version"], key=secrets.token_hex(16), **wishes
     )
     if as_json:
         print_json(outcome)
@@ -122,7 +131,23 @@ def _read_every(
     return kind.replace(" ", "_"), action
 
 
+def _refuse_both(choices: list[dict[str, Any]], other: str | None) -> None:
+    if choices or other:
+        raise UserError(
+            "`--restore` makes a version of its own: decide about findings with "
+            "another command, before it or behind it.",
+            field="restore",
+        )
+
+
 def _tell(outcome: dict[str, Any]) -> None:
+    if "images" in outcome:
+        _tell_findings(outcome)
+    if outcome["job_id"]:
+        out.print(f"Job {outcome['job_id']} makes the next version.")
+
+
+def _tell_findings(outcome: dict[str, Any]) -> None:
     for action, count in outcome["images"].items():
         out.print(f"{_count(count, 'picture')} {_DONE[action]}.")
     if outcome["accepted"]:
@@ -136,8 +161,6 @@ def _tell(outcome: dict[str, Any]) -> None:
         )
     for why, number in outcome["passed_over_because"].items():
         out.print(f"{_count(number, 'finding')} passed over: {why}.")
-    if outcome["job_id"]:
-        out.print(f"Job {outcome['job_id']} makes the next version.")
 
 
 def _count(number: int, what: str) -> str:

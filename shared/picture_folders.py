@@ -38,8 +38,8 @@ def find_own_folders(name: str, classes: Collection[str]) -> tuple[str, ...]:
 
     Args:
         name: The user's name of the picture, folders separated by `/`.
-        classes: All of the dataset, not its own alone: a picture that was relabelled
-            lies where it lay.
+        classes: All of the dataset, not its own alone, and those that it once had: a
+            picture that was relabelled lies where it lay.
     """
     folders = PurePosixPath(name).parts[:-1]
     at = [n for n, folder in enumerate(folders) if clean_label(folder) in classes]
@@ -60,7 +60,7 @@ def makes_groups(names: Iterable[str], classes: Collection[str]) -> bool:
 
     Args:
         names: The user's names of all pictures.
-        classes: All of the dataset.
+        classes: As for `find_own_folders`.
     """
     counts: Counter[tuple[str, ...]] = Counter()
     # Pictures are many and their folders few: each folder is looked at once.

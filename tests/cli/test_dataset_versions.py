@@ -116,6 +116,17 @@ def test_what_does_not_go_together_is_refused(asked, options):
     assert not any(isinstance(body, dict) for body in asked)
 
 
+def test_what_was_set_aside_for_one_reason_is_asked_for_again(asked):
+    done = call("decide", "cells", "--restore", "Doubtful labels", "--no-wait")
+
+    assert done.exit_code == 0, done.output
+    (sent,) = [body for body in asked if isinstance(body, dict)]
+    assert sent == {"version": 2, "restore": "Doubtful labels"}
+    assert "Job 1 makes the next version." in done.output
+    both = call("decide", "cells", "--restore", "Blurred", "--exclude", "k")
+    assert "`--restore` makes a version of its own" in str(both.exception)
+
+
 def test_a_diff_is_told_in_sentences(asked):
     done = call("diff", "cells")
 

@@ -122,4 +122,10 @@ class DecisionsRequest(Strict):
     decisions: list[DecisionRequest] = Field(
         default=[], max_length=1000, description="Carried out one after the other."
     )
+    restore: Text | None = Field(
+        default=None,
+        max_length=500,
+        description="All that lie in quarantine for this reason, in its exact words, "
+        "are used again, but for those that `decisions` name. The first 20,000.",
+    )
     split: SplitRequest | None = Field(default=None, description="How to deal them.")

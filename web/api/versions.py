@@ -82,6 +82,7 @@ def decide_about_dataset(
         version=body.version,
         decisions=[Decision(**one.model_dump()) for one in body.decisions],
         split=body.split.as_spec() if body.split else None,
+        restore=body.restore,
         key=header.idempotency_key,
     )
     added = decide(get_installation(), current_account(), wanted)

@@ -32,6 +32,8 @@ class Decisions:
         version: Its number.
         decisions: What becomes of which pictures.
         split: How they are dealt, in the words of the ingest spec.
+        restore: All that lie in quarantine for this reason come back, too, but for
+            those that something else is decided about.
         key: The request's idempotency key.
         form: The form that it was filled into, to be shown again should the job fail.
     """
@@ -40,5 +42,6 @@ class Decisions:
     version: int
     decisions: list[Decision]
     split: dict[str, Any] | None = None
+    restore: str | None = None
     key: str | None = None
     form: dict[str, Any] | None = None

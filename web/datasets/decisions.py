@@ -29,6 +29,7 @@ from web.datasets.add import (
 )
 from web.datasets.decision import Decisions
 from web.datasets.decision_check import refuse_hopeless
+from web.datasets.restoring import add_restored
 from web.installation import Installation
 from web.permissions import require_change
 
@@ -54,14 +55,12 @@ def decide(
 
     Raises:
         UserError: When nothing or too much is decided, or no version could come of it.
-        NotFoundError: When there is no such dataset or version.
+        NotFoundError: When there is no such dataset or version, or its quarantine
+            cannot be read.
         NotAllowedError: When it is somebody else's.
         ConflictError: When there is a newer version or one is being made, or the key
             was used for something else.
     """
-    _refuse_amount(wanted)
-    asked = _describe(wanted)
-    key = wanted.key or secrets.token_urlsafe(16)
     with here.database.reading() as session:
         dataset = dataset_store.get_dataset(session, wanted.dataset_id)
         require_change(account, dataset, "dataset")
@@ -69,6 +68,10 @@ def decide(
             session, dataset.id, wanted.version
         )
         _refuse_column(version, wanted.split)
+    wanted = add_restored(here.storage, version, wanted, most=MAX_IMAGES)
+    _refuse_amount(wanted)
+    asked = _describe(wanted)
+    key = wanted.key or secrets.token_urlsafe(16)
     earlier = find_earlier(here, account, key)
     if earlier:
         return repeat(earlier, asked)
@@ -136,16 +139,19 @@ def _refuse_late(session: Session, wanted: Decisions) -> None:
 
 
 def _refuse_column(version: DatasetVersion, split: dict[str, Any] | None) -> None:
-    """Refuses a column that no picture of the version has a value of."""
+    """Refuses a column that no picture of the version has a value of.
+
+    In any case, as tables are asked for it.
+    """
     column = (split or {}).get("column")
     kept = (version.report.get("split") or {}).get("column")
-    if column in (None, kept):
+    if column is None or (kept and column.strip().casefold() == kept.casefold()):
         return
     keeps = f"keeps the column “{kept}” alone" if kept else "keeps no column of a table"
     raise UserError(
         f"Version {version.version} {keeps}, so nothing can be dealt by “{column}”. "
-        "Add the pictures and their table once more in place of it, and name the "
-        "column there.",
+        "Add the pictures once more, together with their table, and name the column "
+        "there.",
         field="column",
     )
 

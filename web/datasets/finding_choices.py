@@ -115,7 +115,8 @@ def decide_findings(here: Installation, account: Account, wishes: Wishes) -> Out
     done, added = _record(
         here, account, {key: kinds[key] for key in plan.accepted},
         Decisions(
-            dataset.id, wishes.version, decisions, split, wishes.key, wishes.form
+            dataset.id, wishes.version, decisions, split,
+            key=wishes.key, form=wishes.form,
         ),
     )  # fmt: skip
     return Outcome(

@@ -21,7 +21,8 @@ from web.datasets.finding_plan import (
     Choice,
 )
 from web.datasets.findings import FindingKind
-from web.form_key import form_key, list_content
+from web.datasets.kept_form import keep_form
+from web.form_key import form_key
 from web.row_numbers import read_number
 
 BY_COLUMN, BY_FOLDER = "column", "folder"
@@ -37,8 +38,6 @@ KEEPS = {
 }
 _DO, _LABEL = "do:", "label:"
 _AS = "as:"  # before the label that a button names
-# A page has 24 cards; what has more fields is no page of ours, and not worth keeping.
-_MOST_KEPT = 500
 
 
 def read_wishes(
@@ -65,19 +64,8 @@ def read_wishes(
         keep=_read_keep(form),
         split=_read_split(form),
         key=form_key(form),
-        form=_keep(form, place),
+        form=keep_form(form, place),
     )
-
-
-def read_kept(kept: Any) -> MultiDict[str, str]:
-    """Returns a form as it was filled in, of what a job has kept of it."""
-    fields = kept.get("fields") if isinstance(kept, dict) else None
-    return MultiDict([(str(name), str(value)) for name, value in fields or []])
-
-
-def _keep(form: MultiDict[str, str], place: dict[str, Any]) -> dict[str, Any] | None:
-    fields = list_content(form)
-    return {"place": place, "fields": fields} if len(fields) <= _MOST_KEPT else None
 
 
 def _read_version(form: MultiDict[str, str]) -> int:

@@ -16,19 +16,19 @@ from flask import (
 from flask_security.decorators import auth_required
 from werkzeug.wrappers import Response as AnyResponse
 
-from shared import dataset_store, job_read_store
+from shared import dataset_store
 from shared.errors import UserError
-from shared.job_status import JobStatus
 from shared.tables import Dataset, Job
 from web import polling
 from web.auth.sign_in import current_account
 from web.datasets import accepted_findings
 from web.datasets.finding_choices import Outcome, decide_findings
-from web.datasets.finding_form import read_kept, read_wishes
+from web.datasets.finding_form import read_wishes
 from web.datasets.finding_page import Filter, make_page
 from web.datasets.finding_plan import EXCLUDE, QUARANTINE, RELABEL
 from web.datasets.findings import FindingKind
 from web.datasets.forecast_view import ForecastState, find_state
+from web.datasets.kept_form import find_failed, read_kept
 from web.error_pages import status_of
 from web.installation import get_installation
 from web.paging import MAX_PAGE
@@ -37,7 +37,6 @@ from web.row_numbers import asked_number, read_number
 
 blueprint = Blueprint("findings", __name__, url_prefix="/datasets/<int:dataset_id>")
 
-_FAILED = (JobStatus.FAILED, JobStatus.CANCELLED)
 _DONE = {
     RELABEL: "relabelled",
     EXCLUDE: "excluded",
@@ -58,7 +57,7 @@ def index(dataset_id: int) -> str:
     With `choices`, the number of a job that has failed, all that was chosen for it is
     filled in again.
     """
-    failed = _find_failed(dataset_id, asked_number("choices"))
+    failed = find_failed(dataset_id, asked_number("choices"))
     return _show(dataset_id, asked_number("version"), failed=failed)
 
 
@@ -134,16 +133,6 @@ def _show(
         key=request.form.get("key") or secrets.token_urlsafe(16),
         **values,
     )
-
-
-def _find_failed(dataset_id: int, job_id: int | None) -> Job | None:
-    """Returns the job whose choices are to be taken up again; None for no such job."""
-    if job_id is None:
-        return None
-    with get_installation().database.reading() as session:
-        job = job_read_store.get_job(session, job_id)
-    is_ours = job.dataset_id == dataset_id and "edits" in job.spec
-    return job if is_ours and job.state in _FAILED else None
 
 
 def _refuse(dataset_id: int, error: UserError) -> tuple[str, int]:

@@ -31,6 +31,7 @@ from web.datasets.add_forms import asked_target, list_uploads, list_wanted
 from web.datasets.delete import delete_dataset, plan_deletion
 from web.datasets.finding_page import make_panel
 from web.datasets.forecast_curve import list_columns
+from web.datasets.kept_form import find_failed, read_kept
 from web.datasets.versions import page_quarantine
 from web.deleting import show_plan
 from web.error_pages import status_of
@@ -244,6 +245,7 @@ def _make_page(dataset_id: int, wanted: int | None) -> dict[str, Any]:
             "jobs": jobs,
             "forecast": forecast_section.make_section(session, here, state, jobs),
         }
+    failed = find_failed(dataset_id, asked_number("choices"))
     report = reports.read_report(here.storage, version) if version else {}
     classes = view.count_classes(report)
     return {
@@ -255,6 +257,8 @@ def _make_page(dataset_id: int, wanted: int | None) -> dict[str, Any]:
         "skipped": _page_skipped(report),
         "doctor": make_panel(here, state),
         "quarantine": page_quarantine(here.storage, version, report),
+        "failed": failed,
+        "filled": read_kept(failed.spec.get("form")) if failed else request.form,
         "numbers": {row.id: row.version for row in values["versions"]},
         "key": secrets.token_urlsafe(16),
     }

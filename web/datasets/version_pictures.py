@@ -9,6 +9,7 @@ from typing import Any
 from shared.artifacts import Storage
 from shared.picture_folders import makes_groups
 from shared.tables import DatasetVersion
+from web.ranges import dig
 
 MANIFEST, QUARANTINE = "manifest.parquet", "quarantine.parquet"
 BATCH_ROWS = 8192
@@ -54,12 +55,30 @@ def find_pictures(
     return found | {row["sha256"]: _make_picture(row, in_use=True) for row in used}
 
 
+def list_restorable(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yields SHA-256 and reason of each picture in quarantine that has one label.
+
+    Args:
+        folder: Of the version.
+
+    Raises:
+        OSError: Its table cannot be read, or it is of before there was one.
+        ValueError: It is no such table.
+    """
+    for batch in _read_batches(folder / QUARANTINE, ["sha256", "label", "reason"]):
+        for row in batch.to_pylist():
+            if row["label"]:
+                yield row["sha256"], row["reason"] or ""
+
+
 def has_folder_groups(storage: Storage, version: DatasetVersion) -> bool | None:
     """Whether each folder could stay in one split; None where nobody can tell."""
     classes = version.report.get("classes") or []
+    # Those of classes that were merged into others, too.
+    before = dig(version.report, "split", "class_folders") or []
     folder = storage.resolve(version.rel_path)
     try:
-        return _has_folder_groups(folder, frozenset(classes))
+        return _has_folder_groups(folder, frozenset([*classes, *before]))
     except (OSError, ValueError):
         return None
 

@@ -11,11 +11,12 @@ from web.auth.sign_in import current_account
 from web.datasets import versions
 from web.datasets.decision import Decision, Decisions
 from web.datasets.decisions import decide
+from web.datasets.kept_form import keep_form
 from web.datasets.routes import blueprint, show_page
 from web.error_pages import status_of
 from web.form_key import form_key
 from web.installation import get_installation
-from web.paging import cut_page
+from web.paging import asked_page, cut_page
 
 _EXCLUDE = "exclude"
 _LABEL = "label:"  # before the label that was chosen
@@ -53,13 +54,18 @@ def changes(dataset_id: int, version: int) -> str:
 def decide_quarantine(dataset_id: int, version: int) -> AnyResponse | tuple[str, int]:
     """Takes what was chosen for pictures in quarantine; a new version comes of it.
 
+    Of one by one those of a page, and all that lie there for one reason.
+
     What cannot be done is told on the page, where all that was chosen still stands.
     """
+    place = {"version": version, "quarantine": asked_page("quarantine")}
     wanted = Decisions(
         dataset_id=dataset_id,
         version=version,
         decisions=_read_decisions(),
+        restore=request.form.get("restore") or None,
         key=form_key(request.form),
+        form=keep_form(request.form, place),
     )
     try:
         decide(get_installation(), current_account(), wanted)

@@ -10,6 +10,7 @@ from shared.artifacts import Storage
 from shared.errors import NotFoundError
 from shared.tables import DatasetVersion
 from web.datasets.report import list_thumbnails
+from web.datasets.restoring import count_reasons
 from web.paging import cut_page
 
 KINDS = ("added", "removed", "relabelled", "moved", "quarantined", "restored")
@@ -55,7 +56,8 @@ def page_quarantine(
 ) -> dict[str, Any]:
     """Returns one page of the pictures in quarantine, for the dataset's page.
 
-    Each tells its `thumbnail`, which only the first few hundred have.
+    Each tells its `thumbnail`, which only the first few hundred have. `reasons` counts
+    those of all pages that can come back, by why they are there.
     """
     listed = report.get("quarantine") or []
     rows, pager = cut_page(
@@ -71,6 +73,7 @@ def page_quarantine(
         "rows": [row | {"thumbnail": _name(row, there)} for row in rows],
         "total": total,
         "pager": pager,
+        "reasons": count_reasons(storage, version) if version and total else {},
     }
 
 

@@ -1,9 +1,8 @@
 """From proved pictures, and a parent if there is one, to what a version is made of."""
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from shared.errors import UserError
 from worker.ingest.carried import carry_over
@@ -12,12 +11,14 @@ from worker.ingest.content import Merged, merge_identical
 from worker.ingest.contents import know_contents
 from worker.ingest.diff import compare
 from worker.ingest.edits import apply_edits
-from worker.ingest.found import CONFLICT, COPY, SkipList
+from worker.ingest.found import SkipList
 from worker.ingest.group_split import deal_groups
 from worker.ingest.grouping import Grouping, decide_grouping
 from worker.ingest.groups import assign_groups
+from worker.ingest.identical import note_identical
 from worker.ingest.join import Joined, join, take_alone
 from worker.ingest.limits import Limits
+from worker.ingest.lost_files import find_lost, refuse_lost
 from worker.ingest.request import ADD, Request
 from worker.ingest.split import Keyed, SplitShares, assign_splits
 from worker.ingest.verify import Picture
@@ -57,12 +58,12 @@ def open_parent(request: Request, report: Report) -> Parent | None:
     """Returns the version to start from with the edits applied, if one was named.
 
     Raises:
-        UserError: A file of it is missing, or an edit cannot be done.
+        UserError: An edit cannot be done.
     """
     if request.parent is None:
         return None
     source = request.parent
-    parent = load_parent(source.path, source.name, source.number, report)
+    parent = load_parent(source.path, source.name, source.number)
     apply_edits(parent, request.edits)
     if request.sources:
         know_contents(parent, request.limits, report)
@@ -89,34 +90,34 @@ def assemble(
         report: Called with pictures looked at, and all of them.
 
     Raises:
-        UserError: What is left is no dataset, or is what was there before.
+        UserError: What is left is no dataset, or is what was there before; or the file
+            of a picture of the parent is lost.
     """
     merged = merge_identical(pictures)
-    _note_identical(merged, skips)
-    before = parent.grouping if parent else Grouping()
-    grouping = decide_grouping(request.dealing, before)
-    if grouping.column is None and collected.group_column:
-        grouping = replace(grouping, column=collected.group_column)
-        collected.notes.append(_note_column(collected.group_column))
-    if parent and request.mode == ADD:
-        joined = join(merged, parent, skips)
-    else:
-        joined = take_alone(merged, parent)
+    grouping = _decide_grouping(request, parent, collected)
+    joined = _join(merged, request, parent, collected, skips=skips, report=report)
+    note_identical(merged, joined, skips)
+    class_folders = _list_class_folders(joined, parent if request.mode == ADD else None)
     groups = assign_groups(
         joined.pictures,
         grouping,
         parent,
         request.dealing.alike,
+        class_folders=class_folders,
         limits=request.limits,
         report=report,
     )
     shares = request.dealing.shares(parent.shares if parent else None)
     splits, notes = _deal(joined, request, parent, shares)
     collected.notes += [*groups, *notes]
-    facts = grouping.as_facts() | {"seed": shares.seed}
+    facts = grouping.as_facts()
+    facts |= {"seed": shares.seed, "class_folders": sorted(class_folders)}
     diff = compare(parent, joined, splits) if parent else None
-    if parent and diff and not joined.regrouped:
-        _refuse_unchanged(diff, parent, grouping, is_edit=bool(request.edits))
+    if parent and diff:
+        is_changed = any(diff["counts"].values()) or bool(joined.renewed)
+        is_changed |= bool(joined.regrouped)
+        if not is_changed and parent.grouping == grouping:
+            _refuse_unchanged(parent, is_edit=bool(request.edits))
     if parent and request.mode == ADD:
         # Behind all that could refuse the version: its sentences tell of what is new.
         carry_over(skips, parent, joined, collected.read)
@@ -125,11 +126,71 @@ def assemble(
     )
 
 
+def _join(
+    merged: Merged[Picture],
+    request: Request,
+    parent: Parent | None,
+    collected: Collected,
+    *,
+    skips: SkipList,
+    report: Report,
+) -> Joined:
+    """Returns the pictures of the version, none of which has lost its file."""
+    if parent is None:
+        return take_alone(merged, None, ())
+    if request.mode == ADD:
+        total = len(parent.pictures) + len(parent.quarantine)
+        lost = find_lost(parent.everything, total, report)
+        joined = join(merged, parent, skips, lost)
+    else:
+        came = {picture.digest for picture in merged.kept}
+        again = [one for one in parent.pictures if one.digest in came]
+        lost = find_lost(again, len(again), report)
+        joined = take_alone(merged, parent, lost)
+    refuse_lost(joined, lost, parent.name)
+    joined.renewed = len(lost)
+    if lost:
+        collected.notes.append(
+            f"{len(lost):,} pictures of {parent.name} whose files were lost came "
+            "again, and were stored anew."
+        )
+    return joined
+
+
+def _decide_grouping(
+    request: Request, parent: Parent | None, collected: Collected
+) -> Grouping:
+    """Returns what makes groups; values of another column than before are forgotten.
+
+    Before new pictures join the old ones, so that values are of one column whoever has
+    them.
+    """
+    before = parent.grouping if parent else Grouping()
+    grouping = decide_grouping(request.dealing, before)
+    if grouping.column is None and collected.group_column:
+        grouping = replace(grouping, column=collected.group_column)
+        collected.notes.append(_note_column(collected.group_column))
+    if parent and grouping.column != before.column:
+        parent.forget_given()
+    return grouping
+
+
 def _note_column(column: str) -> str:
     return (
         f"The values of the column “{column}” are kept: they seem to name what belongs "
         "together. Splits keep it whole only where they are dealt by it."
     )
+
+
+def _list_class_folders(joined: Joined, parent: Parent | None) -> set[str]:
+    """Returns what the folders of classes are called in the names of the pictures.
+
+    As classes are, those claimed in quarantine too, and as they were in the versions
+    whose pictures these are: a class that was merged into another has left its folder.
+    """
+    labels = {picture.label for picture in joined.pictures}
+    labels.update(label for entry in joined.quarantine for label in entry.labels)
+    return labels | (parent.class_folders if parent else frozenset())
 
 
 def _deal(
@@ -152,46 +213,7 @@ def _deal(
     return assign_splits(keyed, shares)
 
 
-def _note_identical(merged: Merged[Picture], skips: SkipList) -> None:
-    """Names each copy, and each picture that is there under two labels."""
-    for copy, kept in merged.copies:
-        reason = f"It shows the same as “{kept.name}”, which is used."
-        skips.add(copy.name, COPY, reason, same_as=kept.sha256)
-    for group in merged.conflicts:
-        own: dict[str, set[str]] = defaultdict(set)
-        for picture in group:
-            own[picture.name].add(picture.label)
-        first = group[0]
-        second = next(one for one in group if one.label != first.label)
-        for name, labels in own.items():
-            other = second if first.label in labels else first
-            reason = _contradiction(labels, other)
-            skips.add(name, CONFLICT, reason, same_as=first.sha256)
-
-
-def _contradiction(labels: set[str], other: Picture) -> str:
-    """Says of a file with these labels what contradicts it: its own, or another's."""
-    if len(labels) > 1:
-        words = " and ".join(f"“{label}”" for label in sorted(labels))
-        return (
-            f"The label table calls it {words}. It is kept in quarantine until you say "
-            "which label is right."
-        )
-    return (
-        f"It shows the same as “{other.name}”, which is “{other.label}”. One is kept "
-        "in quarantine until you say which label is right."
-    )
-
-
-def _refuse_unchanged(
-    diff: dict[str, Any],
-    parent: Parent,
-    grouping: Grouping,
-    *,
-    is_edit: bool,
-) -> None:
-    if any(diff["counts"].values()) or parent.grouping != grouping:
-        return
+def _refuse_unchanged(parent: Parent, *, is_edit: bool) -> NoReturn:
     if is_edit:
         raise UserError(
             f"The edits change nothing: every picture of {parent.name} is already as "

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
 
-from worker.ingest.found import CONFLICT, COPY, Skip, SkipList
+from worker.ingest.found import AGAIN, CONFLICT, COPY, Skip, SkipList
 from worker.ingest.join import Joined
 from worker.ingest.verify import Picture
 from worker.ingest.version_source import Parent
@@ -24,30 +24,45 @@ def carry_over(
     What is told of anew is not told twice. A file that has come by now is settled, also
     as a copy, and so are an archive or a table that was read again. So are one that
     shows the same as a picture which is gone, and one of whose labels somebody has said
-    which is right.
+    which is right. That pictures came once more was told by the version that they came
+    to.
 
     Args:
-        skips: What is new is in it already, and keeps its place.
+        skips: What is new is in it already, and keeps its place; it knows which of the
+            parent's are noted again.
         parent: The version whose pictures stay.
         joined: The pictures of the new version.
         read: Names of the sources and label tables that were read for it.
     """
-    told = {(skip.file, skip.code) for skip in skips.items}
-    came = _list_names(joined, {skip.file for skip in parent.skipped})
-    again = {skip.file for skip in skips.items if skip.code in (COPY, CONFLICT)}
-    twins = _Twins(joined, {skip.same_as for skip in parent.skipped if skip.same_as})
-    codes = Counter(parent.skipped_by_code)
+    before = [skip for skip in parent.skipped if skip.code != AGAIN]
+    came = _list_names(joined, {skip.file for skip in before})
+    copies = {one.file for one in skips.items if one.code in (COPY, CONFLICT, AGAIN)}
+    twins = _Twins(joined, {skip.same_as for skip in before if skip.same_as})
     kept = []
-    for skip in parent.skipped:
+    for skip in before:
         reason = twins.explain(skip)
-        is_settled = skip.file in came or _name_place(skip) in read
+        is_told = (skip.file, skip.code) in skips.again or skip.file in came
+        is_told |= _name_place(skip) in read
         # What shows the same as another has its own rules, by `twins`.
-        is_settled |= skip.same_as is None and skip.file in again
-        if reason is None or is_settled or (skip.file, skip.code) in told:
-            codes[skip.code] -= 1
-        else:
+        is_told |= skip.same_as is None and skip.file in copies
+        if reason is not None and not is_told:
             kept.append(replace(skip, reason=_CAME + reason.removeprefix(_CAME)))
-    skips.carry(kept, +codes)
+    skips.carry(kept, _count(parent, before, kept))
+
+
+def _count(parent: Parent, before: list[Skip], kept: list[Skip]) -> dict[str, int]:
+    """Returns by code how many still hold of those that `parent` told and counted.
+
+    Of those that it only counted no name is known: they hold as the named ones do. All
+    would be counted once more by every upload that brings them again.
+    """
+    listed = Counter(skip.code for skip in before)
+    holding = Counter(skip.code for skip in kept)
+    counts = {}
+    for code, named in listed.items():
+        unnamed = max(0, parent.skipped_by_code.get(code, 0) - named)
+        counts[code] = holding[code] + unnamed * holding[code] // named
+    return {code: count for code, count in counts.items() if count}
 
 
 def _name_place(skip: Skip) -> str:

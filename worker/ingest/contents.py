@@ -24,8 +24,7 @@ def know_contents(
         limits: Time and memory of the children.
         report: Called with pictures looked at, and all of them.
     """
-    everything = [*parent.pictures, *(entry.picture for entry in parent.quarantine)]
-    unknown = [picture for picture in everything if picture.known_content is None]
+    unknown = [one for one in parent.everything if one.known_content is None]
     if not unknown:
         return
     work = Work(

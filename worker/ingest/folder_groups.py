@@ -5,22 +5,25 @@ Below the class folder (`CLASS/patient-7/picture.png`), else above it
 where the dataset lay.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import takewhile
 
 from shared.picture_folders import find_own_folders
 
 
-def name_folders(names: Sequence[str], labels: Sequence[str]) -> list[str | None]:
+def name_folders(
+    names: Sequence[str], class_folders: Collection[str]
+) -> list[str | None]:
     """Returns the folder of each picture, None where there is none to tell.
 
     Args:
         names: The user's names of all pictures of a version, with their folders.
-        labels: Their classes.
+        class_folders: What folders of classes are called: as all classes are, not the
+            picture's own alone, and as those were that are no more. A picture that was
+            relabelled lies where it lay.
     """
-    # All classes', not the picture's own: one that was relabelled lies where it lay.
-    classes = set(labels)
-    folders = [find_own_folders(name, classes) for name in names]
+    known = set(class_folders)
+    folders = [find_own_folders(name, known) for name in names]
     shared = _count_shared(folders)
     return ["/".join(parts[shared:]) or None for parts in folders]
 

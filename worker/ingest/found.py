@@ -16,9 +16,9 @@ PICTURE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".dib", ".gif"}
     | {".tif", ".tiff", ".webp", ".heic", ".heif", ".avif"}
 )
-# Codes of files that show the same as a picture which is kept: under its label, and
-# under another one.
-COPY, CONFLICT = "copy", "conflict"
+# Codes of files that show the same as a picture which is kept: under its label, under
+# another one, and one that an earlier version has. The last is no fault.
+COPY, CONFLICT, AGAIN = "copy", "conflict", "again"
 # What steers a terminal, and what turns the order of letters round on a page.
 _STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _JUNK_FOLDERS = frozenset({"__macosx", "$recycle.bin", "system volume information"})
@@ -141,15 +141,22 @@ class SkipList:
     names and reasons that can be read. Each code keeps its first ones, and has a share
     of the places: the system's own files do not crowd out the pictures that could not
     be read.
+
+    Args:
+        keep: How many are kept by name.
+        before: What an earlier version told by name: of these it is remembered whether
+            they are noted again, even if not by name.
     """
 
-    def __init__(self, keep: int = 10_000) -> None:
+    def __init__(self, keep: int = 10_000, *, before: Iterable[Skip] = ()) -> None:
         self._keep = keep
         self._source = ""
         self._noted = self._held = 0
         # By code, each with its number in the order in which all were noted.
         self._kept: dict[str, list[tuple[int, Skip]]] = {}
         self.codes: Counter[str] = Counter()
+        self._before = {(skip.file, skip.code) for skip in before}
+        self.again: set[tuple[str, str]] = set()  # files and codes of earlier ones
 
     @contextlib.contextmanager
     def of_source(self, name: str) -> Iterator[None]:
@@ -166,6 +173,8 @@ class SkipList:
         """Notes that `file` is left out because of `reason`."""
         name = shorten(plain_name(join_names(self._source, file)))
         reason = shorten(plain_name(reason))
+        if (name, code) in self._before:
+            self.again.add((name, code))
         self._keep_one(Skip(name, code, reason, same_as))
         self.codes[code] += 1
 

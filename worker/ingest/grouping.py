@@ -53,12 +53,21 @@ def decide_grouping(dealing: Dealing, before: Grouping) -> Grouping:
     """
     if not dealing.names_by:
         return before
-    column = dealing.column or before.column
+    column = _keep_spelling(dealing.column, before.column)
     if dealing.by is None:
         return Grouping(column=column)
     if dealing.by == BY_DUPLICATES:
         return Grouping(before.by, column, copies=True)
     return Grouping(dealing.by, column, before.copies)
+
+
+def _keep_spelling(asked: str | None, before: str | None) -> str | None:
+    """Returns the column that was asked for, spelled as before where it is that one.
+
+    Tables are asked for it in any case.
+    """
+    is_same = asked and before and asked.casefold() == before.casefold()
+    return before if asked is None or is_same else asked
 
 
 def find_column(dealing: Dealing, parent: Path | None) -> str | None:

@@ -7,7 +7,7 @@ that a version has already: pictures of one patient stay together, and so do cop
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 
 import numpy as np
 from scipy.sparse import coo_matrix
@@ -21,7 +21,7 @@ from worker.ingest.grouping import Grouping
 from worker.ingest.join import AnyPicture
 from worker.ingest.limits import Limits
 from worker.ingest.picture_hash import find_clusters
-from worker.ingest.version_source import KeptPicture, Parent
+from worker.ingest.version_source import Parent
 
 _NAME_CHARACTERS = 16  # of the hash that stands for a cluster
 
@@ -32,6 +32,7 @@ def assign_groups(
     parent: Parent | None,
     alike: Sequence[Sequence[str]],
     *,
+    class_folders: Collection[str],
     limits: Limits,
     report: Callable[[int, int], None],
 ) -> list[str]:
@@ -43,13 +44,14 @@ def assign_groups(
         parent: The version that they come from, if any: what it held together as
             copies stays together.
         alike: SHA-256 of pictures that are known to look alike, cluster by cluster.
+        class_folders: As for `name_folders`.
         limits: Time and memory of the children that look at pictures.
         report: Called with pictures looked at, and all of them.
 
     Raises:
         UserError: No picture has a group, so something else was meant.
     """
-    named = _name_groups(pictures, grouping, parent)
+    named = _name_groups(pictures, grouping, class_folders)
     if grouping.by and not any(named):
         raise UserError(_nothing_found(grouping), field="split")
     before = [picture.group for picture in pictures]
@@ -59,23 +61,18 @@ def assign_groups(
         _hash_all(pictures, limits, report)
         known = parent.grouping.copies if parent else False
         _join_copies(pictures, alike, before if known else [])
-    return _describe(pictures, grouping)
+    return _describe(pictures, grouping) + _tell_unnamed(named, grouping)
 
 
 def _name_groups(
-    pictures: list[AnyPicture], grouping: Grouping, parent: Parent | None
+    pictures: list[AnyPicture], grouping: Grouping, class_folders: Collection[str]
 ) -> list[str | None]:
     """Returns the groups that folders or a column name, clusters aside."""
     if grouping.by == BY_FOLDER:
-        labels = [picture.label for picture in pictures]
-        return name_folders([picture.name for picture in pictures], labels)
+        return name_folders([picture.name for picture in pictures], class_folders)
     if grouping.by != BY_COLUMN:
         return [None] * len(pictures)
-    is_same = parent is None or parent.grouping.column == grouping.column
-    return [
-        picture.given if is_same or not isinstance(picture, KeptPicture) else None
-        for picture in pictures
-    ]
+    return [picture.given for picture in pictures]
 
 
 def _hash_all(
@@ -176,3 +173,16 @@ def _describe(pictures: list[AnyPicture], grouping: Grouping) -> list[str]:
     if alone:
         sentence += f", and {alone:,} pictures by themselves"
     return [f"{sentence}."]
+
+
+def _tell_unnamed(named: list[str | None], grouping: Grouping) -> list[str]:
+    """Says of how many pictures the column tells nothing: they tear what is theirs."""
+    unnamed = named.count(None)
+    if grouping.by != BY_COLUMN or not unnamed:
+        return []
+    sentence = (
+        f"{unnamed:,} of {len(named):,} pictures have no value of the column "
+        f"“{grouping.column}”: nothing says what belongs together with them. To give "
+        "them one, add them once more, together with a table that has this column."
+    )
+    return [sentence]

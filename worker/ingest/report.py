@@ -8,7 +8,7 @@ from typing import Any
 
 from worker.ingest.assemble import Version
 from worker.ingest.content import Merged, fingerprint_rows
-from worker.ingest.found import SkipList, shorten
+from worker.ingest.found import AGAIN, SkipList, shorten
 from worker.ingest.join import AnyPicture
 from worker.ingest.split import SPLITS
 from worker.ingest.verify import REMARKS, Picture
@@ -41,7 +41,11 @@ def build_report(version: Version) -> dict[str, Any]:
         "skipped_total": skips.total,
         "skipped_by_code": dict(sorted(skips.codes.items())),
         "changed": _list_changes(version),
-        "notes": _list_notes(version.collected.notes) + _merge_notes(version.merged),
+        "notes": [
+            *_list_notes(version.collected.notes),
+            *_merge_notes(version.merged),
+            *_note_again(version),
+        ],
         "conflicts": _list_conflicts(version.merged),
         "conflicts_total": len(version.merged.conflicts),
         "duplicates": len(version.merged.copies),
@@ -133,3 +137,13 @@ def _merge_notes(merged: Merged[Picture]) -> list[str]:
             "one, the test split first."
         )
     return notes
+
+
+def _note_again(version: Version) -> list[str]:
+    count = version.skips.codes[AGAIN]
+    if version.parent is None or not count:
+        return []
+    what = "file shows a picture" if count == 1 else "files show pictures"
+    return [
+        f"{count:,} {what} that {version.parent.name} has already; each is used once."
+    ]

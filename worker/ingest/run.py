@@ -99,8 +99,8 @@ def ingest(request: Request, workdir: Path) -> None:
 
 def _make_version(request: Request, workdir: Path) -> Version:
     """Unpacks, labels, proves and splits: everything but the writing."""
-    skips = SkipList()
     parent = open_parent(request, _reporter("verify", "images"))
+    skips = SkipList(before=parent.skipped if parent else ())
     events.phase("unpack")
     unpacked = workdir / SCRATCH / "unpacked"
     collected = collect(

@@ -1,20 +1,18 @@
 """The dataset version that a new one is made from: its pictures, taken as they are.
 
-They were proved when they came, so nobody decodes them again: each file must be there
-and have its size. Some hundred bytes a picture are kept of them.
+They were proved when they came, so nobody decodes them again; whether the files of
+those that are taken over are there is seen later (`lost_files`). Some hundred bytes a
+picture are kept of them.
 """
 
-import itertools
 import json
 import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, TypeVar
 
-from shared.artifacts import APPEAR_SECONDS, map_in_blocks, verify_manifest
-from shared.errors import UserError
+from shared.artifacts import APPEAR_SECONDS, verify_manifest
 from worker.ingest.dealing import BY_COLUMN
 from worker.ingest.found import Skip
 from worker.ingest.grouping import Grouping, read_grouping
@@ -25,9 +23,6 @@ from worker.ingest.version_tables import (
     REPORT,
     read_table,
 )
-
-_READERS = 8  # looking at a file waits for the disk
-_TOLD_EVERY = 1000  # pictures
 
 
 @dataclass(slots=True)
@@ -124,6 +119,7 @@ class Parent:
         fingerprint: Its identity.
         grouping: What makes its groups.
         counts: Its pictures by split.
+        class_folders: What folders of classes are called, in names of its pictures.
         skipped: Files that were left out of it, the first ones by name.
         skipped_by_code: How many there are in all.
         pictures: Those in use; edits change them.
@@ -136,6 +132,7 @@ class Parent:
     fingerprint: str
     grouping: Grouping
     counts: dict[str, int]
+    class_folders: frozenset[str] = frozenset()
     skipped: list[Skip] = field(default_factory=list)
     skipped_by_code: dict[str, int] = field(default_factory=dict)
     pictures: list[KeptPicture] = field(default_factory=list)
@@ -149,26 +146,34 @@ class Parent:
             return {}
         return {split: count / total for split, count in self.counts.items()}
 
+    @property
+    def everything(self) -> Iterator[KeptPicture]:
+        """Its pictures, those set aside behind those in use."""
+        yield from self.pictures
+        yield from (entry.picture for entry in self.quarantine)
 
-def load_parent(
-    folder: Path, name: str, number: int | None, report: Callable[[int, int], None]
-) -> Parent:
-    """Reads a version and sees that its files are there.
+    def forget_given(self) -> None:
+        """Drops what the table's column said: another column takes its place."""
+        for picture in self.everything:
+            picture.given = None
+
+
+def load_parent(folder: Path, name: str, number: int | None) -> Parent:
+    """Reads what a version tells of its pictures.
 
     Args:
         folder: A published version.
         name: What sentences call it.
         number: Of the version.
-        report: Called with pictures looked at, and all of them.
 
     Raises:
-        UserError: Naming the first file that is missing or has changed.
         OSError: Shared storage cannot be read.
     """
     verify_manifest(folder, appear_seconds=APPEAR_SECONDS)
     facts = json.loads((folder / REPORT).read_text(encoding="utf-8"))
     contents = _Contents(folder)
-    grouping = read_grouping(facts.get("split") or {})
+    dealt = facts.get("split") or {}
+    grouping = read_grouping(dealt)
     parent = Parent(
         folder=folder,
         name=name,
@@ -176,6 +181,9 @@ def load_parent(
         fingerprint=facts["fingerprint"],
         grouping=grouping,
         counts={part: sum(counts.values()) for part, counts in facts["counts"].items()},
+        class_folders=frozenset(
+            dealt.get("class_folders") or facts.get("classes") or ()
+        ),
         skipped=[Skip(**entry) for entry in facts.get("skipped") or []],
         skipped_by_code=facts.get("skipped_by_code") or {},
     )
@@ -186,7 +194,6 @@ def load_parent(
         known = contents.find(row["sha256"])
         picture = _picture(folder, row, known, grouping)
         parent.quarantine.append(Quarantined(picture, row["labels"], row["reason"]))
-    _look_at_files(parent, report)
     return parent
 
 
@@ -234,36 +241,3 @@ def _picture(
         group=sys.intern(group) if group is not None else None,
         picture_hash=known.get("picture_hash"),
     )
-
-
-def _look_at_files(parent: Parent, report: Callable[[int, int], None]) -> None:
-    aside = (entry.picture for entry in parent.quarantine)
-    pictures = itertools.chain(parent.pictures, aside)
-    total = len(parent.pictures) + len(parent.quarantine)
-    with ThreadPoolExecutor(_READERS) as readers:
-        looks = map_in_blocks(readers, lambda one: _look_at(one, parent.name), pictures)
-        for done, _ in enumerate(looks, start=1):
-            if done % _TOLD_EVERY == 0 or done == total:
-                report(done, total)
-
-
-def _look_at(picture: KeptPicture, version: str) -> None:
-    try:
-        size_bytes = picture.path.stat().st_size
-        upright = picture.rewritten
-        upright_bytes = upright.stat().st_size if upright else size_bytes
-    except FileNotFoundError as error:
-        raise UserError(
-            f"The picture “{picture.name}” of {version} is missing on the server "
-            f"({error.filename}). Exclude it, or add it again.",
-            field="sources",
-        ) from error
-    expected = picture.size_bytes or size_bytes
-    if size_bytes != expected or not size_bytes or not upright_bytes:
-        raise UserError(
-            f"The picture “{picture.name}” of {version} has changed on the server: "
-            f"it has {size_bytes:,} bytes, and had {expected:,}. Exclude it, or add it "
-            "again.",
-            field="sources",
-        )
-    picture.size_bytes = size_bytes

@@ -15,6 +15,7 @@ from worker.ingest.dealing import BY_COLUMN
 from worker.insight.doctor import examination
 from worker.insight.doctor.examination import Likeness
 from worker.insight.doctor.finding import KINDS, Finding
+from worker.insight.doctor.ingest_report import count_unlisted
 from worker.insight.doctor.pictures import Pictures
 from worker.insight.passes import Pass
 from worker.insight.subject import Subject
@@ -76,18 +77,20 @@ def find_all(subject: Subject, pictures: Pictures, likeness: Likeness) -> list[F
 
 
 def count_findings(
-    findings: Sequence[Finding], accepted: frozenset[str]
+    findings: Sequence[Finding], accepted: frozenset[str], dataset: Path
 ) -> dict[str, Any]:
     """Returns the section `findings` of forecast.json.
 
-    All count, also those that are too many to be listed; accepted ones count apart.
+    All count, also those that are too many to be listed, by ingest already; accepted
+    ones count apart.
     """
-    fresh = Counter(f.kind for f in findings if f.key not in accepted)
+    known = Counter(f.kind for f in findings if f.key not in accepted)
+    fresh = known + count_unlisted(_read_report(dataset))
     return {
         "counts": {kind: fresh[kind] for kind in KINDS if fresh[kind]},
         "most_listed": examination.MOST_FINDINGS,
         "total": fresh.total(),
-        "accepted": len(findings) - fresh.total(),
+        "accepted": len(findings) - known.total(),
     }
 
 

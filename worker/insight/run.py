@@ -92,7 +92,7 @@ def forecast(request: Request, workdir: Path, started: float) -> None:
         "learning_curve": sections.build_learning_curve(subject, plain),
         **sections.build_base_models(subject),
         "presets": sections.build_presets(subject, timed, pass_memory),
-        "findings": findings.count_findings(found, request.accepted),
+        "findings": findings.count_findings(found, request.accepted, request.dataset),
     }
     events.phase("write")
     folder = write.start_folder(workdir)

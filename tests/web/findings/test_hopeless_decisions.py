@@ -176,6 +176,36 @@ class TestFolders:
         assert decide(deal="folder", key="k").status_code == 302
 
 
+def test_folder_of_a_class_that_was_merged_into_another_is_none(rows, dataset, decide):
+    places = ["cat", "dog", "dogs", "hounds"]
+    pictures = [
+        (f"{place}/{split} {n}.png", "cat" if place == "cat" else "dog", split)
+        for place in places
+        for split in ("train", "val", "test")
+        for n in range(2)
+    ]
+    write_version(rows, dataset, pictures, split={"class_folders": places})
+
+    answer = decide(deal="folder", key="k")
+
+    assert answer.status_code == 400
+    assert "cannot be dealt by folder" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("column", "status"), [(" patient id ", 302), ("patient", 400)]
+)
+def test_column_is_the_one_that_is_kept_in_any_case(
+    rows, dataset, decide, column, status
+):
+    write_version(rows, dataset, CATS + DOGS, split={"column": "Patient ID"})
+
+    answer = decide(deal="column", column=column, key="k")
+
+    assert answer.status_code == status
+    assert len(list_ingests(rows, dataset)) == (status == 302)
+
+
 class TestFailedJob:
     """What ingest alone could see: the choices of a job that failed are not lost."""
 

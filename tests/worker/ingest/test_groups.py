@@ -14,7 +14,7 @@ from tests.worker.ingest.test_versions import (
     refused,
     version,
 )
-from tests.worker.ingest.uploads import encode, pixels, png, write_zip
+from tests.worker.ingest.uploads import class_folders, encode, pixels, png, write_zip
 from worker.ingest.folder_groups import name_folders
 
 
@@ -39,6 +39,20 @@ def test_a_picture_that_was_relabelled_stays_with_its_folder():
     names = ["f/cat/p1/a.png", "f/cat/p1/b.png", "f/dog/p2/c.png"]
 
     assert name_folders(names, ["cat", "dog", "dog"]) == ["p1", "p1", "p2"]
+
+
+def table(column, letters):
+    """A label table whose column has a value for every four pictures of a class."""
+    lines = [
+        f"{name},{name.partition('/')[0]},{letter}{place(name) // 4}"
+        for name, letter in letters.items()
+    ]
+    return "\n".join([f"filename,label,{column}", *lines]).encode()
+
+
+def place(name):
+    """The number in a picture's name."""
+    return int("".join(filter(str.isdecimal, name)))
 
 
 class TestGroups:
@@ -140,6 +154,24 @@ class TestGroups:
         assert set(found) == {f"scene {n}" for n in range(6)}
         assert all(len(splits) == 1 for splits in found.values())
 
+    def test_folder_of_a_class_that_was_merged_into_another_is_no_group(self, tmp_path):
+        files = class_folders(("cat", "dog", "dogs"), each=6)
+        first = run(tmp_path / "a", write_zip(tmp_path / "a.zip", files))
+        rows = first.rows()
+        dogs = [row["sha256"] for row in rows.values() if row["label"] == "dogs"]
+        edits = [edit("relabel", *dogs, label="dog")]
+        second = run(tmp_path / "b", version(first), edits=edits)
+        edits = [edit("exclude", rows["cat/0.png"]["sha256"])]
+        third = run(tmp_path / "c", version(second, 2), edits=edits)
+        split = {"by": "folder", "again": True}
+
+        message = refused(tmp_path / "d", version(third, 3), split=split)
+
+        assert "needs folders beside the class folders" in message
+        for ingest in (second, third):
+            folders = ingest.report()["split"]["class_folders"]
+            assert folders == ["cat", "dog", "dogs"]
+
     def test_by_likeness(self, tmp_path):
         files = {}
         for at, label in enumerate(("cat", "dog")):
@@ -210,6 +242,67 @@ class TestGroups:
             edits=[edit("exclude", rows["1.png"]["sha256"])],
         )
         assert third.rows()["0.png"]["group"] == third.rows()["32.png"]["group"]
+
+    @pytest.mark.parametrize("mode", ["add", "replace"])
+    def test_table_that_comes_later_tells_of_pictures_that_are_there(
+        self, tmp_path, mode
+    ):
+        first = run(tmp_path / "a", write_zip(tmp_path / "a.zip", GOOD))
+        files = {**GOOD, "labels.csv": table("eye", dict.fromkeys(GOOD, "e"))}
+        archive = write_zip(tmp_path / "b.zip", files)
+        split = {"by": "column", "column": "eye", "again": True}
+
+        second = run(tmp_path / "b", version(first), archive, mode=mode, split=split)
+
+        groups = {name: row["group"] for name, row in second.rows().items()}
+        assert groups == {name: f"e{place(name) // 4}" for name in GOOD}
+        assert all(len(splits) == 1 for splits in self.splits(second).values())
+        assert second.report()["split"]["column"] == "eye"
+
+    def test_column_is_the_same_in_any_case(self, tmp_path):
+        files = {**GOOD, "labels.csv": table("Patient", dict.fromkeys(GOOD, "p"))}
+        first = run(tmp_path / "a", write_zip(tmp_path / "a.zip", files))
+        more = {f"cat/new {n}.png": png(700 + n) for n in range(4)}
+        more["labels.csv"] = table("PATIENT", dict.fromkeys(more, "p"))
+        archive = write_zip(tmp_path / "b.zip", more)
+        split = {"by": "column", "column": "patient", "again": True}
+
+        second = run(tmp_path / "b", version(first), archive, split=split)
+
+        groups = {name: row["group"] for name, row in second.rows().items()}
+        assert {name: groups[name] for name in GOOD} == {
+            name: f"p{place(name) // 4}" for name in GOOD
+        }
+        assert groups["cat/new 3.png"] == groups["cat/3.png"]
+        assert second.report()["split"]["column"] == "Patient"
+
+    def test_values_of_one_column_are_none_of_another(self, tmp_path):
+        """Nobody is at the site “p1”, whatever happens to the version afterwards."""
+        files = {**GOOD, "labels.csv": table("patient", dict.fromkeys(GOOD, "p"))}
+        first = run(tmp_path / "a", write_zip(tmp_path / "a.zip", files))
+        new = {f"{label}/new {n}.png": png(700 + n + 50 * at)
+               for at, label in enumerate(("cat", "dog"))
+               for n in range(12)}  # fmt: skip
+        more = {**new, "labels.csv": table("site", dict.fromkeys(new, "s"))}
+        archive = write_zip(tmp_path / "b.zip", more)
+        split = {"by": "column", "column": "site"}
+        edits = [edit("exclude", first.rows()["cat/0.png"]["sha256"])]
+
+        second = run(tmp_path / "b", version(first), archive, split=split)
+        third = run(tmp_path / "c", version(second, 2), edits=edits)
+
+        for ingest in (second, third):
+            groups = {name: row["group"] for name, row in ingest.rows().items()}
+            assert {groups[name] for name in set(GOOD) & set(groups)} == {None}
+            assert {name: groups[name] for name in new} == {
+                name: f"s{place(name) // 4}" for name in new
+            }
+            left = len(groups) - len(new)
+            assert any(
+                f"{left} of {len(groups)} pictures have no value of the column “site”"
+                in note
+                for note in ingest.report()["notes"]
+            )
 
     @pytest.mark.parametrize(
         ("split", "words"),

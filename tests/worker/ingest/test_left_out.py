@@ -85,7 +85,7 @@ class TestLeftOut:
 
         new = run(tmp_path, version(lossy), archive, mode="add")
 
-        assert skipped(new)["cat/late.jpg"]["code"] == "copy"
+        assert skipped(new)["cat/late.jpg"]["code"] == "again"
         assert "empty_file" not in new.report()["skipped_by_code"]
 
     def test_an_archive_and_a_table_that_are_read_again_settle_it(self, tmp_path):
@@ -106,8 +106,63 @@ class TestLeftOut:
 
         assert "x.jpg" in second.rows()
         assert not lost & {
-            name for name, one in skipped(second).items() if one["code"] != "copy"
+            name for name, one in skipped(second).items() if one["code"] != "again"
         }
+
+    def test_what_comes_again_is_counted_once_and_told_by_one_version(
+        self, lossy, tmp_path
+    ):
+        def bring(parent, number, folder):
+            new = class_folders(each=3, start=5000 * number)
+            new = {name.replace("/", f"/{number} "): data for name, data in new.items()}
+            files = {**GOOD, **CONFLICT, **LOST, **new}
+            archive = write_zip(tmp_path / f"{number}.zip", files)
+            return run(tmp_path / folder, version(parent, number), archive, mode="add")
+
+        second = bring(lossy, 1, "2")
+        third = bring(second, 2, "3")
+        (one,) = shas(lossy, "cat/3.png")
+        fourth = run(tmp_path / "4", version(third, 3), edits=[edit("exclude", one)])
+
+        codes = lossy.report()["skipped_by_code"]
+        for ingest in (second, third):
+            report = ingest.report()
+            assert report["skipped_by_code"] == {**codes, "again": len(GOOD)}
+            assert skipped(ingest)["cat/3.png"]["code"] == "again"
+            assert any(
+                note.startswith(f"{len(GOOD)} files show pictures that version ")
+                for note in report["notes"]
+            )
+        assert fourth.report()["skipped_by_code"] == codes
+
+    def test_what_shows_the_same_names_the_picture_that_the_version_has(
+        self, lossy, tmp_path
+    ):
+        """The same pixels in other files: the version keeps the files that it had."""
+        five, six = (encode(pixels(1000 + n), "BMP") for n in (5, 6))
+        files = {
+            "dog/five.bmp": five, "dog/five too.bmp": five, "cat/six.bmp": six,
+            "dog/six.bmp": six, "cat/1st.png": png(777), "cat/2nd.png": png(777),
+        }  # fmt: skip
+        archive = write_zip(tmp_path / "more.zip", files)
+
+        new = run(tmp_path, version(lossy), archive, mode="add")
+
+        told = skipped(new)
+        there, contested = shas(lossy, "dog/5.png", "dog/6.png")
+        copy = next(one for one in told.values() if "“dog/5.png”, which is used" in
+                    one["reason"])  # fmt: skip
+        assert (copy["code"], copy["same_as"]) == ("copy", there)
+        for name in ("cat/six.bmp", "dog/six.bmp"):
+            assert (told[name]["code"], told[name]["same_as"]) == (
+                "conflict",
+                contested,
+            )
+        assert any(
+            "which lies in quarantine." in one["reason"] for one in told.values()
+        )
+        known = {row["sha256"] for row in [*new.rows().values(), *aside(new).values()]}
+        assert {one["same_as"] for one in told.values() if "same_as" in one} <= known
 
     def test_a_version_of_new_pictures_alone_tells_of_them_alone(self, lossy, tmp_path):
         archive = write_zip(tmp_path / "new.zip", class_folders(each=5, start=9000))

@@ -58,7 +58,7 @@ def row(sha):
 
 
 def load(folder):
-    return load_parent(folder, "version 1", 1, lambda _done, _total: None)
+    return load_parent(folder, "version 1", 1)
 
 
 @pytest.mark.parametrize(

@@ -311,18 +311,6 @@ def test_dealt_again_pictures_move(first, tmp_path):
     assert set(counts(new)) == {"moved"}
 
 
-def test_a_lost_file_of_the_parent_is_named(first, tmp_path):
-    parent = tmp_path / "parent"
-    shutil.copytree(first.final, parent)
-    (parent / first.rows()["cat/7.png"]["path"]).unlink()
-    (one,) = shas(first, "cat/3.png")
-    source = {"type": "version", "path": str(parent), "name": "version 1"}
-
-    message = refused(tmp_path / "x", source, edits=[edit("exclude", one)])
-
-    assert "“cat/7.png” of version 1 is missing on the server" in message
-
-
 def test_killed_while_it_writes_the_next_attempt_publishes(tmp_path):
     parent = run(
         tmp_path / "a",

@@ -1,5 +1,6 @@
 """Which pictures of findings get a small copy, where not all can have one."""
 
+import json
 from itertools import count
 
 import numpy as np
@@ -7,7 +8,8 @@ import numpy as np
 from tests.worker.insight.doctor.made_pictures import make_pictures
 from worker.insight.doctor.examination import MOST_FINDINGS
 from worker.insight.doctor.finding import KINDS, Finding, make_key
-from worker.insight.findings import list_shown
+from worker.insight.doctor.ingest_report import tell_report
+from worker.insight.findings import count_findings, list_shown
 from worker.insight.write import MOST_THUMBNAILS
 
 NOTHING = {"confusions": []}
@@ -62,6 +64,25 @@ def test_all_findings_that_can_be_listed_have_a_picture():
     findings = make_findings(**dict.fromkeys(kinds, (MOST_FINDINGS, 1)))
 
     assert len(list_thumbnails(findings)) == len(findings)
+
+
+def test_files_that_ingest_counted_and_did_not_list_count(tmp_path):
+    copies = [
+        {"file": f"{at}.jpg", "code": "copy", "reason": "It is so."} for at in range(2)
+    ]
+    report = {
+        "skipped": [*copies, {"file": "b.jpg", "code": "again", "reason": "It is so."}],
+        "skipped_by_code": {"copy": 90_000, "damaged": 7, "again": 500, "junk": 80},
+    }
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    nothing = make_pictures(np.zeros((0, 1, 1, 3), np.uint8))
+    found = tell_report(report, nothing)
+
+    counted = count_findings(found, frozenset([found[0].key]), tmp_path)
+
+    assert [finding.names for finding in found] == [("0.jpg",), ("1.jpg",)]
+    assert counted["counts"] == {"exact_duplicate": 89_999, "unreadable": 7}
+    assert (counted["total"], counted["accepted"]) == (90_006, 1)
 
 
 def test_examples_of_confusions_come_first():

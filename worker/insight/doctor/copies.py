@@ -38,6 +38,22 @@ def tell_copies(
     return findings
 
 
+def describe_harm(there: set[str]) -> str:
+    """Says what is spoilt by a picture, or a group, that is in all of these splits.
+
+    Args:
+        there: At least two of `train`, `val` and `test`.
+    """
+    if "train" not in there:
+        return (
+            "validation chooses the model by what the test asks again, so the test "
+            "flatters it a little"
+        )
+    words = [SPLIT_WORDS[name] for name in SPLITS if name in there - {"train"}]
+    verb = "measures" if len(words) == 1 else "measure"
+    return f"what {join_words(words)} {verb} is known by heart"
+
+
 def _tell_conflict(
     pictures: Pictures, rows: list[int], likeness: float, likely: np.ndarray
 ) -> Finding:
@@ -80,23 +96,11 @@ def _tell_leak(pictures: Pictures, rows: list[int], likeness: float) -> Finding:
         "split_leak",
         rows,
         score=harm * (1 - _CERTAINTY + _CERTAINTY * likeness),
-        sentence=f"{name_some(shown)} show the same: {_describe_harm(there)}. Keep "
+        sentence=f"{name_some(shown)} show the same: {describe_harm(there)}. Keep "
         f"{pictures.names[rows[0]]} alone, or all of them in one split.",
         action="split",
         group=min(rows),
     )
-
-
-def _describe_harm(there: set[str]) -> str:
-    """Says what a picture spoils that is in all of these splits."""
-    if "train" not in there:
-        return (
-            "validation chooses the model by what the test asks again, so the test "
-            "flatters it a little"
-        )
-    words = [SPLIT_WORDS[name] for name in SPLITS if name in there - {"train"}]
-    verb = "measures" if len(words) == 1 else "measure"
-    return f"what {join_words(words)} {verb} is known by heart"
 
 
 def _tell_near(pictures: Pictures, rows: list[int], likeness: float) -> Finding:

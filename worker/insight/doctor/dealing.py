@@ -1,11 +1,12 @@
 """What is wrong with the classes and splits as a whole: imbalance, shared groups."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
 from worker.ingest.folder_groups import name_folders
+from worker.insight.doctor.copies import describe_harm
 from worker.insight.doctor.finding import Finding, build_finding, make_key
 from worker.insight.doctor.pictures import SPLITS, Pictures
 from worker.insight.doctor.words import SPLIT_WORDS, join_words
@@ -14,6 +15,9 @@ from worker.insight.doctor.words import SPLIT_WORDS, join_words
 _FEW = 0.2
 # Of a class, or of all pictures: a folder that holds more is no group.
 _TOO_COMMON = 0.5
+# Of a class: a value of a column that holds more is only another name for it. Somebody
+# has named the column, and most of a rare class may well be of one patient.
+_NEARLY_WHOLE = 0.9
 _NEARLY_ALONE = 0.9  # share of a folder's pictures that are of one class
 _FEWEST_IN_GROUP = 2
 _EXAMPLES = 4  # pictures of a small class
@@ -52,7 +56,10 @@ def find_imbalance(pictures: Pictures) -> list[Finding]:
 
 
 def find_shared_groups(
-    pictures: Pictures, *, is_by_folder: bool = False
+    pictures: Pictures,
+    *,
+    is_by_folder: bool = False,
+    class_folders: Collection[str] = (),
 ) -> list[Finding]:
     """Returns the groups whose pictures lie in several splits.
 
@@ -64,14 +71,18 @@ def find_shared_groups(
     Args:
         pictures: All there are.
         is_by_folder: Whether the dataset's groups are its folders.
+        class_folders: What folders of classes are called, beside the classes' names:
+            the version's `split` tells.
     """
     kinds: dict[str, Sequence[str | None]] = {"group": pictures.groups or []}
     if pictures.column:
-        kinds[pictures.column] = _leave_common(pictures, pictures.values)
+        kinds[pictures.column] = _leave_common(
+            pictures, pictures.values, most=_NEARLY_WHOLE
+        )
     if not is_by_folder:
-        labels = [pictures.label(row) for row in range(len(pictures))]
-        folders = name_folders(pictures.names, labels)
-        kinds["folder"] = _leave_common(pictures, folders)
+        labels = {pictures.label(row) for row in range(len(pictures))}
+        folders = name_folders(pictures.names, labels | set(class_folders))
+        kinds["folder"] = _leave_common(pictures, folders, most=_TOO_COMMON)
     torn: dict[tuple[int, ...], tuple[str, str]] = {}
     for word, groups in kinds.items():
         for group, rows in _gather(pictures, groups):
@@ -94,11 +105,13 @@ def _gather(
             yield group, tuple(rows)
 
 
-def _leave_common(pictures: Pictures, groups: Sequence[str | None]) -> list[str | None]:
+def _leave_common(
+    pictures: Pictures, groups: Sequence[str | None], *, most: float
+) -> list[str | None]:
     """Returns each picture's group, as ingest deals by them.
 
-    None where there is none to tell: one with most of a class and little else is only
-    another name for it, and one with most of all pictures says nothing.
+    None where there is none to tell: one with more than `most` of a class and little
+    else is only another name for it, and one with most of all pictures says nothing.
     """
     labels = [pictures.label(row) for row in range(len(pictures))]
     held: dict[str, Counter[str]] = defaultdict(Counter)
@@ -110,15 +123,15 @@ def _leave_common(pictures: Pictures, groups: Sequence[str | None]) -> list[str 
         group
         for group, counts in held.items()
         if _FEWEST_IN_GROUP <= counts.total() <= _TOO_COMMON * len(labels)
-        and not _stands_for_class(counts, sizes)
+        and not _stands_for_class(counts, sizes, most)
     }
     return [group if group in kept else None for group in groups]
 
 
-def _stands_for_class(counts: Counter[str], sizes: Counter[str]) -> bool:
+def _stands_for_class(counts: Counter[str], sizes: Counter[str], most: float) -> bool:
     label, count = counts.most_common(1)[0]
     return (
-        count > _TOO_COMMON * sizes[label]
+        count > most * sizes[label]
         and count > _NEARLY_ALONE * counts.total()
         and len(sizes) > 1
     )
@@ -138,7 +151,7 @@ def _tell_group(
         pictures.put_first(rows, SPLITS),
         score=1 - max(counts.values()) / len(rows),
         sentence=f"The {word} “{group}” is spread over several splits ("
-        f"{join_words(there)}): what is learnt of it by heart counts as knowledge in "
-        f"the test. Deal the splits by {word}.",
+        f"{join_words(there)}): {describe_harm(set(found.tolist()))}. Deal the splits "
+        f"by {word}.",
         action="split",
     )

@@ -153,8 +153,12 @@ def examine(
             tell=tell,
         )
         found += _look(pictures, likeness, likely)
-        is_by_folder = (report.get("split") or {}).get("by") == BY_FOLDER
-        found += find_shared_groups(pictures, is_by_folder=is_by_folder)
+        dealt = report.get("split") or {}
+        found += find_shared_groups(
+            pictures,
+            is_by_folder=dealt.get("by") == BY_FOLDER,
+            class_folders=dealt.get("class_folders") or (),
+        )
     return _arrange(found, set(accepted))
 
 

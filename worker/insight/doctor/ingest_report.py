@@ -1,5 +1,6 @@
 """Findings that ingest has made already: unreadable files, copies, conflicts."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -30,7 +31,8 @@ def tell_report(
 ) -> list[Finding]:
     """Returns findings about files that are no pictures of the version.
 
-    A copy is shown by the picture that is kept in its place.
+    A copy is shown by the picture that is kept in its place. That pictures came to an
+    earlier version once more is no fault, and no finding.
 
     Args:
         report: `report.json` of the version, or an empty one.
@@ -50,6 +52,26 @@ def tell_report(
             sentence = f"{name} could not be used. {reason}"
             findings.append(_tell_file("unreadable", name, sentence))
     return findings
+
+
+def count_unlisted(report: Mapping[str, Any]) -> Counter[Kind]:
+    """Returns how many findings of a kind there are beside those of `tell_report`.
+
+    A report names 10,000 files at most and counts all. Whether a file without a name
+    was meant as a picture nobody can say: only those are counted that were.
+
+    Args:
+        report: As for `tell_report`.
+    """
+    listed = Counter(skip["code"] for skip in report.get("skipped") or [])
+    more: Counter[Kind] = Counter()
+    for code, count in (report.get("skipped_by_code") or {}).items():
+        unlisted = max(0, count - listed[code])
+        if code == COPY:
+            more["exact_duplicate"] += unlisted
+        elif code in _LOST:
+            more["unreadable"] += unlisted
+    return more
 
 
 def tell_conflicts(quarantine: Sequence[Mapping[str, Any]]) -> list[Finding]:

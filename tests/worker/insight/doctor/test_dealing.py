@@ -1,6 +1,7 @@
 """Small classes and groups that several splits share are told."""
 
 import numpy as np
+import pytest
 
 from tests.worker.insight.doctor.made_pictures import make_pictures
 from worker.insight.doctor.dealing import find_imbalance, find_shared_groups
@@ -44,7 +45,24 @@ def test_a_group_in_several_splits_is_told():
     assert "“ann” is spread over several splits (2 in training and 1 in test)" in (
         finding.sentence
     )
+    assert "what test measures is known by heart" in finding.sentence
     assert finding.action == "split"
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        (
+            ["ann", None, None, None, "ann", None, None, None],
+            "what validation measures",
+        ),
+        ([None] * 4 + ["ann", None, "ann", None], "so the test flatters it a little"),
+    ],
+)
+def test_what_a_group_spoils_depends_on_its_splits(groups, words):
+    (finding,) = find_shared_groups(make_pictures(PLAIN, splits=SPLITS, groups=groups))
+
+    assert words in finding.sentence
 
 
 def test_folders_that_name_more_than_class_or_split_are_groups():
@@ -55,6 +73,14 @@ def test_folders_that_name_more_than_class_or_split_are_groups():
     (finding,) = find_shared_groups(make_pictures(PLAIN, splits=SPLITS, names=names))
 
     assert "folder “film1”" in finding.sentence
+
+
+def test_folder_of_a_class_that_is_no_more_is_no_group():
+    names = [f"class0/{row}.jpg" for row in range(5)] + ["old/5.jpg"] * 3
+    pictures = make_pictures(PLAIN, splits=SPLITS, names=names)
+
+    assert len(find_shared_groups(pictures)) == 1
+    assert find_shared_groups(pictures, class_folders=["class0", "old"]) == []
 
 
 FILMS = [f"class0/film{row % 2}/{row}.jpg" for row in range(8)]
@@ -86,6 +112,27 @@ def test_values_of_a_column_that_lie_in_several_splits_are_told():
     assert [f.kind for f in found] == ["group_leak"] * 2
     assert all(f.sentence.startswith("The patient “p") for f in found)
     assert all(f.sentence.endswith("Deal the splits by patient.") for f in found)
+
+
+@pytest.mark.parametrize(("of_rare", "is_told"), [(12, True), (20, False)])
+def test_patient_with_most_of_a_rare_class_is_told_but_not_its_other_name(
+    of_rare, is_told
+):
+    values = [f"p{row % 40}" for row in range(80)] + [
+        "ann" if row < of_rare else f"p{row}" for row in range(20)
+    ]
+    ends = {"train": (0, 90), "val": (90, 95), "test": (95, 100)}
+    pictures = make_pictures(
+        np.zeros((100, 8, 8, 3), np.uint8),
+        splits={name: np.arange(*span) for name, span in ends.items()},
+        labels=[0] * 80 + [1] * 20,
+        column="patient",
+        values=values,
+    )
+
+    found = find_shared_groups(pictures)
+
+    assert any("patient “ann”" in finding.sentence for finding in found) is is_told
 
 
 def test_folders_that_are_the_groups_are_told_once():

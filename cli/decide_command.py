@@ -7,13 +7,8 @@ import typer
 
 from cli.options import GroupBy, Json, read_group
 from cli.output import out, print_json
+from shared.edit_actions import ACCEPT, DONE, EXCLUDE, QUARANTINE, RELABEL
 from shared.errors import UserError
-
-_DONE = {
-    "relabel": "relabelled",
-    "exclude": "excluded",
-    "quarantine": "put into quarantine",
-}
 
 
 def decide(
@@ -78,10 +73,10 @@ def decide(
     from cli.api_client import connect
 
     choices = [
-        *({"key": key, "action": "accept"} for key in accept or []),
+        *({"key": key, "action": ACCEPT} for key in accept or []),
         *map(_read_relabel, relabel or []),
-        *({"key": key, "action": "exclude"} for key in exclude or []),
-        *({"key": key, "action": "quarantine"} for key in quarantine or []),
+        *({"key": key, "action": EXCLUDE} for key in exclude or []),
+        *({"key": key, "action": QUARANTINE} for key in quarantine or []),
     ]
     kind, action = _read_every(every, include_test=include_test)
     client = connect()
@@ -112,7 +107,7 @@ def decide(
 
 def _read_relabel(words: str) -> dict[str, Any]:
     key, _, label = words.partition("=")
-    return {"key": key, "action": "relabel"} | ({"label": label} if label else {})
+    return {"key": key, "action": RELABEL} | ({"label": label} if label else {})
 
 
 def _read_every(
@@ -149,7 +144,7 @@ def _tell(outcome: dict[str, Any]) -> None:
 
 def _tell_findings(outcome: dict[str, Any]) -> None:
     for action, count in outcome["images"].items():
-        out.print(f"{_count(count, 'picture')} {_DONE[action]}.")
+        out.print(f"{_count(count, 'picture')} {DONE[action]}.")
     if outcome["accepted"]:
         found = _count(outcome["accepted"], "finding")
         out.print(f"{found} accepted, and hidden from now on.")

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-EXCLUDE, QUARANTINE, RESTORE, RELABEL = "exclude", "quarantine", "restore", "relabel"
-
 
 @dataclass(frozen=True)
 class Decision:

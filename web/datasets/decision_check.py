@@ -12,10 +12,11 @@ from typing import Any
 
 from shared.artifacts import Storage
 from shared.class_names import clean_label
+from shared.edit_actions import EXCLUDE, QUARANTINE, RELABEL
 from shared.errors import UserError
 from shared.picture_folders import TRAIN
 from shared.tables import DatasetVersion
-from web.datasets.decision import EXCLUDE, QUARANTINE, RELABEL, Decision, Decisions
+from web.datasets.decision import Decision, Decisions
 from web.datasets.version_pictures import (
     KnownPicture,
     find_pictures,

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from shared import dataset_store, finding_decision_store
+from shared.edit_actions import ACCEPT
 from shared.errors import UserError
 from shared.forecast_tables import Forecast
 from web.auth.datastore import Account
@@ -18,14 +19,7 @@ from web.datasets import accepted_findings, findings
 from web.datasets.add import Added
 from web.datasets.decision import Decision, Decisions
 from web.datasets.decisions import MAX_IMAGES, decide
-from web.datasets.finding_plan import (
-    ACCEPT,
-    KEEP_TEST,
-    Choice,
-    Plan,
-    gather,
-    make_plan,
-)
+from web.datasets.finding_plan import KEEP_TEST, Choice, Plan, gather, make_plan
 from web.datasets.findings import FindingKind
 from web.datasets.forecast_view import find_state
 from web.installation import Installation

@@ -9,17 +9,10 @@ from typing import Any
 
 from werkzeug.datastructures import MultiDict
 
+from shared.edit_actions import ACCEPT, RELABEL
 from shared.errors import UserError
 from web.datasets.finding_choices import Wishes
-from web.datasets.finding_plan import (
-    ACCEPT,
-    ACTIONS,
-    KEEP_FIRST,
-    KEEP_NONE,
-    KEEP_TEST,
-    RELABEL,
-    Choice,
-)
+from web.datasets.finding_plan import ACTIONS, KEEP_FIRST, KEEP_NONE, KEEP_TEST, Choice
 from web.datasets.findings import FindingKind
 from web.datasets.kept_form import keep_form
 from web.form_key import form_key

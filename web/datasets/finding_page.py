@@ -7,19 +7,14 @@ from flask import url_for
 
 from shared import finding_decision_store
 from shared.artifacts import Storage
+from shared.edit_actions import RELABEL
 from shared.errors import NotFoundError
 from shared.forecast_tables import Forecast
 from shared.tables import Dataset, DatasetVersion
 from web.datasets import findings
 from web.datasets.decisions import find_making
 from web.datasets.finding_form import BY_COLUMN, BY_FOLDER, DEALS, KEEPS
-from web.datasets.finding_plan import (
-    COPIES,
-    DEALT,
-    RELABEL,
-    WORDS,
-    list_actions,
-)
+from web.datasets.finding_plan import COPIES, DEALT, WORDS, list_actions
 from web.datasets.findings import (
     MOST_KEYS,
     Finding,

@@ -4,11 +4,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from shared.edit_actions import ACCEPT, EXCLUDE, QUARANTINE, RELABEL
 from shared.errors import UserError
 from web.datasets.decision import Decision
 from web.datasets.findings import FindingKind, Resolved
 
-ACCEPT, RELABEL, EXCLUDE, QUARANTINE = "accept", "relabel", "exclude", "quarantine"
 ACTIONS = (ACCEPT, RELABEL, EXCLUDE, QUARANTINE)
 KEEP_TEST, KEEP_FIRST, KEEP_NONE = "test", "first", "none"
 # Of pictures that show the same one may stay.

@@ -17,6 +17,7 @@ from flask_security.decorators import auth_required
 from werkzeug.wrappers import Response as AnyResponse
 
 from shared import dataset_store
+from shared.edit_actions import DONE
 from shared.errors import UserError
 from shared.tables import Dataset, Job
 from web import polling
@@ -25,7 +26,6 @@ from web.datasets import accepted_findings
 from web.datasets.finding_choices import Outcome, decide_findings
 from web.datasets.finding_form import read_wishes
 from web.datasets.finding_page import Filter, make_page
-from web.datasets.finding_plan import EXCLUDE, QUARANTINE, RELABEL
 from web.datasets.findings import FindingKind
 from web.datasets.forecast_view import ForecastState, find_state
 from web.datasets.kept_form import find_failed, read_kept
@@ -36,12 +36,6 @@ from web.permissions import may_change
 from web.row_numbers import asked_number, read_number
 
 blueprint = Blueprint("findings", __name__, url_prefix="/datasets/<int:dataset_id>")
-
-_DONE = {
-    RELABEL: "relabelled",
-    EXCLUDE: "excluded",
-    QUARANTINE: "put into quarantine",
-}
 
 
 @blueprint.before_request
@@ -158,7 +152,7 @@ def _read_filter() -> Filter:
 def _tell(outcome: Outcome) -> None:
     if outcome.added is not None:
         done = [
-            f"{count:,} {'picture' if count == 1 else 'pictures'} {_DONE[action]}"
+            f"{count:,} {'picture' if count == 1 else 'pictures'} {DONE[action]}"
             for action, count in outcome.images.items()
         ]
         what = ", ".join(done) or "the splits dealt anew"

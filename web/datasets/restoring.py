@@ -9,9 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from shared.artifacts import Storage
+from shared.edit_actions import RESTORE
 from shared.errors import NotFoundError, UserError
 from shared.tables import DatasetVersion
-from web.datasets.decision import RESTORE, Decision, Decisions
+from web.datasets.decision import Decision, Decisions
 from web.datasets.version_pictures import list_restorable
 
 _MOST_NAMED = 20  # reasons

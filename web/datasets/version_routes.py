@@ -6,6 +6,7 @@ from flask import flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from shared import dataset_store
+from shared.edit_actions import EXCLUDE, RELABEL, RESTORE
 from shared.errors import UserError
 from web.auth.sign_in import current_account
 from web.datasets import versions
@@ -18,7 +19,6 @@ from web.form_key import form_key
 from web.installation import get_installation
 from web.paging import asked_page, cut_page
 
-_EXCLUDE = "exclude"
 _LABEL = "label:"  # before the label that was chosen
 _DECISION = re.compile(r"decision:[0-9a-f]{64}")  # the field of one picture
 
@@ -88,7 +88,7 @@ def _read_decisions() -> list[Decision]:
 
 def _read_decision(sha256: str, choice: str) -> Decision:
     if choice.startswith(_LABEL):
-        return Decision("relabel", [sha256], label=choice.removeprefix(_LABEL))
-    if choice == _EXCLUDE:
-        return Decision(_EXCLUDE, [sha256])
-    return Decision("restore", [sha256])
+        return Decision(RELABEL, [sha256], label=choice.removeprefix(_LABEL))
+    if choice == EXCLUDE:
+        return Decision(EXCLUDE, [sha256])
+    return Decision(RESTORE, [sha256])

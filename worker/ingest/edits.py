@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.class_names import clean_label
+from shared.edit_actions import EDITS, EXCLUDE, QUARANTINE, RELABEL, RESTORE
 from shared.errors import UserError
 from worker.ingest.version_source import KeptPicture, Parent, Quarantined
 
-EXCLUDE, QUARANTINE, RESTORE, RELABEL = "exclude", "quarantine", "restore", "relabel"
-_ACTIONS = (EXCLUDE, QUARANTINE, RESTORE, RELABEL)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _BY_USER = "You have set it aside."
 
@@ -132,9 +131,9 @@ def _parse_edit(entry: Any) -> Edit:
             f"`edits` must list objects. Received: {entry!r}.", field="edits"
         )
     action = entry.get("action")
-    if action not in _ACTIONS:
+    if action not in EDITS:
         raise UserError(
-            f"`edits.action` must be one of {', '.join(_ACTIONS)}. "
+            f"`edits.action` must be one of {', '.join(EDITS)}. "
             f"Received: action={action!r}.",
             field="edits",
         )

@@ -143,8 +143,13 @@ def _list_read(storage: Storage, named: NamedFiles, young_seconds: float) -> set
     return {
         folder
         for folder, later in named.forecasts.items()
-        if later is None or not _is_old(storage.resolve(later), young_seconds)
+        if later is None or _is_young(storage.resolve(later), young_seconds)
     }
+
+
+def _is_young(path: Path, young_seconds: float) -> bool:
+    """Whether it is there, and not old: what has been removed was old."""
+    return path.exists() and not _is_old(path, young_seconds)
 
 
 def _artifacts(

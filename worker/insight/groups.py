@@ -5,6 +5,7 @@ clusters of near duplicates are joined: what shares either lies in one fold.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,21 @@ from worker.training.regression import draw_rows
 # Of the test pictures: if more have their like outside, a split tears that kind of
 # group. What is below moves no promise by as much as its range is wide.
 _TORN = 0.01
+
+
+@dataclass(frozen=True)
+class Torn:
+    """Groups that a split has torn: a training meets their like in the test split.
+
+    Args:
+        kinds: Groups of every image, of each kind that is torn.
+        held: Those that the split holds together; None for none.
+        share: Of the test pictures, those whose like is outside the test split, 0 to 1.
+    """
+
+    kinds: list[np.ndarray]
+    held: np.ndarray | None
+    share: float
 
 
 def read_groups(dataset: Path) -> np.ndarray | None:
@@ -58,30 +74,44 @@ def join_groups(kinds: Sequence[np.ndarray]) -> np.ndarray:
     return np.unique(first, return_inverse=True)[1]
 
 
-def measure_torn(groups: np.ndarray, splits: Mapping[str, np.ndarray]) -> float:
-    """Returns the share of the test pictures whose group is outside the test split too.
-
-    Args:
-        groups: Of every image.
-        splits: Rows of `train`, `val` and `test`.
-    """
-    test = splits["test"]
-    if not len(test):
-        return 0.0
-    others = np.concatenate([splits["train"], splits["val"]])
-    return float(np.isin(groups[test], groups[others]).mean())
-
-
-def list_held(
+def find_torn(
     kinds: Sequence[np.ndarray], splits: Mapping[str, np.ndarray]
-) -> list[np.ndarray]:
-    """Returns those kinds of groups that the split has held together.
+) -> Torn | None:
+    """Returns what the split has torn; None where that is too little to matter.
 
     Args:
         kinds: Groups of every image, of each kind.
         splits: Rows of `train`, `val` and `test`.
     """
-    return [groups for groups in kinds if measure_torn(groups, splits) < _TORN]
+    test = splits["test"]
+    others = np.concatenate([splits["train"], splits["val"]])
+    meets = [np.isin(groups[test], groups[others]) for groups in kinds]
+    is_torn = [len(test) > 0 and bool(met.mean() >= _TORN) for met in meets]
+    if not any(is_torn):
+        return None
+    held = [groups for groups, torn in zip(kinds, is_torn, strict=True) if not torn]
+    return Torn(
+        [groups for groups, torn in zip(kinds, is_torn, strict=True) if torn],
+        join_groups(held) if held else None,
+        float(
+            np.any([met for met, t in zip(meets, is_torn, strict=True) if t], 0).mean()
+        ),
+    )
+
+
+def measure_met(kinds: Sequence[np.ndarray], folds: np.ndarray) -> float:
+    """Returns the share of pictures whose like is in another fold, too.
+
+    Args:
+        kinds: Groups of the pictures, of each kind.
+        folds: Of the pictures.
+    """
+    met = np.zeros(len(folds), bool)
+    for groups in kinds:
+        pairs = np.unique(np.stack([groups, folds]), axis=1)[0]
+        torn, counts = np.unique(pairs, return_counts=True)
+        met |= np.isin(groups, torn[counts > 1])
+    return float(met.mean())
 
 
 def number_groups(groups: np.ndarray) -> np.ndarray:

@@ -84,6 +84,7 @@ def _is_better(one: np.ndarray, other: np.ndarray, groups: np.ndarray | None) ->
         numbers = np.unique(groups, return_inverse=True)[1]
         ahead = np.bincount(numbers, weights=ahead)
     gained, lost = int((ahead > 0).sum()), int((ahead < 0).sum())
-    if gained <= lost:
+    # More groups may be told better by what tells fewer pictures right.
+    if gained <= lost or one.mean() <= other.mean():
         return False
     return bool(binomtest(lost, gained + lost).pvalue < _CHANCE)

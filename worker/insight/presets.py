@@ -202,7 +202,11 @@ def _experiences(jobs: Sequence[dict[str, Any]]) -> list[Experience]:
 
 
 def _ratios(jobs: Sequence[dict[str, Any]]) -> list[float]:
-    """What finished trainings took, against what was reckoned for them before."""
+    """What finished trainings took, against what was reckoned for them before.
+
+    One that ended between its own shortest and longest says nothing of what an epoch
+    takes: where early stopping ended it was chance, and is no fault of the reckoning.
+    """
     found = []
     for job in jobs:
         promised = job.get("promised") or {}
@@ -211,7 +215,8 @@ def _ratios(jobs: Sequence[dict[str, Any]]) -> list[float]:
         reckoned = promised.get("reckoned_seconds")
         taken = job.get("running_seconds")
         if reckoned and taken and job.get("same_worker", True):
-            found.append(float(taken) / float(reckoned[1]))
+            possible = min(max(float(taken), float(reckoned[0])), float(reckoned[2]))
+            found.append(float(taken) / possible)
     return found
 
 

@@ -1,5 +1,6 @@
 """The sections of forecast.json, each from what the subject's views show."""
 
+from dataclasses import replace
 from typing import Any
 
 from shared.base_models import resolve_image_size_px
@@ -13,6 +14,7 @@ from worker.insight import (
     learning_curve,
     timing,
 )
+from worker.insight.cross_validation import Probed
 from worker.insight.doctor.examination import Likeness
 from worker.insight.passes import Pass
 from worker.insight.preset_steps import Timed
@@ -50,7 +52,8 @@ def build_difficulty(
     )
     if subject.torn:
         accuracy = _judge(subject, view).accuracy
-        told["sentence"] += f" {difficulty.describe_torn(subject.torn, accuracy)}"
+        sentence = difficulty.describe_torn(subject.torn.share, accuracy)
+        told["sentence"] += f" {sentence}"
     return told
 
 
@@ -156,13 +159,18 @@ def describe_doubts(subject: Subject, view: View) -> str | None:
 
 def _judge(subject: Subject, view: View) -> Judged:
     splits, labels = subject.images.splits, subject.images.labels
-    return judge_probe(
-        subject.probe_like_the_split(view),
-        labels,
-        splits["val"],
-        groups=subject.groups,
-        test=splits["test"],
-    )
+
+    def judge(probed: Probed) -> Judged:
+        return judge_probe(
+            probed, labels, splits["val"], groups=subject.groups, test=splits["test"]
+        )
+
+    judged = judge(view.probed)
+    if subject.torn is None:
+        return judged
+    probed, share = subject.probe_torn(view, subject.torn)
+    gained = judge(probed).accuracy - judged.accuracy
+    return replace(judged, accuracy=judged.accuracy + share * gained)
 
 
 def _concerns_one(error: Exception) -> bool:

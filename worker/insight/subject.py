@@ -14,11 +14,12 @@ from shared.training_spec import TrainingSpec
 from worker import events
 from worker.insight.components import reduce_features
 from worker.insight.cross_validation import Probed, cross_validate
-from worker.insight.folds import FOLDS
+from worker.insight.folds import FOLDS, deal_folds
 from worker.insight.groups import (
+    Torn,
+    find_torn,
     join_groups,
-    list_held,
-    measure_torn,
+    measure_met,
     read_groups,
 )
 from worker.insight.passes import Pass, Passer
@@ -55,8 +56,7 @@ class Subject:
         images: The dataset version.
         threads: Compute threads.
         groups: What folds hold together, a number of each image; None for nothing.
-        torn: The share of the test pictures whose group the split has torn, 0 to 1; 0
-            where that is too few to matter.
+        torn: The groups that the split has torn, where they matter.
         seconds: What each part took so far.
     """
 
@@ -64,12 +64,11 @@ class Subject:
     images: LabelledImages
     threads: int
     groups: np.ndarray | None
-    torn: float = 0.0
+    torn: Torn | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     _passes: dict[tuple[object, ...], Pass] = field(default_factory=dict)
     _views: dict[tuple[object, ...], View] = field(default_factory=dict)
-    _held: np.ndarray | None = None  # of `groups`, what the split holds together too
-    _like_the_split: dict[tuple[object, ...], Probed] = field(default_factory=dict)
+    _torn_probes: dict[tuple[object, ...], Probed] = field(default_factory=dict)
 
     @cached_property
     def rows(self) -> np.ndarray:
@@ -117,10 +116,7 @@ class Subject:
         if len(sizes) >= FOLDS and sizes.max() <= _LARGEST_GROUP * len(self.rows):
             self.groups = joined
             kinds.append(groups)
-        held = list_held(kinds, self.images.splits)
-        if self.groups is not None and len(held) < len(kinds):
-            self.torn = measure_torn(self.groups, self.images.splits)
-            self._held = join_groups(held) if held else None
+        self.torn = find_torn(kinds, self.images.splits)
 
     def make_pass(self, spec: TrainingSpec) -> Pass:
         """Returns what the frozen base of `spec` shows; each pass is made once.
@@ -147,32 +143,39 @@ class Subject:
                 self._views[key] = self._probe(made)
         return self._views[key]
 
-    def probe_like_the_split(self, view: View) -> Probed:
-        """Returns what a probe says whose folds tear what the split tears; made once.
+    def probe_torn(self, view: View, torn: Torn) -> tuple[Probed, float]:
+        """Returns what a probe says that meets the like of what it is asked about.
 
-        A training will meet pictures in the test split whose like it has learned. What
-        it delivers there is what a probe reaches that has seen as much, and not what
-        both would reach on new pictures.
+        A training will meet pictures in the test split whose like it has learned, and
+        tells them better than new ones. How many they are in the test split is another
+        matter: of a split by picture as many as in folds by picture, of one into which
+        a few have slipped hardly any.
 
         Args:
-            view: Its own probe answers where the split tears nothing.
+            view: Whose features.
+            torn: What the split has torn.
+
+        Returns:
+            The probe, made once, and the share of the test pictures that are told as
+            it tells; the others are told as by the view's own.
         """
-        if not self.torn:
-            return view.probed
+        held = None if torn.held is None else torn.held[self.rows]
+        folds = deal_folds(self.images.labels[self.rows], held)
+        met = measure_met([groups[self.rows] for groups in torn.kinds], folds)
         key = _key_of(view.made.spec)
-        if key not in self._like_the_split:
+        if key not in self._torn_probes:
             with self.booked("probe"):
-                self._like_the_split[key] = cross_validate(
+                self._torn_probes[key] = cross_validate(
                     view.reduced,
                     self.images.labels,
                     self.rows,
                     classes=len(self.images.classes),
-                    groups=self._held,
+                    groups=torn.held,
                     recipe=view.probed.recipe,
                     threads=self.threads,
                     report=_tell_probes,
                 )
-        return self._like_the_split[key]
+        return self._torn_probes[key], min(1.0, torn.share / met) if met else 0.0
 
     def forget(self, spec: TrainingSpec) -> None:
         """Lets go of the view of `spec`, unless it is one of the presets'.

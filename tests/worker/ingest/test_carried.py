@@ -30,7 +30,7 @@ def test_files_that_come_again_are_counted_once(tmp_path, again):
     fill(skips, AGAIN, again)  # they take half of the names' places
     fill(skips, "damaged", 40)
 
-    carry_over(skips, parent, Joined([], []))
+    carry_over(skips, parent, Joined([], []), ())
 
     assert skips.codes["damaged"] == 40
     assert all(skip.reason == "It is so." for skip in skips.items)
@@ -41,7 +41,7 @@ def test_files_that_do_not_come_again_are_all_told_of(tmp_path):
     skips = SkipList(KEEP, before=parent.skipped)
     fill(skips, "junk", 5)
 
-    carry_over(skips, parent, Joined([], []))
+    carry_over(skips, parent, Joined([], []), ())
 
     assert skips.codes == {"junk": 5, "damaged": 40}
     assert {skip.code for skip in skips.items} == {"junk", "damaged"}

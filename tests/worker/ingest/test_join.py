@@ -42,8 +42,8 @@ def bring(request, parent):
     def bring(picture):
         merged = Merged([picture], [], [], 0)
         if request.param == "add":
-            return join(merged, parent, SkipList())
-        return take_alone(merged, parent)
+            return join(merged, parent, SkipList(), ())
+        return take_alone(merged, parent, ())
 
     return bring
 

@@ -30,7 +30,10 @@ def choose_base_models(
 
 
 def list_compared(session: Session, job: Job, most: int) -> set[str]:
-    """Returns the base models that a forecast job compares, whoever does it.
+    """Returns the base models that a forecast job surely compares, whoever does it.
+
+    What the worker that is at it has chosen is not known: it may have got weights
+    since.
 
     Args:
         session: Any session.
@@ -38,21 +41,14 @@ def list_compared(session: Session, job: Job, most: int) -> set[str]:
         most: As for `choose_base_models`.
     """
     asked = job.spec.get("base_models")
-    found = [
-        set(choose_base_models(asked, list_ready(worker), most))
-        for worker in _list_workers(session, job)
-    ]
-    return set.intersection(*found) if found else {DEFAULT, *(asked or [])}
+    takers = worker_store.list_takers(session, job.kind, job.queue)
+    if job.state == JobStatus.RUNNING or not takers:
+        return {DEFAULT, *(asked or [])}
+    return set.intersection(
+        *(set(choose_base_models(asked, list_ready(worker), most)) for worker in takers)
+    )
 
 
 def list_ready(worker: Worker | None) -> list[str]:
     """Returns the base models whose weights a worker has told that it has."""
     return list((worker.base_models or {}).get("ready", [])) if worker else []
-
-
-def _list_workers(session: Session, job: Job) -> list[Worker]:
-    """Returns the worker that is at it, or those that may take it."""
-    if job.state != JobStatus.RUNNING:
-        return worker_store.list_takers(session, job.kind, job.queue)
-    worker = worker_store.find_at_work(session, job.id, job.fence)
-    return [worker] if worker else []

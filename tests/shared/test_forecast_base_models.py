@@ -80,10 +80,11 @@ def test_what_every_worker_would_compare_is_compared_by_the_job_that_waits(
         asking("MobileNet")
 
 
-def test_what_the_worker_that_is_at_it_compares_is_compared(database, asking):
+def test_what_a_worker_has_now_says_nothing_of_what_it_is_at(database, asking):
     worker_id = register(database, "first", READY)
-    register(database, "second", [])
     with database.transaction() as s:
         factories.claim(s, kinds=["forecast"], worker_id=worker_id)
 
-    assert not asking("MobileNet").created
+    assert not asking("EfficientNetLite0").created
+    with pytest.raises(ConflictError, match="with other base models"):
+        asking("MobileNet")

@@ -192,7 +192,8 @@ def test_what_a_cancelled_job_was_given_need_not_come_again(page, rows, tmp_path
     assert list_sources(rows) == before
 
 
-def test_a_taken_name_is_told_and_another_one_will_do(page, tmp_path):
+def test_a_taken_name_is_told_and_another_one_will_do(breaking, tmp_path):
+    page, _ = breaking  # the browser's own console tells of each refusal
     archive = tmp_path / "cells.zip"
     archive.write_bytes(make_archive())
     upload = page.get_by_role("button", name="Upload", exact=True)

@@ -36,6 +36,9 @@ _WORTH_POINTS = 0.5  # of recall; below it the advice says "nothing"
 _POINTS = 100
 _FEWEST = 10  # pictures of a class that say anything about more of them
 _FEWEST_GROUPS = 4  # of a class: half of fewer cannot be taken
+# What is left of a class where whole groups leave; further from half it is another
+# question that is answered.
+_LEAST_LEFT, _MOST_LEFT = 0.25, 0.75
 _ALL = -1  # in place of a class: none has lost pictures
 
 
@@ -52,6 +55,8 @@ class Gain:
         interval: Of 95 %.
         overall_points: Of the accuracy on all pictures, percentage points.
         recall: What the probe has now, 0 to 1.
+        left: The share of its pictures that was left where half was to be taken, of
+            several draws the one furthest from it.
     """
 
     label: int
@@ -62,6 +67,7 @@ class Gain:
     interval: tuple[float, float]
     overall_points: float
     recall: float
+    left: float = 0.5
 
 
 def measure_gains(
@@ -113,7 +119,10 @@ def measure_gains(
         lost = full - judge(fits).mean(axis=0)
         report(at + 1, len(chosen))
         theirs = groups[everyone[labels[everyone] == label]]
-        gains.append(_gain(material, full, lost, label, theirs, exponent=exponent))
+        left = material.measure_left(fits)
+        gains.append(
+            _gain(material, full, lost, label, theirs, left=left, exponent=exponent)
+        )
     return sorted(gains, key=lambda gain: -gain.points)
 
 
@@ -167,6 +176,11 @@ class _Material:
         told = probe.ask(self.x[judged], self.classes).argmax(axis=1)
         return told == self.labels[judged]
 
+    def measure_left(self, fits: Sequence[_Fit]) -> np.ndarray:
+        """Returns the shares of a class that `fits` leave: `(fits,)`."""
+        count = int((self.labels == fits[0].label).sum())
+        return 1 - np.array([len(self._draw_half(fit)) for fit in fits]) / count
+
     def _draw_half(self, fit: _Fit) -> np.ndarray:
         """Returns the pictures to take away: about half, in whole groups."""
         random = np.random.default_rng((self.seed, fit.label, fit.draw))
@@ -191,6 +205,7 @@ def _gain(
     label: int,
     groups: np.ndarray,
     *,
+    left: np.ndarray,
     exponent: float,
 ) -> Gain:
     """Returns the gain of the class `label`.
@@ -199,27 +214,31 @@ def _gain(
         full: (judged,) whether each is told right by the probe that knew all.
         lost: (judged,) by how much less those told it that knew half of the class.
         groups: (images,) of all pictures of the class, those not drawn too.
+        left: (fits,) shares of the class that were left.
     """
     is_own = material.labels == label
     own, images = lost[is_own], len(groups)
     seen, more = len(own), max(1, _round(images * _SHARE_MORE))
-    # Along a * n^-c, from n/2 to n was lost; from n to n + more is what may be won.
+    # Along a * n^-c, from what was left to n was lost; from n to n + more is what may
+    # be won.
     scale = (images**-exponent - (images + more) ** -exponent) / (
-        (seen / 2) ** -exponent - seen**-exponent
+        ((seen * np.clip(left, _LEAST_LEFT, _MOST_LEFT)) ** -exponent).mean()
+        - seen**-exponent
     )
     means = _resample(own, number_groups(material.groups[is_own]), label)
     low, high = np.quantile(means, _QUANTILES) * scale * _POINTS
     recall = float(full[is_own].mean())
-    left = _POINTS * (1 - recall)  # no class goes beyond all of it
+    most = _POINTS * (1 - recall)  # no class goes beyond all of it
     return Gain(
         label=label,
         images=images,
         groups=len(np.unique(groups)),
         more=more,
-        points=min(left, float(own.mean() * scale * _POINTS)),
-        interval=(min(left, float(low)), min(left, float(high))),
+        points=min(most, float(own.mean() * scale * _POINTS)),
+        interval=(min(most, float(low)), min(most, float(high))),
         overall_points=float(lost.mean() * scale * _POINTS),
         recall=recall,
+        left=float(left[np.abs(left - 0.5).argmax()]),
     )
 
 
@@ -255,6 +274,11 @@ def _sentence(gain: Gain, label: str) -> str:
             f"The {gain.images:,} pictures of “{label}” are of {gain.groups} "
             f"group{'s' if gain.groups > 1 else ''}: too few to tell what others would "
             "buy. Add some first."
+        )
+    if not _LEAST_LEFT <= gain.left <= _MOST_LEFT:
+        return (
+            f"Most of the {gain.images:,} pictures of “{label}” are of one group: too "
+            "few others to tell what more would buy. Add some first."
         )
     # As many of the same patients are not what was measured.
     where = " in new groups" if 2 * gain.groups <= gain.images else ""

@@ -41,6 +41,7 @@ _QUANTILES = (0.025, 0.975)
 _CHARGE = 1e-7
 _WORTH_POINTS = 1.0  # a gain below it is told as none
 _SURE_POINTS = 0.5  # a gain that may be less is not told as one
+_APART = 1.2  # times as many pictures as the point before, or it is no other one
 _FEWEST_POINTS = 3  # as many as a curve has numbers
 _FEWEST_IMAGES = 20  # of fewer, each single picture moves the curve by points
 _TOO_FEW = (
@@ -148,7 +149,16 @@ def measure_points(
         # Of each class a whole group is drawn: it may be more than was planned.
         images = round(float(np.mean([judged[at][0] for at in own_fits])))
         points.append(Point(share * cut, images, hits, own, own_groups))
-    return points
+    return _part(points)
+
+
+def _part(points: Sequence[Point]) -> list[Point]:
+    """Leaves out those that are hardly smaller than the next: the same groups again."""
+    kept: list[Point] = []
+    for point in reversed(points):
+        if not kept or point.images * _APART <= kept[-1].images:
+            kept.append(point)
+    return kept[::-1]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tests.worker.insight.clouds import make_clouds
+from tests.worker.insight.clouds import make_clouds, make_patients
 from worker.insight import learning_curve
 from worker.insight.class_gains import describe_gains, measure_gains
 from worker.insight.learning_curve import (
@@ -197,6 +197,35 @@ def test_pictures_of_few_groups_leave_a_wider_outlook():
         return high - low
 
     assert width(grouped) > 2 * width(alone)
+
+
+def test_shares_that_draw_the_same_groups_make_one_point():
+    features, labels, groups = make_patients(3)
+
+    points = measure_points(
+        features, labels, np.arange(len(labels)), recipe=Recipe(1.0), groups=groups
+    )
+
+    assert len(points) == 2
+    assert describe_curve(points, len(labels))["fit"] is None
+
+
+@pytest.mark.parametrize(("film", "word"), [(90, "of one group"), (1, "“rare”")])
+def test_a_class_of_one_film_and_few_others_is_told_no_gain(film, word):
+    features, labels = make_clouds([200, 100], classes=2, apart=1.5)
+    groups = np.arange(len(labels))
+    groups[np.flatnonzero(labels == 1)[:film]] = 1000
+
+    gains = measure_gains(
+        features, labels, np.arange(len(labels)), recipe=Recipe(1.0), exponent=0.5,
+        groups=groups,
+    )  # fmt: skip
+
+    told = {
+        row["label"]: row["sentence"] for row in describe_gains(gains, ["", "rare"])
+    }
+    assert word in told["rare"]
+    assert ("of one group" in told["rare"]) == (film > 1)
 
 
 def test_what_a_class_gains_is_told_of_itself_and_of_all():

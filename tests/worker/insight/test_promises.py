@@ -313,6 +313,45 @@ def test_a_base_model_that_any_other_beats_is_no_winner():
     assert choose_winner(entries) == "EfficientNetLite0"
 
 
+def test_what_tells_fewer_pictures_right_beats_nothing():
+    pictures = np.arange(600)
+    groups = np.where(pictures < 60, 0, pictures)
+    worse = pictures != 100
+    worse[:40] = False  # of one group
+    better = np.ones(600, bool)
+    better[200:212] = False
+    entries = [_entry("MobileNet", better, 5.0), _entry("ResNet50", worse, 9.0)]
+
+    assert better.mean() > worse.mean()
+    assert choose_winner(entries, groups) == "MobileNet"
+
+
+@pytest.mark.parametrize(
+    ("taken", "times"), [(100, 1), (150, 1), (200, 1), (80, 0.8), (300, 1.5)]
+)
+def test_a_training_that_ended_between_its_ends_corrects_nothing(taken, times):
+    reckoned = [100.0, 400 / 3, 200.0]
+    job = {"promised": {"reckoned_seconds": reckoned}, "running_seconds": taken}
+    facts = {
+        "probe": {"accuracy": 0.8, "independent_images": 1000},
+        "test": {"independent_images": 300},
+        "reckoned_seconds": reckoned,
+        "step_deviation": 0.0,
+    }
+
+    _, likely, _ = promise("best", facts, [job | {"preset": "best"}] * 98)["seconds"]
+
+    assert likely == pytest.approx(reckoned[1] * times, rel=0.02)
+
+
+def test_all_test_pictures_right_are_within_a_range_that_ends_there():
+    finished = [Experience(1.0, 300, 1.0, 60)] * 3
+    expected = foresee("fast", 1.0, probe_images=300, test_images=60, finished=finished)
+
+    assert expected.high == 1.0
+    assert expected.middle < 1.0
+
+
 def test_a_doubt_beyond_all_bounds_promises_no_time_below_zero():
     short, likely, long = correct_seconds((600.0, 900.0, 1200.0), [], 0.9)
 

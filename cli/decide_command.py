@@ -50,7 +50,8 @@ def decide(
         typer.Option(
             "--restore",
             metavar="REASON",
-            help="Use all again that lie in quarantine for this reason.",
+            help="Use all again that lie in quarantine for this reason, 20,000 at a "
+            "time.",
         ),
     ] = None,
     keep: Annotated[

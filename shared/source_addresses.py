@@ -20,6 +20,7 @@ _ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az"}
 LONGEST_ADDRESS = 2_000
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
+_AUTHORITY = re.compile(r"[^:@\s]*(:[0-9]*)?|\[[^@\]\s]*\](:[0-9]*)?")
 _IPV6 = re.compile(r"[0-9a-f:.]+")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}")
 # What a path may hold as it is; everything else is written as %XX.
@@ -80,9 +81,13 @@ def show_address(text: str) -> str:
     Neither what stands after `?` or `#`, which often holds a key, nor a name and a
     password in front of the host.
     """
-    scheme, separator, rest = re.split(r"[?#]", text, maxsplit=1)[0].partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
+    scheme, separator, rest = text.partition("://")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    # A password may hold any of these signs: then its end is where the last @ is.
+    before, _, after = rest.rpartition("@")
+    is_within = "@" in authority or (before and not _AUTHORITY.fullmatch(authority))
+    shown = after if is_within else rest
+    return f"{scheme}{separator}{re.split('[?#]', shown, maxsplit=1)[0]}"
 
 
 def parse_address(text: str, *, may_query: bool = False) -> Address:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+MAX_IMAGES = 20_000  # that one request decides about
+
 
 @dataclass(frozen=True)
 class Decision:

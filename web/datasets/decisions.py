@@ -27,14 +27,13 @@ from web.datasets.add import (
     record_ingest,
     repeat,
 )
-from web.datasets.decision import Decisions
+from web.datasets.decision import MAX_IMAGES, Decisions
 from web.datasets.decision_check import refuse_hopeless
 from web.datasets.restoring import add_restored
 from web.installation import Installation
 from web.permissions import require_change
 
 # They are kept with the job, which is read wherever the job is shown.
-MAX_IMAGES = 20_000
 _UNDER_WAY: list[str] = [state for state in JobStatus if state not in TERMINAL]
 
 

@@ -17,8 +17,8 @@ from shared.forecast_tables import Forecast
 from web.auth.datastore import Account
 from web.datasets import accepted_findings, findings
 from web.datasets.add import Added
-from web.datasets.decision import Decision, Decisions
-from web.datasets.decisions import MAX_IMAGES, decide
+from web.datasets.decision import MAX_IMAGES, Decision, Decisions
+from web.datasets.decisions import decide
 from web.datasets.finding_plan import KEEP_TEST, Choice, Plan, gather, make_plan
 from web.datasets.findings import FindingKind
 from web.datasets.forecast_view import find_state

@@ -9,6 +9,7 @@ from shared import dataset_store
 from shared.artifacts import Storage
 from shared.errors import NotFoundError
 from shared.tables import DatasetVersion
+from web.datasets.decision import MAX_IMAGES
 from web.datasets.report import list_thumbnails
 from web.datasets.restoring import count_reasons
 from web.paging import cut_page
@@ -74,6 +75,7 @@ def page_quarantine(
         "total": total,
         "pager": pager,
         "reasons": count_reasons(storage, version) if version and total else {},
+        "most": MAX_IMAGES,
     }
 
 

@@ -9,7 +9,14 @@ from shared.errors import UserError
 from shared.picture_folders import SPLIT_ALIASES
 from shared.source_addresses import is_address
 from shared.source_kinds import TABLES
-from worker.ingest.found import FoundFile, LabelledFile, SkipList, join_names, quote
+from worker.ingest.found import (
+    FoundFile,
+    LabelledFile,
+    SkipList,
+    join_names,
+    list_first,
+    quote,
+)
 from worker.ingest.label_rows import RowBudget, TooManyRowsError
 from worker.ingest.label_table import (
     LabelTable,
@@ -29,6 +36,7 @@ from worker.ingest.request import ADDRESS, ARCHIVE, FOLDER, TABLE, Request, Sour
 from worker.ingest.unpack import Unpacked, list_folder, unpack_archive
 
 _NAMED_EMPTY_FOLDERS = 20
+_MOST_SOURCE_NOTES = 50
 Report = Callable[[int, int], None]
 
 
@@ -91,7 +99,9 @@ def collect(
     budget = RowBudget(request.limits.max_files)
     opener = _Opener(basket, skips, report, report_listed, sources, courier, budget)
     labelled = _label_together(opener, beside) if beside else _label_each(opener)
-    notes = [*opener.notes, *courier.notes, *labelled.notes]
+    # One or two of each source: what is said of all of them must not stand behind.
+    notes = list_first([*opener.notes, *courier.notes], _MOST_SOURCE_NOTES)
+    notes += labelled.notes
     notes += note_similar_labels({entry.label for entry in labelled.files})
     files = labelled.files + labelled.contested
     read = opener.tables.union(source.name for source in request.sources)

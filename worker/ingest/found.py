@@ -134,6 +134,12 @@ def name_some(names: Sequence[str], joint: str = ", ") -> str:
     return f"{shown} and {rest:,} more" if rest > 0 else shown
 
 
+def list_first(notes: list[str], most: int) -> list[str]:
+    """Returns the first notes, and a sentence on how many more there are."""
+    rest = len(notes) - most
+    return notes if rest <= 0 else [*notes[:most], f"{rest:,} more are not shown."]
+
+
 class SkipList:
     """Everything left out of one dataset: the first ones by name, all by count.
 

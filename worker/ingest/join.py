@@ -233,7 +233,9 @@ def _as_before(
 
 def _set_aside(group: list[Picture]) -> Quarantined[AnyPicture]:
     labels = sorted({picture.label for picture in group})
-    return Quarantined(replace(group[0], label=""), labels, _name_all(labels))
+    given = next((one.given for one in group if one.given is not None), None)
+    picture = replace(group[0], label="", given=given)
+    return Quarantined(picture, labels, _name_all(labels))
 
 
 def _name_all(labels: list[str]) -> str:

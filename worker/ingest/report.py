@@ -8,7 +8,7 @@ from typing import Any
 
 from worker.ingest.assemble import Version
 from worker.ingest.content import Merged, fingerprint_rows
-from worker.ingest.found import AGAIN, SkipList, shorten
+from worker.ingest.found import AGAIN, SkipList, list_first, shorten
 from worker.ingest.join import AnyPicture
 from worker.ingest.split import SPLITS
 from worker.ingest.verify import REMARKS, Picture
@@ -111,11 +111,10 @@ def _list_quarantine(version: Version) -> list[dict[str, Any]]:
 
 
 def _list_notes(notes: list[str]) -> list[str]:
-    """The first notes on how the sources were understood; there may be very many."""
-    shown = [shorten(note, MOST_NOTE_CHARACTERS) for note in notes[:MOST_NOTES]]
-    if (rest := len(notes) - MOST_NOTES) > 0:
-        shown.append(f"{rest:,} more notes are not shown.")
-    return shown
+    """The notes on how the sources were understood, those that there is room for."""
+    return list_first(
+        [shorten(note, MOST_NOTE_CHARACTERS) for note in notes], MOST_NOTES
+    )
 
 
 def _merge_notes(merged: Merged[Picture]) -> list[str]:
@@ -145,5 +144,5 @@ def _note_again(version: Version) -> list[str]:
         return []
     what = "file shows a picture" if count == 1 else "files show pictures"
     return [
-        f"{count:,} {what} that {version.parent.name} has already; each is used once."
+        f"{count:,} {what} that {version.parent.name} has already; none is kept twice."
     ]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from shared.source_kinds import ARCHIVES_IN_WORDS
 from worker.ingest.disk import is_unreadable, refuse_source, unreadable_reason
 from worker.ingest.found import FoundFile, SkipList, junk_reason, plain_name
 from worker.ingest.limits import Basket, MemberFaultError
@@ -32,7 +33,7 @@ _OTHER_ARCHIVES = {
     b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
     b"\x28\xb5\x2f\xfd": "compressed with Zstandard",
 }
-_PLEASE = "Trainyard unpacks zip, tar and tar.gz."
+_PLEASE = f"Trainyard unpacks {ARCHIVES_IN_WORDS}."
 _TOLD_EVERY = 1000  # files of a folder
 _PACKERS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 

@@ -137,7 +137,9 @@ def name_some(names: Sequence[str], joint: str = ", ") -> str:
 def list_first(notes: list[str], most: int) -> list[str]:
     """Returns the first notes, and a sentence on how many more there are."""
     rest = len(notes) - most
-    return notes if rest <= 0 else [*notes[:most], f"{rest:,} more are not shown."]
+    return (
+        notes if rest <= 0 else [*notes[:most], f"{rest:,} more notes are not shown."]
+    )
 
 
 class SkipList:

@@ -18,8 +18,8 @@ from types import TracebackType
 from typing import Self
 
 from worker.training.checkpoint import CheckpointWriter
+from worker.training.named_arrays import Arrays
 from worker.training.training_state import TrainingState
-from worker.training.variables import Arrays
 
 
 class BackgroundWriter:

@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable
 
 from shared.training_spec import LearningRateSchedule, TrainingSpec
+from worker.training.named_arrays import NamedArray
 from worker.training.training_state import Best, TrainingState
-from worker.training.variables import NamedArray
 
 
 class BestWeights:

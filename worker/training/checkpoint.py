@@ -27,9 +27,9 @@ import numpy as np
 
 from shared import artifacts
 from worker import events
+from worker.training.named_arrays import Arrays, NamedArray
 from worker.training.request import Candidate, Request
 from worker.training.training_state import TrainingState
-from worker.training.variables import Arrays, NamedArray
 
 PERIODIC, EMERGENCY = "periodic", "emergency"
 

@@ -24,10 +24,10 @@ from worker.training.background_writer import BackgroundWriter
 from worker.training.batches import Batch, Batches, count_waiting, read_ahead
 from worker.training.best_weights import BestWeights
 from worker.training.diverged import Diverged
+from worker.training.named_arrays import Arrays
 from worker.training.stop_requests import Stopped, StopRequests
 from worker.training.train_step import DeviceMemoryTooSmall, TrainStep
 from worker.training.training_state import EVALUATE, Stopwatch, TrainingState
-from worker.training.variables import Arrays
 
 # A long epoch is saved in between too: a crash costs this at most, or so many times
 # what a checkpoint takes to be written, where a model is large or the storage slow.

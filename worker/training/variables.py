@@ -7,22 +7,13 @@ checked by path, shape and type when it returns.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 
 from shared.errors import InternalError
-
-
-class NamedArray(NamedTuple):
-    """The value of one variable, under the path Keras gives it."""
-
-    path: str
-    value: np.ndarray
-
-
-Arrays = dict[str, list[NamedArray]]
+from worker.training.named_arrays import Arrays, NamedArray
 
 
 def read(variables: Sequence[Any]) -> list[NamedArray]:

@@ -11,8 +11,8 @@ import pytest
 from worker.training import checkpoint
 from worker.training.background_writer import BackgroundWriter
 from worker.training.checkpoint import PERIODIC, CheckpointWriter, list_checkpoints
+from worker.training.named_arrays import NamedArray
 from worker.training.training_state import TrainingState
-from worker.training.variables import NamedArray
 
 
 class Disk:

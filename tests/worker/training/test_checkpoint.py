@@ -16,9 +16,9 @@ from worker.training.checkpoint import (
     set_aside_all,
     tell_start,
 )
+from worker.training.named_arrays import NamedArray
 from worker.training.request import Candidate, Request
 from worker.training.training_state import Best, TrainingState
-from worker.training.variables import NamedArray
 
 FACTS = {"spec_sha": "abc", "fence": 1, "versions": {}}
 

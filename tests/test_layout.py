@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from worker.programs import COMMANDS, SELF_TESTS, STANDBYS
+
 ROOT = Path(__file__).resolve().parents[1]
 STATEMENTS = {"select", "insert", "update", "delete", "text"}
 
@@ -19,6 +23,27 @@ def test_imports_flow_one_way():
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert run.returncode == 0, run.stdout
+
+
+PROGRAMS = [
+    command[-1]
+    for commands in (COMMANDS, STANDBYS, SELF_TESTS)
+    for command in commands.values()
+]
+
+
+@pytest.mark.parametrize("module", [*PROGRAMS, "worker.insight.timed_steps"])
+def test_a_program_sets_what_frameworks_read_before_it_imports_them(module):
+    """Kernels are chosen at the import: afterwards nobody asks the environment."""
+    told = subprocess.run(
+        [sys.executable, "-c", f"import sys, {module}; print(*sys.modules)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert not {"keras", "tensorflow", "jax"} & set(told.stdout.split())
 
 
 def test_sql_stands_in_stores_alone():

@@ -42,7 +42,7 @@
 
   // -- choosing
   const problemOf = ({ name, blob, table }) => {
-    if (!table && !ending(name, archives)) return "This is no .zip or .tar, packed or not, and no table of labels. Pictures come as a folder.";
+    if (!table && !ending(name, archives)) return "This is no .zip or .tar, compressed or not, and no table of labels. Pictures come as a folder.";
     if (blob.size > limit) return `Larger than the ${size(limit)} this server accepts.`;
     if (blob.size === 0) return "This file is empty.";
     return "";

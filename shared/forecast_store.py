@@ -209,17 +209,6 @@ def list_gists(session: Session, version_ids: Sequence[int]) -> dict[int, Gist]:
     return gists
 
 
-def list_forecasts(session: Session, version_id: int) -> list[Forecast]:
-    """Returns all forecasts of a dataset version, the newest first."""
-    return list(
-        session.scalars(
-            select(Forecast)
-            .where(Forecast.dataset_version_id == version_id)
-            .order_by(Forecast.id.desc())
-        )
-    )
-
-
 def find_by_job(session: Session, dataset_id: int, job_id: int) -> Forecast | None:
     """Returns the forecast of a dataset that this job has made, or None."""
     return session.scalars(

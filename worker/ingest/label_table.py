@@ -5,7 +5,6 @@ without its file, a file without a line, two splits for one file) is reported li
 line and never guessed; a file with several labels is kept until the user decides.
 """
 
-import io
 import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -92,20 +91,6 @@ def _load(
     read = read_json_lines if suffix in JSON_TABLES else read_csv
     with path.open("rb") as stream:
         return read(stream, name, maker, group_column)
-
-
-def parse_label_table(
-    data: bytes,
-    name: str,
-    *,
-    folder: str | None = None,
-    group_column: str | None = None,
-) -> LabelTable:
-    """Parses the bytes of a CSV or of JSON lines; see `load_label_table`."""
-    is_json = PurePosixPath(name).suffix.lower() in JSON_TABLES
-    read = read_json_lines if is_json else read_csv
-    maker = RowMaker(name, folder)
-    return read(io.BytesIO(data), name, maker, group_column)
 
 
 def label_by_tables(

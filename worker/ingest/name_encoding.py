@@ -53,14 +53,6 @@ def decode_names(names: Sequence[bytes]) -> DecodedNames:
     return DecodedNames(decoded, 0 if encoding == "utf-8" else len(legacy), encoding)
 
 
-def decode_text(data: bytes) -> tuple[str, str]:
-    """Decodes a text file, its byte order mark taken off; also names the encoding."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", "replace"), "utf-16"
-    encoding = detect_encoding(data)
-    return data.decode(encoding, "replace").removeprefix("\ufeff"), encoding
-
-
 def open_text(stream: BinaryIO, newline: str | None = None) -> io.TextIOWrapper:
     """Opens a text of any size in the encoding that fits it; memory stays flat.
 

@@ -4,13 +4,11 @@ Order of search for `weights="imagenet"`: the installed Python package, the give
 weights folders, Keras's own cache (`KERAS_HOME`), the network if it may be used.
 """
 
-import hashlib
 import os
 import warnings
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from shared.base_models import BaseModel
 from shared.child_environment import find_weights_cache
@@ -170,13 +168,3 @@ def _find_below(folder: Path, name: str) -> Path | None:
         return path if is_below and path.is_file() else None
     except (OSError, ValueError):  # a closed folder, or what can be no file's name
         return None
-
-
-def digest_weights(model: keras.Model) -> str:
-    """Returns the SHA-256 over every variable's path, shape, type and value."""
-    digest = hashlib.sha256()
-    for variable in model.variables:
-        values = np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
-        digest.update(f"{variable.path} {values.shape} {values.dtype}\n".encode())
-        digest.update(values.tobytes())
-    return digest.hexdigest()

@@ -1,19 +1,27 @@
 """Labels from a CSV: every way of writing one, and what does not fit together."""
 
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from shared.errors import UserError
 from worker.ingest.found import FoundFile, SkipList
-from worker.ingest.label_table import label_by_tables, parse_label_table
+from worker.ingest.label_table import label_by_tables, load_label_table
 
 PLAIN = "filename,label\na.jpg,cat\nb.jpg,dog\n"
 
 
+def parse(data, name="labels.csv"):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "table")
+        path.write_bytes(data)
+        return load_label_table(path, name)
+
+
 def rows(text, name="labels.csv", encoding="utf-8"):
-    table = parse_label_table(text.encode(encoding), name)
+    table = parse(text.encode(encoding), name)
     return [(row.filename, row.label, row.split) for row in table.rows]
 
 
@@ -21,7 +29,7 @@ def label(text, *names, table="labels.csv"):
     """Returns {name: (label, split)}, the skips, and what has several labels."""
     skips = SkipList()
     files = [FoundFile(Path("nowhere"), name) for name in names]
-    parsed = parse_label_table(text.encode(), table)
+    parsed = parse(text.encode(), table)
     labelled = label_by_tables(files, [parsed], skips)
     labels = {f.file.name: (f.label, f.split) for f in labelled.files}
     contested = [
@@ -74,7 +82,7 @@ def test_a_stray_quotation_mark_is_told_by_its_line(first):
     """It makes one cell of all up to the next one."""
     text = f'filename,label\n{first}\nb.jpg,dog\nc.jpg,"dog"\nd.jpg,cat\n'
 
-    table = parse_label_table(text.encode(), "labels.csv")
+    table = parse(text.encode(), "labels.csv")
 
     assert [(row.line, row.filename) for row in table.rows] == [(5, "d.jpg")]
     ((number, reason),) = table.faults
@@ -86,7 +94,7 @@ def test_a_stray_quotation_mark_is_told_by_its_line(first):
 def test_a_quotation_mark_that_is_never_closed_is_told(line):
     text = f"filename,label,note\na.jpg,cat,\n{line}\nc.jpg,dog,\n"
 
-    table = parse_label_table(text.encode(), "labels.csv")
+    table = parse(text.encode(), "labels.csv")
 
     assert [row.filename for row in table.rows] == ["a.jpg"]
     assert [number for number, _ in table.faults] == [3]

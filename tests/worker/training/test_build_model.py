@@ -7,8 +7,8 @@ import pytest
 from shared.base_models import BASE_MODELS, get_base_model
 from shared.errors import UserError
 from shared.presets import build_training_spec
+from tests.weight_digests import digest_weights
 from worker.training import build_model
-from worker.training.pretrained_weights import digest_weights
 
 # The smallest member of each family.
 MEMBERS = [

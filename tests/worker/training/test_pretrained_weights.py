@@ -11,6 +11,7 @@ from shared.base_models import get_base_model
 from shared.child_environment import find_weights_cache
 from shared.errors import RetryableError, UserError
 from shared.presets import build_training_spec
+from tests.weight_digests import digest_weights
 from worker.training import build_model, pretrained_weights
 
 WEIGHTS = Path(__file__).parents[4] / "shared" / "data" / "weights"
@@ -133,9 +134,7 @@ def test_own_weights_are_loaded_from_a_weights_folder(cache, tmp_path):
         make_spec("MobileNet-0.25", weights="mine.weights.h5"), [tmp_path]
     )
 
-    assert pretrained_weights.digest_weights(base) == (
-        pretrained_weights.digest_weights(saved)
-    )
+    assert digest_weights(base) == (digest_weights(saved))
 
 
 @pytest.mark.parametrize(
@@ -190,10 +189,10 @@ def test_damaged_weights_are_refused(tmp_path):
 
 def test_one_changed_number_changes_the_digest():
     base = build_model.build_base(make_spec("MobileNet-0.25", weights=None))
-    before = pretrained_weights.digest_weights(base)
+    before = digest_weights(base)
     kernel = base.get_layer("conv1").kernel
     values = keras.ops.convert_to_numpy(kernel).copy()
     values[0, 0, 0, 0] = np.nextafter(values[0, 0, 0, 0], np.float32(1))
     kernel.assign(values)
 
-    assert pretrained_weights.digest_weights(base) != before
+    assert digest_weights(base) != before

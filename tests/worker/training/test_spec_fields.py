@@ -16,6 +16,7 @@ from shared.training_spec import (
     TrainingSpec,
     parse_training_spec,
 )
+from tests.weight_digests import digest_weights
 from tests.worker.training.engine_process import ROOT, write_spec
 from tests.worker.training.pictures import write_pictures
 from worker.training import (
@@ -31,7 +32,6 @@ from worker.training.best_weights import BestWeights
 from worker.training.checkpoint import CheckpointWriter, list_checkpoints
 from worker.training.frozen_views import FrozenViews
 from worker.training.phases import Trainer
-from worker.training.pretrained_weights import digest_weights
 from worker.training.request import load_request
 from worker.training.stop_requests import StopRequests
 from worker.training.training_state import Best, Stopwatch, TrainingState

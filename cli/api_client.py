@@ -73,9 +73,9 @@ class ApiClient(HttpClient):
 
         `wishes` are further fields of the request; None leaves one out.
         """
-        body: dict[str, Any] = {"version": version}
-        body |= {name: value for name, value in wishes.items() if value is not None}
-        return self.post(f"/datasets/{dataset_id}/findings/decisions", body, key=key)
+        return self._decide(
+            f"/datasets/{dataset_id}/findings/decisions", version, key, wishes
+        )
 
     def decide_pictures(
         self, dataset_id: int, *, version: int, key: str, **wishes: Any
@@ -84,9 +84,13 @@ class ApiClient(HttpClient):
 
         `wishes` are further fields of the request; None leaves one out.
         """
-        body: dict[str, Any] = {"version": version}
-        body |= {name: value for name, value in wishes.items() if value is not None}
-        return self.post(f"/datasets/{dataset_id}/decisions", body, key=key)
+        return self._decide(f"/datasets/{dataset_id}/decisions", version, key, wishes)
+
+    def _decide(
+        self, path: str, version: int, key: str, wishes: dict[str, Any]
+    ) -> dict[str, Any]:
+        told = {name: value for name, value in wishes.items() if value is not None}
+        return self.post(path, {"version": version, **told}, key=key)
 
     def get_dataset_diff(self, dataset: int, version: int) -> dict[str, Any]:
         """Returns what a version changed against the one that it was made from."""

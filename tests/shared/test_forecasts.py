@@ -23,29 +23,7 @@ from shared.job_duration import USUAL_FORECAST_SECONDS, Durations, measure_work
 from shared.queue_outlook_store import list_waiting
 from shared.tables import DatasetVersion, Job
 from tests import factories
-
-
-@pytest.fixture
-def owner_id(database):
-    with database.transaction() as s:
-        return factories.make_user(s).id
-
-
-@pytest.fixture
-def version_id(database, owner_id):
-    with database.transaction() as s:
-        return factories.make_version(s, owner_id)
-
-
-def list_forecast_jobs(database):
-    with database.reading() as s:
-        return s.query(Job).where(Job.kind == "forecast").order_by(Job.id).all()
-
-
-def ask(database, version_id, owner_id, **wishes):
-    return database.tx(
-        lambda s: forecast_store.ask(s, version_id, owner_id=owner_id, **wishes)
-    )
+from tests.shared.asked_forecasts import ask, list_forecast_jobs
 
 
 class TestQueueing:

@@ -8,38 +8,15 @@ import pytest
 from shared import (
     attempt_store,
     dataset_delete_store,
-    forecast_store,
     job_store,
 )
 from shared.artifacts import Storage
 from shared.errors import Cancelled, ConflictError
 from shared.forecast_tables import Forecast
 from shared.garbage import collect_garbage
-from shared.tables import Dataset, DatasetVersion, Job
+from shared.tables import Dataset, DatasetVersion
 from tests import factories
-
-
-@pytest.fixture
-def owner_id(database):
-    with database.transaction() as s:
-        return factories.make_user(s).id
-
-
-@pytest.fixture
-def version_id(database, owner_id):
-    with database.transaction() as s:
-        return factories.make_version(s, owner_id)
-
-
-def list_forecast_jobs(database):
-    with database.reading() as s:
-        return s.query(Job).where(Job.kind == "forecast").order_by(Job.id).all()
-
-
-def ask(database, version_id, owner_id, **wishes):
-    return database.tx(
-        lambda s: forecast_store.ask(s, version_id, owner_id=owner_id, **wishes)
-    )
+from tests.shared.asked_forecasts import ask, list_forecast_jobs
 
 
 class TestDeletingTheDataset:

@@ -11,12 +11,6 @@ from tests import factories
 
 
 @pytest.fixture
-def owner_id(database):
-    with database.transaction() as s:
-        return factories.make_user(s).id
-
-
-@pytest.fixture
 def jobs(database, owner_id):
     """Five jobs of one owner, in the order in which they were submitted."""
     with database.transaction() as s:

@@ -10,12 +10,6 @@ from tests import factories
 
 
 @pytest.fixture
-def owner_id(database):
-    with database.transaction() as s:
-        return factories.make_user(s).id
-
-
-@pytest.fixture
 def job_id(database, owner_id):
     with database.transaction() as s:
         return factories.make_job(s, owner_id)

@@ -1,7 +1,5 @@
 """What forecasts learn from: finished trainings of which something was promised."""
 
-import pytest
-
 from shared import (
     attempt_store,
     job_store,
@@ -18,12 +16,6 @@ PROMISED = {
     "probe": {"accuracy": 0.85, "independent_images": 90},
     "reckoned_seconds": [1, 2, 3],
 }
-
-
-@pytest.fixture
-def owner_id(database):
-    with database.transaction() as s:
-        return factories.make_user(s).id
 
 
 def forecast(s, owner_id, *, worker_id=None):

@@ -10,18 +10,6 @@ from tests import factories
 from tests.web.forecast_example import make_forecast
 
 
-@pytest.fixture
-def owner_id(database):
-    with database.transaction() as s:
-        return factories.make_user(s).id
-
-
-@pytest.fixture
-def version_id(database, owner_id):
-    with database.transaction() as s:
-        return factories.make_version(s, owner_id)
-
-
 def forecast(database, version_id, owner_id, **changes):
     with database.transaction() as s:
         return factories.make_forecast_row(

@@ -11,12 +11,6 @@ from tests import factories
 SPEC = {"sources": [{"type": "archive", "path": "uploads/abc/cells.zip"}]}
 
 
-@pytest.fixture
-def owner_id(database):
-    with database.transaction() as s:
-        return factories.make_user(s).id
-
-
 def make_ingest(session, owner_id, spec=SPEC):
     dataset_id = factories.make_dataset(session, owner_id).id
     return factories.make_job(

@@ -71,15 +71,21 @@ def list_sources(rows):
     ]
 
 
-def test_an_upload_goes_on_after_breaks_and_reloads(breaking, rows, tmp_path):
-    page, proxy = breaking
-    archive = tmp_path / "big.zip"
+def start_broken_upload(page, proxy, folder):
+    """Returns the archive whose first piece came, and whose answer did not."""
+    archive = folder / "big.zip"
     archive.write_bytes(os.urandom(20 * 2**20))
     page.goto("/datasets/add")
     proxy.lose_answer_to(b"PATCH", then=proxy.partition)
     page.locator("#files").set_input_files(archive)
     page.get_by_role("button", name="Upload", exact=True).click()
     expect(page.locator("#chosen")).to_contain_text("The connection broke", **PATIENT)
+    return archive
+
+
+def test_an_upload_goes_on_after_breaks_and_reloads(breaking, rows, tmp_path):
+    page, proxy = breaking
+    archive = start_broken_upload(page, proxy, tmp_path)
     expect(page.locator("#summary")).to_contain_text("continues by itself")
 
     proxy.cut()
@@ -141,13 +147,7 @@ def test_a_folder_an_archive_and_a_table_become_one_dataset(page, rows, tmp_path
 
 def test_an_upload_is_paused_continued_and_discarded(breaking, tmp_path):
     page, proxy = breaking
-    archive = tmp_path / "big.zip"
-    archive.write_bytes(os.urandom(20 * 2**20))
-    page.goto("/datasets/add")
-    proxy.lose_answer_to(b"PATCH", then=proxy.partition)
-    page.locator("#files").set_input_files(archive)
-    page.get_by_role("button", name="Upload", exact=True).click()
-    expect(page.locator("#chosen")).to_contain_text("The connection broke", **PATIENT)
+    archive = start_broken_upload(page, proxy, tmp_path)
     page.get_by_role("button", name="Pause big.zip").click()
     expect(page.locator("#chosen")).to_contain_text("Paused at")
     expect(page.get_by_role("button", name="Continue big.zip")).to_be_visible()

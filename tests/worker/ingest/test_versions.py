@@ -153,6 +153,7 @@ class TestEdits:
         assert len(images) == edited.report()["images"]
         assert images.fingerprint == edited.report()["fingerprint"]
 
+    @pytest.mark.usefixtures("edited")
     def test_the_parent_is_untouched(self, first):
         verify_manifest(first.final, first.last["manifest_sha"])
 

@@ -146,6 +146,15 @@ class Fleet:
 
         wait_until(is_there, timeout, f"job {job_id} {state}")
 
+    def sweep_until_lost(self, job_id, timeout=40):
+        """Sweeps until the job's first attempt is taken from its worker."""
+
+        def is_lost():
+            self.reconciler.sweep()
+            return self.shop.attempts(job_id)[0].outcome == "lost"
+
+        wait_until(is_lost, timeout, f"the first attempt of job {job_id} to be lost")
+
     def ring(self):
         """Publishes one kick, as web does after a submission."""
         app = Celery("bell", broker=self.broker.url, set_as_current=False)

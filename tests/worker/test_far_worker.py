@@ -71,7 +71,8 @@ def test_job_of_a_killed_host_goes_on_at_another_from_its_checkpoint(
     far_fleet.wait_for_step(job_id)
     first.kill()
     far_fleet.start_far_worker("two", TOY, **addresses)
-    far_fleet.wait_for_state(job_id, "queued", sweep=True)
+    # Not until it is queued: a worker that has just started claims it at once.
+    far_fleet.sweep_until_lost(job_id)
     far_fleet.ring()
     far_fleet.wait_for_state(job_id, "succeeded")
 

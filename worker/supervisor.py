@@ -26,7 +26,7 @@ from shared.errors import (
     RetryableError,
     UserError,
 )
-from shared.job_status import Desired, JobKind, is_terminal
+from shared.job_status import JobKind, is_terminal
 from shared.retry_policy import Limits
 from worker import results
 from worker.attempt_files import AttemptFiles
@@ -47,15 +47,13 @@ from worker.plans import Plan, build_plan
 from worker.recorder import Recorder
 from worker.results import Result
 from worker.slots import SlotLock
+from worker.wishes import PHASES_AFTER_TRAINING, START_UP_FACTOR, Wishes
 from worker.workplace import Workplace
 
 log = structlog.get_logger()
 Answer = TypeVar("Answer")
 
 LOOP_SECONDS = 0.1
-STACKS_SECONDS = 3.0  # between asking for stacks and asking to stop
-START_UP_FACTOR = 2.0  # imports, compilation and first reads may take longer
-PHASES_AFTER_TRAINING = ("evaluate", "export")
 
 
 def supervise(workplace: Workplace, claim: Claim, lock: SlotLock) -> Ending:
@@ -104,10 +102,8 @@ class _Attempt:
         self.recorder = Recorder(workplace.database, claim, self.files)
         self.child: Child | None = None
         self.deadline: DeadlineKeeper | None = None
-        self.asked: StopReason | None = None
+        self.wishes = Wishes(workplace, self.lease, self.recorder)
         self.is_over = False  # the whole job, and not only this attempt
-        self._next_reminder_at = 0.0
-        self._stacks_asked_at: float | None = None
 
     def run(self) -> Ending:
         self.lease.start()
@@ -155,7 +151,7 @@ class _Attempt:
             self._keep_alive(waiting)
             waiting.hand_over(spec_path, folder)
             ended = self._watch(waiting)
-            if waiting.is_heard or self.asked:
+            if waiting.is_heard or self.wishes.asked:
                 return ended
             # It died before it heard of this job, so it has done nothing of it.
             log.warning("standby_died_unheard", signal=ended.signal)
@@ -183,7 +179,7 @@ class _Attempt:
         while (ended := child.poll()) is None:
             self._take_events(child)
             self.recorder.flush()
-            self._steer(child)
+            self.wishes.tell(child)
             self._prepare_next()
             time.sleep(LOOP_SECONDS)
         while self._take_events(child):
@@ -205,51 +201,6 @@ class _Attempt:
         for event in (events := child.read_events()):
             self.recorder.take(event)
         return bool(events)
-
-    def _steer(self, child: Child) -> None:
-        """Tells the child what the user and the worker want of it."""
-        self.lease.check()
-        if self.recorder.finished:
-            # Frameworks take seconds to leave, and may crash on their way out: the
-            # result is on the disk, so there is nothing to wait for.
-            child.ask_to_stop()
-            return
-        reason = self._reason_to_stop(child)
-        if reason and self.asked is None:
-            self.asked = reason
-            log.info("child_asked_to_stop", why=reason)
-            child.ask_to_stop()
-        wants_to_finish = self.lease.desired == Desired.FINISH
-        if not wants_to_finish or self.recorder.phase in PHASES_AFTER_TRAINING:
-            return
-        if time.monotonic() >= self._next_reminder_at:
-            self._next_reminder_at = time.monotonic() + self.settings.heartbeat_seconds
-            child.ask_to_finish()  # again and again: it may still be starting up
-
-    def _reason_to_stop(self, child: Child) -> StopReason | None:
-        if self.lease.desired == Desired.CANCEL:
-            return StopReason.CANCEL
-        if self.lease.desired == Desired.PAUSE:
-            return StopReason.PAUSE
-        if self.place.should_stop():
-            return StopReason.DRAIN
-        if self.lease.unconfirmed_seconds() > self.settings.unconfirmed_lease_seconds:
-            return StopReason.UNCONFIRMED
-        return StopReason.STALLED if self._is_stalled(child) else None
-
-    def _is_stalled(self, child: Child) -> bool:
-        """Whether the child got nowhere for too long; asks for its stacks first."""
-        if self.recorder.silence_seconds() < self._patience_seconds():
-            self._stacks_asked_at = None
-            return False
-        if self._stacks_asked_at is None:
-            self._stacks_asked_at = time.monotonic()
-            child.ask_for_stacks()
-        return time.monotonic() - self._stacks_asked_at > STACKS_SECONDS
-
-    def _patience_seconds(self) -> float:
-        limit = self.settings.progress_timeout_seconds
-        return limit if self.recorder.has_progressed else limit * START_UP_FACTOR
 
     def _is_usable(self, result: Result, known_as: str | None = None) -> bool:
         """Whether the result is whole; one that is not will not be offered again."""
@@ -311,9 +262,9 @@ class _Attempt:
     def _decide(self, ended: ChildExit) -> Ending:
         ending = decide(
             ended,
-            asked=self.asked,
+            asked=self.wishes.asked,
             failure=self.recorder.failure,
-            silence_seconds=self._patience_seconds(),
+            silence_seconds=self.wishes.patience_seconds,
             unconfirmed_seconds=self.settings.unconfirmed_lease_seconds,
         )
         lost = self.place.list_lost_gpus() if ending.charge else []

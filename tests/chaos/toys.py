@@ -84,11 +84,11 @@ def _die_between():
 
 
 def _raise_once(error, where):
-    from worker import results, supervisor  # noqa: PLC0415
+    from worker import results, supervisor, wishes  # noqa: PLC0415
 
     owner, name = {
         "build_plan": (supervisor, "build_plan"),
-        "watch": (supervisor._Attempt, "_steer"),
+        "watch": (wishes.Wishes, "tell"),
         "publish": (results, "publish"),
     }[where]
     real = getattr(owner, name)

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from shared.errors import UserError
 from shared.picture_folders import SPLIT_ALIASES
+from shared.progress_words import say_size
 from shared.source_kinds import JSON_TABLES, PARQUET_TABLES
 from worker.ingest.disk import is_unreadable, refuse_source
 from worker.ingest.found import (
@@ -33,7 +34,6 @@ from worker.ingest.label_rows import (
     read_json_lines,
 )
 from worker.ingest.labels import Labelled
-from worker.ingest.limits import show_bytes
 from worker.ingest.parquet_rows import read_parquet
 
 # A table of two million lines with long names has about 200 MB.
@@ -82,7 +82,7 @@ def _load(
 ) -> LabelTable:
     if path.stat().st_size > MAX_TABLE_BYTES:
         raise UserError(
-            f"“{name}” is larger than {show_bytes(MAX_TABLE_BYTES)}, the most that a "
+            f"“{name}” is larger than {say_size(MAX_TABLE_BYTES)}, the most that a "
             "label table may have."
         )
     suffix = PurePosixPath(name).suffix.lower()

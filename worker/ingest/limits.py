@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from shared.errors import UserError
+from shared.progress_words import say_size
 from worker.ingest.disk import Reserve, writing
 
 _FILES_PER_FOLDER = 1000
@@ -178,7 +179,7 @@ class Basket:
         if self.size_bytes > self._limits.max_unpacked_bytes:
             raise UserError(
                 "Unpacked, the upload is larger than "
-                f"{show_bytes(self._limits.max_unpacked_bytes)}, the most that this "
+                f"{say_size(self._limits.max_unpacked_bytes)}, the most that this "
                 "installation takes in one dataset."
             )
 
@@ -200,7 +201,7 @@ class Basket:
         if size > self._limits.max_file_bytes:
             raise MemberFaultError(
                 "too_large",
-                f"It is larger than {show_bytes(self._limits.max_file_bytes)}, the "
+                f"It is larger than {say_size(self._limits.max_file_bytes)}, the "
                 "most that this installation reads as one picture.",
             )
 
@@ -224,13 +225,3 @@ def _create(path: Path) -> Iterator[BinaryIO]:
     finally:
         with writing(path):
             stream.close()
-
-
-def show_bytes(size: int) -> str:
-    """Writes a size for people: `4.2 GiB`."""
-    value = float(size)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if value < 1024:  # noqa: PLR2004 - the binary step
-            return f"{value:,.0f} {unit}" if value >= 10 else f"{value:.2g} {unit}"  # noqa: PLR2004
-        value /= 1024
-    return f"{value:,.1f} TiB"

@@ -21,6 +21,7 @@ import pillow_heif
 import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
+from shared.progress_words import say_size
 from worker.decode import decode_upright, read_orientation, resize_image
 from worker.ingest.disk import Reserve, is_unreadable, unreadable_reason, writing
 from worker.ingest.file_kinds import (
@@ -31,7 +32,7 @@ from worker.ingest.file_kinds import (
     FileKind,
     identify,
 )
-from worker.ingest.limits import MemberFaultError, show_bytes
+from worker.ingest.limits import MemberFaultError
 from worker.ingest.plain_decode import decode_plain
 
 # Any size proves that a picture can be brought to a square; a small one costs little.
@@ -233,7 +234,7 @@ def _open_header(data: bytes, kind: FileKind, max_pixels: int) -> Image.Image:
         raise MemberFaultError(
             "too_many_pixels",
             f"It claims {header.width:,} x {header.height:,} pixels in "
-            f"{show_bytes(len(data))}; at most {most:,} pixels are read.",
+            f"{say_size(len(data))}; at most {most:,} pixels are read.",
         )
     return header
 

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from shared.progress_words import say_size
 from worker.ingest.disk import is_unreadable, unreadable_reason
 from worker.ingest.found import FoundFile
-from worker.ingest.limits import MIB, Basket, MemberFaultError, show_bytes
+from worker.ingest.limits import MIB, Basket, MemberFaultError
 
 PIECE_BYTES = 256 * 1024
 _PACKED_BYTES = 16 * 1024  # unpacks to 16 MiB at the very most
@@ -132,7 +133,7 @@ def _check_directory_size(size_bytes: int, archive_bytes: int) -> None:
     if _MOST_DIRECTORY_BYTES < size_bytes <= archive_bytes:
         raise MemberFaultError(
             "too_large",
-            f"Its list of contents is larger than {show_bytes(_MOST_DIRECTORY_BYTES)}, "
+            f"Its list of contents is larger than {say_size(_MOST_DIRECTORY_BYTES)}, "
             "the most that is read. Pack its files into several archives.",
         )
 

@@ -67,7 +67,7 @@ def test_a_file_is_fetched_whole_and_its_hash_is_told(tmp_path, serve):
 
     assert path.read_bytes() == BODY
     assert hashlib.sha256(BODY).hexdigest() in courier.notes[0]
-    assert "293 KiB" in courier.notes[0]
+    assert "293.0 KiB" in courier.notes[0]
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from shared.child_environment import take_store_credentials
 from shared.errors import OutageError, UserError
+from shared.progress_words import say_size
 from shared.source_addresses import Address, require_allowed
 from worker.ingest.disk import Reserve
-from worker.ingest.limits import Basket, Limits, show_bytes
+from worker.ingest.limits import Basket, Limits
 from worker.ingest.remote.answers import FetchError, Opener
 from worker.ingest.remote.download import Fetched, Terms, download
 from worker.ingest.remote.hosts import Hosts, outage
@@ -109,7 +110,7 @@ class Courier:
             finally:
                 ended.set()
         self.notes.append(
-            f"Fetched {address}: {show_bytes(fetched.size_bytes)}, "
+            f"Fetched {address}: {say_size(fetched.size_bytes)}, "
             f"SHA-256 {fetched.sha256}."
         )
         return fetched.path

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
+from shared.progress_words import say_size
 from shared.source_addresses import Address
-from worker.ingest.limits import show_bytes
 from worker.ingest.remote.answers import Answer, FetchError, Opener
 from worker.ingest.remote.rules import AddressRules
 
@@ -129,7 +129,7 @@ class _Transfer:
     def _check_size(self, size_bytes: int) -> None:
         if size_bytes > self._terms.most_bytes:
             raise FetchError(
-                f"It is larger than {show_bytes(self._terms.most_bytes)}, the most "
+                f"It is larger than {say_size(self._terms.most_bytes)}, the most "
                 "that this installation fetches as one such file."
             )
 

@@ -3,6 +3,7 @@
 What each setting bought is measured in `docs/recipes.md`.
 """
 
+import functools
 from typing import Any
 
 from shared.base_models import get_base_model
@@ -37,6 +38,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "best": {**_FINE_TUNED, "fine_tune_epochs": 15},
 }
 DEFAULT_PRESET = "fast"
+# Of a spec, what changes neither the accuracy nor the time that is to be expected.
+_BESIDES = frozenset({"seed"})
 
 # A base without pretrained weights has no features to judge or to train a head on: all
 # of it learns from the first step on, at a rate for random weights.
@@ -82,6 +85,31 @@ def build_training_spec(
         base_model = parse_training_spec(fields).base_model
         fields["image_size_px"] = _enlarge(base_model, _ENLARGED[name])
     return parse_training_spec(fields)
+
+
+def is_plain(preset: str | None, training: dict[str, Any]) -> bool:
+    """Whether a training has the settings of its preset as they are now.
+
+    Args:
+        preset: A name, of today or of an earlier release.
+        training: A training spec; what an earlier release did not know is off in it.
+    """
+    if preset not in PRESETS:
+        return False
+    try:
+        spec = parse_training_spec(training)
+    except UserError:
+        return False  # it has a setting that is gone
+    return _list_settings(spec) == _list_plain_settings(preset)
+
+
+@functools.cache
+def _list_plain_settings(preset: str) -> dict[str, Any]:
+    return _list_settings(build_training_spec(preset))
+
+
+def _list_settings(spec: TrainingSpec) -> dict[str, Any]:
+    return spec.model_dump(mode="json", exclude=set(_BESIDES))
 
 
 def _enlarge(base_model: str, times: float) -> int:

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from shared.forecast_tables import Forecast, TrainingPromise
 from shared.job_status import Desired, JobKind, JobStatus
+from shared.presets import is_plain
 from shared.tables import Attempt, DatasetVersion, Job, ModelVersion
 from shared.training_promise_store import tell_seconds
 
@@ -25,9 +26,10 @@ def list_history(
     """Returns finished trainings as forecasts read them, the newest first.
 
     Only those of which something was promised: no other one can be compared with what a
-    forecast says. Left out are those that were finished early at somebody's wish, and
-    those whose dataset or evaluation has been deleted. Of a training that took several
-    attempts the accuracy counts, and no time.
+    forecast says. Left out are those that were finished early at somebody's wish, those
+    whose dataset or evaluation has been deleted, and those of what an earlier release
+    called by the preset's name. Of a training that took several attempts the accuracy
+    counts, and no time.
 
     Args:
         session: Any session.
@@ -65,7 +67,9 @@ def list_history(
     return [
         _describe(row, dataset_id, worker_id)
         for row in rows
-        if isinstance(row.accuracy, int | float) and isinstance(row.counts, dict)
+        if isinstance(row.accuracy, int | float)
+        and isinstance(row.counts, dict)
+        and is_plain(row.spec.get("preset"), row.spec.get("training") or {})
     ]
 
 
@@ -123,7 +127,6 @@ def _describe(
         # What was reckoned on another machine says nothing of how this one reckons.
         "same_worker": row.worker_id == worker_id == _find_worker(row.worker),
         "preset": row.spec.get("preset"),
-        "training": row.spec.get("training") or {},
         "images": {
             split: sum((row.counts.get(split) or {}).values())
             for split in ("train", "val", "test")

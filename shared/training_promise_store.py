@@ -17,13 +17,11 @@ from shared.database import now_ms
 from shared.forecast_store import find_newest, read_preset
 from shared.forecast_tables import Forecast, TrainingPromise
 from shared.pages import Page, read_page
-from shared.presets import PRESETS, build_training_spec
+from shared.presets import is_plain
 from shared.sql_dialect import in_parts, insert
 from shared.tables import Dataset, Job
 
 LOOKED_BACK = 1000  # delivered promises that their quality is told from
-# Of a spec, what changes neither the accuracy nor the time that is to be expected.
-_BESIDES = frozenset({"seed"})
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,6 @@ def make(session: Session, job_ids: Sequence[int]) -> int:
     Returns:
         How many promises were made.
     """
-    plain = {name: _bare(build_training_spec(name)) for name in PRESETS}
     forecasts: dict[int | None, Forecast | None] = {}
     made = 0
     for some in in_parts(job_ids):
@@ -82,7 +79,7 @@ def make(session: Session, job_ids: Sequence[int]) -> int:
             if version_id not in forecasts:
                 forecasts[version_id] = find_newest(session, version_id or 0)
             preset, forecast = spec.get("preset", ""), forecasts[version_id]
-            if forecast is not None and _bare(spec["training"]) == plain.get(preset):
+            if forecast is not None and is_plain(preset, spec["training"]):
                 promises += _list_promised(job_id, name, preset, forecast)
         made += _insert(session, promises)
     return made
@@ -180,13 +177,6 @@ def measure(session: Session) -> Record:
             for row in rows
         ),
     )
-
-
-def _bare(training: Any) -> dict[str, Any]:
-    values = (
-        training if isinstance(training, dict) else training.model_dump(mode="json")
-    )
-    return {name: value for name, value in values.items() if name not in _BESIDES}
 
 
 def _list_promised(

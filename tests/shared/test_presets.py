@@ -133,3 +133,15 @@ def test_an_unknown_preset_is_refused_by_name():
         build_training_spec("quick")
 
     assert caught.value.field == "preset"
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_a_training_is_plain_whatever_its_seed_is(name):
+    training = build_training_spec(name, {"seed": 7}).model_dump(mode="json")
+    older = {key: value for key, value in training.items() if key != "mixup"}
+
+    assert presets.is_plain(name, training)
+    assert presets.is_plain(name, older)
+    assert not presets.is_plain(name, training | {"batch_size": 3})
+    assert not presets.is_plain(name, training | {"batch_size": "many"})
+    assert not presets.is_plain("thorough", training)

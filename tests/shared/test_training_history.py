@@ -7,7 +7,7 @@ from shared import (
     training_promise_store,
 )
 from shared.presets import build_training_spec
-from shared.tables import DatasetVersion
+from shared.tables import DatasetVersion, Job
 from tests import factories
 
 PROMISED = {
@@ -79,7 +79,6 @@ def test_it_tells_what_trainings_took_reached_and_were_promised(database, owner_
     assert newest["seconds"] == {"frozen": 3.5}
     assert (newest["same_dataset"], newest["same_worker"]) == (True, True)
     assert newest["promised"] == PROMISED
-    assert newest["training"]["base_model"] == "EfficientNetLite0"
 
 
 def test_a_training_that_went_on_after_a_stop_tells_no_time(database, owner_id):
@@ -136,6 +135,22 @@ def test_what_was_finished_early_at_a_wish_teaches_nothing(database, owner_id):
         record = training_promise_store.measure(s)
     assert promise.delivered_at is None
     assert record.accuracy.count == 1
+
+
+def test_what_an_earlier_release_called_best_teaches_nothing_of_best(
+    database, owner_id
+):
+    with database.transaction() as s:
+        version = forecast(s, owner_id)
+        today, older, gone = (train(s, version, owner_id) for _ in range(3))
+        for job_id, changed in (older, "fine_tune_epochs"), (gone, "no_such_setting"):
+            job = s.get_one(Job, job_id)
+            training = job.spec["training"] | {changed: 3}
+            job.spec = job.spec | {"training": training}
+
+    history = list_history(database, version)
+
+    assert [row["job_id"] for row in history] == [today]
 
 
 def test_minutes_are_compared_only_where_one_worker_reckoned_and_trained(

@@ -106,10 +106,13 @@ def test_a_copy_is_shown_by_the_picture_that_is_kept(pixels):
 def test_what_lies_in_quarantine_under_several_labels_is_told(pixels):
     mine = {**CONTESTED, "sha256": "e" * 64, "label": "cat", "labels": ["cat"]}
 
-    found = examine(make_pictures(pixels), quarantine=[CONTESTED, mine])
+    once_test = {**CONTESTED, "split": "test"}
+
+    found = examine(make_pictures(pixels), quarantine=[once_test, mine])
 
     (conflict,) = [f for f in found if f.kind == "label_conflict"]
     assert (conflict.images, conflict.labels) == (("f" * 64,), ("cat", "dog"))
+    assert conflict.splits == ("",)  # no choice for many spares it as a test picture
 
 
 def test_what_was_accepted_of_one_label_is_not_accepted_of_another():

@@ -6,6 +6,7 @@ from flask import Response, send_file
 
 from shared import dataset_store
 from web.api.blueprint import IdempotencyHeader, blueprint, current_account
+from web.api.problems import describe
 from web.api.schemas import DatasetAdded, DatasetPath
 from web.api.version_schemas import (
     PICTURE,
@@ -38,7 +39,7 @@ def get_dataset_version(path: DatasetVersionPath) -> dict[str, Any]:
 
 @blueprint.get(
     "/datasets/<int:dataset_id>/versions/<int:version>/diff",
-    responses={"200": DatasetDiff},
+    responses={"200": DatasetDiff, **describe(503)},
 )
 def get_dataset_diff(path: DatasetVersionPath) -> dict[str, Any]:
     """What a version changed against the one that it was made from.

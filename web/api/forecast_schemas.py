@@ -7,6 +7,8 @@ from pydantic import BaseModel, Field, model_validator
 
 from web.api.schemas import DatasetPath, JobOut, PageQuery, RowNumber, Strict, Text
 from web.api.version_schemas import SplitRequest
+from web.datasets.clusters import MOST_NAMED
+from web.datasets.decision import MAX_IMAGES
 from web.datasets.findings import FindingKind
 
 FindingAction = Literal["accept", "relabel", "exclude", "quarantine"]
@@ -147,6 +149,20 @@ class FindingDecisions(Strict):
         return self
 
 
+class ClustersOut(BaseModel):
+    """Clusters of pictures that look alike, beside those that ingest finds itself."""
+
+    held: int = Field(description="Clusters that stay together.")
+    left: int = Field(description="Clusters that did not fit, and may be parted.")
+    left_images: int = Field(description="The pictures of those.")
+    cut: int = Field(
+        description=f"Clusters of which only the first {MOST_NAMED} pictures are held."
+    )
+    unlisted: int = Field(
+        description="Clusters that were too many to be listed, at most."
+    )
+
+
 class FindingsDecided(BaseModel):
     """What came of it."""
 
@@ -158,6 +174,14 @@ class FindingsDecided(BaseModel):
         description="How many of those, by why: a sentence each."
     )
     left_in_test: int = Field(description="Test pictures left as they are.")
+    left: int = Field(
+        description=f"Findings about more than the {MAX_IMAGES:,} pictures that one "
+        "request decides about: the worst are decided, these are there the next time."
+    )
+    clusters: ClustersOut | None = Field(
+        description="Of `split` by duplicates: which pictures are held together."
+    )
+    notes: list[str] = Field(description="What did not fit, in sentences.")
     images: dict[str, int] = Field(description="Pictures, by what becomes of them.")
     job_id: int | None = Field(description="Makes the next version; null for none.")
 

@@ -125,6 +125,9 @@ def decide_about_findings(
         "passed_over": sum(outcome.passed_over.values()),
         "passed_over_because": outcome.passed_over,
         "left_in_test": outcome.left_in_test,
+        "left": outcome.left,
+        "clusters": outcome.clusters.count() if outcome.clusters else None,
+        "notes": outcome.notes,
         "images": outcome.images,
         "job_id": added.job_id if added else None,
     }

@@ -32,9 +32,17 @@ class ForecastRequest(VersionQuery):
         default=None,
         max_length=20,
         description="Base models to compare, beside the default one. Others than those "
-        "of the newest forecast are asking again. Defaults to those that the worker "
-        "has.",
+        "of the newest forecast are asking again. Defaults to some that the worker "
+        "has: one of each family before a second of any, the cheapest first.",
     )
+
+
+class ComparedOut(BaseModel):
+    """How far a forecast has looked for the best base model."""
+
+    compared: int = Field(description="Base models that it compares.")
+    available: int = Field(description="Those that could be had by now.")
+    sentence: str | None = Field(description="Null where all of them were compared.")
 
 
 class ForecastOut(BaseModel):
@@ -51,6 +59,9 @@ class ForecastOut(BaseModel):
         description="Difficulty, presets, learning curve, base models, counts of "
         "findings, and the `worker` on which its minutes were timed; null until it is "
         "made."
+    )
+    compared: ComparedOut | None = Field(
+        description="Of the base models; null until there is a forecast."
     )
 
 

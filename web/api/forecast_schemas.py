@@ -220,7 +220,8 @@ class PromiseOut(BaseModel):
     made_at: int
     delivered_accuracy: float | None
     delivered_seconds: float | None = Field(
-        description="Null where it took more than one attempt."
+        description="Null where it took more than one attempt, or ran on another "
+        "worker than was timed."
     )
     delivered_at: int | None
 

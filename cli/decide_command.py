@@ -50,8 +50,8 @@ def decide(
         typer.Option(
             "--restore",
             metavar="REASON",
-            help="Use all again that lie in quarantine for this reason, 20,000 at a "
-            "time.",
+            help="Use all again that lie in quarantine for this reason; of very many, "
+            "so many at a time as one request may name.",
         ),
     ] = None,
     keep: Annotated[
@@ -139,6 +139,8 @@ def _refuse_both(choices: list[dict[str, Any]], other: str | None) -> None:
 def _tell(outcome: dict[str, Any]) -> None:
     if "images" in outcome:
         _tell_findings(outcome)
+    for note in outcome["notes"]:
+        out.print(note)
     if outcome["job_id"]:
         out.print(f"Job {outcome['job_id']} makes the next version.")
 

@@ -19,6 +19,15 @@ Version = Annotated[
 def forecast(
     dataset: Annotated[str, typer.Argument(help="Name or number.")],
     version: Version = None,
+    base_models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--base-model",
+            metavar="NAME",
+            help="Compare this base model with the default one; may be given again. "
+            "Without it the worker takes one of each family that it has.",
+        ),
+    ] = None,
     again: Annotated[
         bool, typer.Option("--again", help="Also where there is a forecast already.")
     ] = False,
@@ -33,7 +42,10 @@ def forecast(
 
     client = connect()
     number = client.find_dataset(dataset)["id"]
-    found = client.ask_forecast(number, version=version, again=again or None)
+    found = client.ask_forecast(
+        number, version=version, again=again or None, base_models=base_models or None
+    )
+    again = again or found["created"] or bool(base_models)
     if wait and found["job"] and _is_wanted(found, again=again):
         ended = watch.follow(client, [found["job"]["id"]])
         watch.require_succeeded(ended)

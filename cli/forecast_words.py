@@ -21,6 +21,7 @@ def print_forecast(found: dict[str, Any]) -> None:
         _tell(f"Times are those of worker {name}.")
     _print_curve(_of(forecast, "learning_curve"))
     _print_base_models(forecast.get("base_models") or [])
+    _tell(_of(found, "compared").get("sentence"))
     for row in forecast.get("base_models_left_out") or []:
         _tell(f"{row['name']} could not be compared: {row['reason']}")
     counts = _of(forecast, "findings").get("counts") or {}

@@ -96,8 +96,9 @@ def complete_train(
         training_promise_store.deliver(
             session,
             job_id,
+            fence=fence,
+            running_ms=job.running_ms,
             accuracy=evaluation.get("accuracy"),
-            seconds=training_promise_store.tell_seconds(fence, job.running_ms),
         )
     detail = {"model_id": job.model_id, "version": version}
     _close_attempt(session, job_id, fence, "model_published", detail)

@@ -1,9 +1,12 @@
 """Which base models a forecast compares: those that were named, or its worker's."""
 
+import math
+from collections import Counter
+
 from sqlalchemy.orm import Session
 
 from shared import worker_store
-from shared.base_models import BASE_MODELS
+from shared.base_models import BASE_MODELS, BaseModel
 from shared.job_status import JobStatus
 from shared.presets import build_training_spec
 from shared.tables import Job, Worker
@@ -16,6 +19,8 @@ def choose_base_models(
 ) -> list[str]:
     """Returns the base models to compare, the default one first.
 
+    What we choose is a spread: three of one family would say little of all others.
+
     Args:
         asked: What the user named, all of which is compared: weights that are not here
             may be fetched, and what cannot be compared is told with the reason. None
@@ -25,8 +30,7 @@ def choose_base_models(
     """
     if asked is not None:
         return list(dict.fromkeys([DEFAULT, *asked]))
-    others = [name for name in BASE_MODELS if name in ready and name != DEFAULT]
-    return [DEFAULT, *others][:most]
+    return [DEFAULT, *_spread(ready)][:most]
 
 
 def list_compared(session: Session, job: Job, most: int) -> set[str]:
@@ -52,3 +56,34 @@ def list_compared(session: Session, job: Job, most: int) -> set[str]:
 def list_ready(worker: Worker | None) -> list[str]:
     """Returns the base models whose weights a worker has told that it has."""
     return list((worker.base_models or {}).get("ready", [])) if worker else []
+
+
+def _spread(ready: list[str]) -> list[str]:
+    """Returns all but the default one, one of each family before a second of any.
+
+    The family of the default one has its first already. Those that come together are
+    ordered by how near they are to it in what a picture costs: of a network many times
+    smaller or larger it is known beforehand which one is better, and at what price.
+    """
+    default = BASE_MODELS[DEFAULT]
+    others = [BASE_MODELS[name] for name in BASE_MODELS.keys() & {*ready} - {DEFAULT}]
+    taken = Counter([default.family.name])
+    ranked = []
+    for far, name in sorted((_distance(model, default), model.name) for model in others):
+        family = BASE_MODELS[name].family.name
+        ranked.append((taken[family], far, name))
+        taken[family] += 1
+    return [name for _, _, name in sorted(ranked)]
+
+
+def _distance(one: BaseModel, other: BaseModel) -> float:
+    """How unlike two are in what a picture costs: the logarithm of how many times."""
+    return abs(math.log(_reckon_cost(one) / _reckon_cost(other)))
+
+
+def _reckon_cost(model: BaseModel) -> int:
+    """How much one picture asks of it, to put base models in order.
+
+    A convolution uses each of its weights once for every place of the picture.
+    """
+    return model.parameters * model.native_size_px**2

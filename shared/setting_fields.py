@@ -131,7 +131,8 @@ class SettingFields(BaseSettings):
         ge=1,
         le=20,
         description="Most base models that a forecast compares: the default one, and "
-        "others whose weights its worker has.",
+        "others that were named or whose weights its worker has, one of each family "
+        "before a second of any.",
     )
     max_feature_cache_bytes: int = Field(
         default=32 * 2**30,

@@ -9,7 +9,7 @@ from shared.forecast_tables import Forecast, TrainingPromise
 from shared.job_status import Desired, JobKind, JobStatus
 from shared.presets import is_plain
 from shared.tables import Attempt, DatasetVersion, Job, ModelVersion
-from shared.training_promise_store import tell_seconds
+from shared.training_promise_store import read_timer, tell_seconds
 
 MOST = 100  # trainings of each preset that one forecast looks at
 MOST_OF_DATASET = 10  # of each preset: more of one dataset teach hardly more
@@ -125,7 +125,7 @@ def _describe(
         "dataset_id": row.dataset_id,
         "same_dataset": row.dataset_id == dataset_id,
         # What was reckoned on another machine says nothing of how this one reckons.
-        "same_worker": row.worker_id == worker_id == _find_worker(row.worker),
+        "same_worker": row.worker_id == worker_id == read_timer(row.worker),
         "preset": row.spec.get("preset"),
         "images": {
             split: sum((row.counts.get(split) or {}).values())
@@ -143,8 +143,3 @@ def _find_promised(presets: Any, preset: Any) -> dict[str, Any] | None:
     """What the forecast said of the preset, on which the promise rests."""
     promised = presets.get(preset) if isinstance(presets, dict) else None
     return promised if isinstance(promised, dict) else None
-
-
-def _find_worker(worker: Any) -> int | None:
-    """The worker that made the forecast."""
-    return worker.get("id") if isinstance(worker, dict) else None

@@ -19,7 +19,7 @@ from shared.forecast_tables import Forecast, TrainingPromise
 from shared.pages import Page, read_page
 from shared.presets import is_plain
 from shared.sql_dialect import in_parts, insert
-from shared.tables import Dataset, Job
+from shared.tables import Attempt, Dataset, Job
 
 LOOKED_BACK = 1000  # delivered promises that their quality is told from
 
@@ -55,6 +55,19 @@ class Record:
 
     accuracy: Kept | None
     seconds: Kept | None
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What a training took on another worker than its promise was timed on.
+
+    Args:
+        seconds: That it ran.
+        timed_on: Name of the worker that was timed; None where that is not known.
+    """
+
+    seconds: float
+    timed_on: str | None
 
 
 def make(session: Session, job_ids: Sequence[int]) -> int:
@@ -99,19 +112,35 @@ def tell_seconds(fence: int, running_ms: int) -> float | None:
     return running_ms / 1000 if fence == 1 else None
 
 
+def read_timer(worker: Any) -> int | None:
+    """Returns the worker on which a forecast has timed its seconds, by its `worker`."""
+    return worker.get("id") if isinstance(worker, dict) else None
+
+
 def deliver(
-    session: Session, job_id: int, *, accuracy: float | None, seconds: float | None
+    session: Session,
+    job_id: int,
+    *,
+    fence: int,
+    running_ms: int,
+    accuracy: float | None,
 ) -> None:
     """Notes what a training delivered, where something had been promised of it.
 
-    For the transaction that publishes its model version.
+    Seconds are promised of the worker that made the forecast: what another one took is
+    no fault of the promise, and is left out. For the transaction that publishes its
+    model version.
 
     Args:
         session: The writing session.
         job_id: The training.
+        fence: Of the attempt that ends it.
+        running_ms: As its row has it.
         accuracy: On its test split, 0 to 1; None when it was not measured.
-        seconds: As `tell_seconds` says.
     """
+    seconds = tell_seconds(fence, running_ms)
+    if not _ran_where_timed(session, job_id, fence):
+        seconds = None
     session.execute(
         update(TrainingPromise)
         .where(TrainingPromise.job_id == job_id, TrainingPromise.delivered_at.is_(None))
@@ -127,6 +156,32 @@ def deliver(
 def find_promise(session: Session, job_id: int) -> TrainingPromise | None:
     """Returns what was promised of a training, or None."""
     return session.get(TrainingPromise, job_id)
+
+
+def find_elsewhere(session: Session, job_id: int) -> Elsewhere | None:
+    """Returns what a training took that ran where its promise was not timed, or None.
+
+    None, too, before it has delivered and where that took several attempts.
+    """
+    row = session.execute(
+        select(
+            Job.fence,
+            Job.running_ms,
+            Forecast.summary["worker"].label("worker"),
+        )
+        .join(TrainingPromise, TrainingPromise.job_id == Job.id)
+        .outerjoin(Forecast, Forecast.id == TrainingPromise.forecast_id)
+        .where(
+            Job.id == job_id,
+            TrainingPromise.delivered_at.is_not(None),
+            TrainingPromise.delivered_seconds.is_(None),
+        )
+    ).one_or_none()
+    seconds = tell_seconds(row.fence, row.running_ms) if row else None
+    if row is None or seconds is None:
+        return None
+    name = row.worker.get("name") if isinstance(row.worker, dict) else None
+    return Elsewhere(seconds, name if read_timer(row.worker) is not None else None)
 
 
 def list_promises(
@@ -177,6 +232,17 @@ def measure(session: Session) -> Record:
             for row in rows
         ),
     )
+
+
+def _ran_where_timed(session: Session, job_id: int, fence: int) -> bool:
+    row = session.execute(
+        select(Attempt.worker_id, Forecast.summary["worker"].label("worker"))
+        .join(TrainingPromise, TrainingPromise.job_id == Attempt.job_id)
+        .join(Forecast, Forecast.id == TrainingPromise.forecast_id)
+        .where(Attempt.job_id == job_id, Attempt.fence == fence)
+    ).one_or_none()
+    timer = read_timer(row.worker) if row else None
+    return row is not None and timer is not None and row.worker_id == timer
 
 
 def _list_promised(

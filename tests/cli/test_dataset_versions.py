@@ -28,7 +28,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.asked.append(json.loads(body))
-        self.answer({"id": 7, "name": "cells", "job_id": 1, "created": True})
+        added = {"id": 7, "name": "cells", "job_id": 1, "created": True}
+        self.answer({**added, "left": 3, "notes": ["3 pictures stay there."]})
 
     def answer(self, value):
         body = json.dumps(value).encode()
@@ -122,6 +123,7 @@ def test_what_was_set_aside_for_one_reason_is_asked_for_again(asked):
     assert done.exit_code == 0, done.output
     (sent,) = [body for body in asked if isinstance(body, dict)]
     assert sent == {"version": 2, "restore": "Doubtful labels"}
+    assert "3 pictures stay there." in done.output
     assert "Job 1 makes the next version." in done.output
     both = call("decide", "cells", "--restore", "Blurred", "--exclude", "k")
     assert "`--restore` makes a version of its own" in str(both.exception)

@@ -11,7 +11,7 @@ from shared import job_read_store
 from shared.artifacts import Storage
 from shared.database import Database
 from shared.settings import Settings, get_settings
-from tests.web.rows import Rows
+from tests.web.rows import Rows, make_told
 from tests.web.served import serve
 
 
@@ -75,6 +75,26 @@ def test_forecast_findings_and_promises_are_told_in_the_terminal(house):
     assert "Accuracy: 100 % of 1 trainings ended within the promised range" in kept
     assert "88.0 % (84.0 to 91.0)" in kept
     assert "86.0 %" in kept
+
+
+def test_base_models_are_named_in_the_terminal(house):
+    rows, owner, dataset = house
+    rows.worker(base_models=make_told(["MobileNet", "VGG16"]))
+    rows.forecast(owner, dataset)
+
+    told = run("forecast", "cells")
+    queued = run(
+        "forecast", "cells", "--base-model", "VGG16", "--base-model", "MobileNet"
+    )
+
+    assert "2 of 4 available base models were compared." in told
+    assert "forecasts it. Follow with `trainyard watch" in queued
+    with rows.database.reading() as s:
+        found = job_read_store.list_jobs(s, kind="forecast", dataset_id=dataset)
+    assert found.items[0].spec["base_models"] == ["VGG16", "MobileNet"]
+    done = CliRunner().invoke(commands, ["forecast", "cells", "--base-model", "VG16"])
+    assert done.exit_code == 1
+    assert "Did you mean VGG16" in str(done.exception)
 
 
 def test_findings_are_decided_from_the_terminal(house):

@@ -33,6 +33,27 @@ def test_default_base_model_is_compared_with_those_asked_for_or_there(
     assert choose_base_models(asked, ready, most) == chosen
 
 
+def test_what_is_chosen_is_of_as_many_families_as_there_are():
+    ready = [
+        "EfficientNetLite0", "EfficientNetLite1", "EfficientNetLite2", "ResNet101",
+        "ResNet50", "MobileNet", "MobileNet-0.5",
+    ]  # fmt: skip
+
+    assert choose_base_models(None, ready, 20) == [
+        "EfficientNetLite0", "MobileNet", "ResNet50",
+        "EfficientNetLite1", "MobileNet-0.5", "ResNet101", "EfficientNetLite2",
+    ]  # fmt: skip
+    assert choose_base_models(None, ready[::-1], 3) == [
+        "EfficientNetLite0", "MobileNet", "ResNet50",
+    ]  # fmt: skip
+
+
+def test_what_a_newer_worker_has_and_nobody_knows_here_is_not_chosen():
+    ready = ["EfficientNetLite9", "VGG16"]
+
+    assert choose_base_models(None, ready, 3) == ["EfficientNetLite0", "VGG16"]
+
+
 @pytest.fixture
 def asking(database):
     """Asks for a forecast that compares some; one waits that compares what it can."""

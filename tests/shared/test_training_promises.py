@@ -9,6 +9,8 @@ from shared.tables import DatasetVersion
 from tests import factories
 from tests.web.forecast_example import make_forecast
 
+TIMER = 1  # the worker that made the forecast of the example
+
 
 def forecast(database, version_id, owner_id, **changes):
     with database.transaction() as s:
@@ -97,7 +99,7 @@ def test_delivery_is_noted_with_the_model_version_and_only_once(
     forecast(database, version_id, owner_id)
     job_id = submit(database, version_id, owner_id)
     with database.transaction() as s:
-        fence = factories.claim(s, kinds=["train"]).fence
+        fence = factories.claim(s, kinds=["train"], worker_id=TIMER).fence
     for accuracy in (0.86, 0.1):
         with database.transaction() as s:
             factories.complete(s, job_id, fence, evaluation={"accuracy": accuracy})
@@ -129,6 +131,52 @@ def test_a_training_of_several_attempts_delivers_its_accuracy_and_no_time(
     with database.reading() as s:
         record = training_promise_store.measure(s)
     assert (record.accuracy.count, record.seconds) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("timer", "ran_on"),
+    [
+        ({"id": TIMER, "name": "gpu"}, 2),
+        ({"id": None, "name": None}, TIMER),
+        (None, TIMER),
+    ],
+)
+def test_time_on_another_worker_than_was_timed_does_not_count(
+    database, version_id, owner_id, timer, ran_on
+):
+    forecast(database, version_id, owner_id, worker=timer)
+    job_id = submit(database, version_id, owner_id)
+    with database.transaction() as s:
+        fence = factories.claim(s, kinds=["train"], worker_id=ran_on).fence
+        factories.complete(s, job_id, fence, evaluation={"accuracy": 0.9})
+
+    row = find(database, job_id)
+
+    assert (row.delivered_accuracy, row.delivered_seconds) == (0.9, None)
+    with database.reading() as s:
+        record = training_promise_store.measure(s)
+    assert (record.accuracy.count, record.seconds) == (1, None)
+    told = find_elsewhere(database, job_id)
+    assert told.seconds >= 0
+    assert told.timed_on == ("gpu" if timer and timer["name"] else None)
+
+
+def test_a_training_where_it_was_timed_ran_nowhere_else(database, version_id, owner_id):
+    forecast(database, version_id, owner_id)
+    job_id = submit(database, version_id, owner_id)
+    with database.transaction() as s:
+        fence = factories.claim(s, kinds=["train"], worker_id=TIMER).fence
+    before = find_elsewhere(database, job_id)
+    with database.transaction() as s:
+        factories.complete(s, job_id, fence, evaluation={"accuracy": 0.9})
+
+    assert (before, find_elsewhere(database, job_id)) == (None, None)
+    assert find_elsewhere(database, job_id + 1) is None
+
+
+def find_elsewhere(database, job_id):
+    with database.reading() as s:
+        return training_promise_store.find_elsewhere(s, job_id)
 
 
 def test_record_tells_how_often_and_how_closely_promises_were_kept(

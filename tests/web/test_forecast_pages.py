@@ -18,6 +18,7 @@ from web.datasets.forecast_difficulty import make_difficulty
 from web.datasets.forecast_presets import make_presets
 from web.ranges import Span, draw_bar, read_interval, read_span, say_shares, say_times
 
+EN_DASH = "\N{EN DASH}"
 ENTRIES = ("difficulty", "presets", "learning_curve", "base_models", "winner")
 
 
@@ -131,7 +132,8 @@ class TestSection:
         assert "as well as EfficientNetLite1, within what chance explains" in sentence
 
     def test_promises_of_its_trainings_are_compared(self, ana, api, rows, dataset):
-        rows.forecast(ana.user_id, dataset)
+        timer = {"id": rows.worker("claimer train"), "name": "claimer train"}
+        rows.forecast(ana.user_id, dataset, worker=timer)
         body = {"datasets": [dataset], "specs": [{"preset": "fast"}]}
         made = api(ana.user_id)("POST", "/jobs", json=body).json["jobs"][0]["id"]
         before = ana.get(f"/jobs/{made}").text
@@ -147,6 +149,31 @@ class TestSection:
         assert "Promised and delivered" in shown
         assert "86.0 %" in shown
         assert "within the promised range" in shown
+
+    @pytest.mark.parametrize(
+        ("timer", "words"),
+        [
+            (
+                {"id": 99, "name": "far gpu"},
+                "It ran on another worker than far gpu, which was timed",
+            ),
+            ({"id": None, "name": None}, "Which worker was timed is not known"),
+        ],
+    )
+    def test_training_on_another_worker_says_so_and_what_it_took(  # noqa: PLR0917 - two cases
+        self, ana, api, rows, dataset, timer, words
+    ):
+        rows.forecast(ana.user_id, dataset, worker=timer)
+        body = {"datasets": [dataset], "specs": [{"preset": "fast"}]}
+        made = api(ana.user_id)("POST", "/jobs", json=body).json["jobs"][0]["id"]
+        before = ana.get(f"/jobs/{made}").text
+        rows.publish(made, accuracy=0.86)
+
+        after = ana.get(f"/jobs/{made}").text
+
+        assert words not in before
+        assert f"; promised 25{EN_DASH}70 s, took" in after
+        assert f"{words}, so the time does not count in the record." in after
 
 
 class TestStates:

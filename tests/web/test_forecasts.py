@@ -292,7 +292,7 @@ class TestPromises:
     def test_promises_are_listed_with_how_well_they_were_kept(
         self, client, rows, owner, dataset
     ):
-        rows.forecast(owner, dataset)
+        rows.forecast(owner, dataset, worker={"id": rows.worker("claimer train")})
         body = {"datasets": [dataset], "specs": [{"preset": "fast"}]}
         made = client("POST", "/jobs", json=body, headers={"Idempotency-Key": "k"})
         client("POST", "/jobs", json=body, headers={"Idempotency-Key": "k"})

@@ -83,6 +83,32 @@ def test_api_takes_a_reason_too(api, ana, rows, dataset):
     assert (action, len(images)) == ("restore", 60)
 
 
+@pytest.fixture
+def few(monkeypatch):
+    """Lets one decision be about fewer pictures than lie there for one reason."""
+    monkeypatch.setattr("web.datasets.decisions.MAX_IMAGES", 50)
+
+
+@pytest.mark.usefixtures("few")
+def test_api_counts_what_does_not_fit(api, ana, rows, dataset):
+    body, headers = {"version": 1, "restore": REASON}, {"Idempotency-Key": "k"}
+    path, ask = f"/datasets/{dataset}/decisions", api(ana.user_id)
+
+    answers = [ask("POST", path, json=body, headers=headers).json for _ in range(2)]
+
+    assert [answer["left"] for answer in answers] == [10, 10]
+    assert "10 pictures stay there" in answers[0]["notes"][0]
+    ((_, _, images),) = list_edits(rows, dataset)
+    assert len(images) == 50
+
+
+@pytest.mark.usefixtures("few")
+def test_page_counts_what_does_not_fit(ana, dataset, decide):
+    decide(restore=REASON)
+
+    assert "10 pictures stay there" in ana.get(f"/datasets/{dataset}").text
+
+
 def test_what_was_chosen_for_a_job_that_fails_is_filled_in_again(
     ana, bob, rows, dataset, decide
 ):

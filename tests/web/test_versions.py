@@ -186,6 +186,57 @@ def test_a_version_tells_its_parent_and_its_changes(ask, ana, rows, dataset):
         assert ask("GET", f"/datasets/{dataset}/{path}").status_code == 404
 
 
+class TestDiffsOutOfReach:
+    """Only of a version without parent it is said that it has none."""
+
+    @pytest.fixture
+    def folder(self, ana, rows, dataset):
+        rows.version(ana.user_id, dataset)
+        return rows.storage.resolve(f"datasets/{dataset}/2")
+
+    @pytest.mark.parametrize("content", [b'{"parent": {', b"\xff", b"null"])
+    def test_a_damaged_one_is_named(self, ask, ana, dataset, folder, content):
+        (folder / "diff.json").write_bytes(content)
+
+        answer = ask("GET", f"/datasets/{dataset}/versions/2/diff")
+        page = ana.get(f"/datasets/{dataset}/versions/2/changes")
+
+        assert (answer.status_code, page.status_code) == (404, 404)
+        for text in (answer.json["detail"], page.text):
+            assert (
+                f"datasets/{dataset}/2/diff.json on shared storage is damaged" in text
+            )
+
+    def test_a_lost_one_is_named(self, ask, dataset, folder):
+        (folder / "diff.json").unlink()
+
+        answer = ask("GET", f"/datasets/{dataset}/versions/2/diff")
+
+        assert answer.status_code == 404
+        assert "/2/diff.json on shared storage is missing" in answer.json["detail"]
+
+    def test_an_outage_is_told_as_one(self, ask, ana, rows, folder):
+        root = rows.storage.root
+        address = str(folder.relative_to(root)).replace("/2", "/versions/2")
+        root.rename(root.with_name("away"))
+
+        second = ask("GET", f"/{address}/diff")
+        page = ana.get(f"/{address}/changes")
+        first = ask("GET", f"/{address[:-1]}1/diff")
+
+        assert (second.status_code, page.status_code) == (503, 503)
+        assert "shared storage is away" in second.json["detail"]
+        assert "made from no other version" in first.json["detail"]
+
+    def test_a_read_that_fails_is_an_outage(self, ask, dataset, folder):
+        (folder / "diff.json").unlink()
+        (folder / "diff.json").mkdir()  # cannot be read, and is not missing
+
+        answer = ask("GET", f"/datasets/{dataset}/versions/2/diff")
+
+        assert answer.status_code == 503
+
+
 class TestPages:
     """What the dataset's pages show of all that."""
 

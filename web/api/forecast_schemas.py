@@ -7,6 +7,8 @@ from pydantic import BaseModel, Field, model_validator
 
 from web.api.schemas import DatasetPath, JobOut, PageQuery, RowNumber, Strict, Text
 from web.api.version_schemas import SplitRequest
+from web.datasets.clusters import MOST_NAMED
+from web.datasets.decision import MAX_IMAGES
 from web.datasets.findings import FindingKind
 
 FindingAction = Literal["accept", "relabel", "exclude", "quarantine"]
@@ -30,9 +32,17 @@ class ForecastRequest(VersionQuery):
         default=None,
         max_length=20,
         description="Base models to compare, beside the default one. Others than those "
-        "of the newest forecast are asking again. Defaults to those that the worker "
-        "has.",
+        "of the newest forecast are asking again. Defaults to some that the worker "
+        "has: one of each family before a second of any, of like cost first.",
     )
+
+
+class ComparedOut(BaseModel):
+    """How far a forecast has looked for the best base model."""
+
+    compared: int = Field(description="Base models that it compares.")
+    available: int = Field(description="Those that could be had by now.")
+    sentence: str | None = Field(description="Null where all of them were compared.")
 
 
 class ForecastOut(BaseModel):
@@ -49,6 +59,9 @@ class ForecastOut(BaseModel):
         description="Difficulty, presets, learning curve, base models, counts of "
         "findings, and the `worker` on which its minutes were timed; null until it is "
         "made."
+    )
+    compared: ComparedOut | None = Field(
+        description="Of the base models; null until there is a forecast."
     )
 
 
@@ -147,6 +160,20 @@ class FindingDecisions(Strict):
         return self
 
 
+class ClustersOut(BaseModel):
+    """Clusters of pictures that look alike, beside those that ingest finds itself."""
+
+    held: int = Field(description="Clusters that stay together.")
+    left: int = Field(description="Clusters that did not fit, and may be parted.")
+    left_images: int = Field(description="The pictures of those.")
+    cut: int = Field(
+        description=f"Clusters of which only the first {MOST_NAMED} pictures are held."
+    )
+    unlisted: int = Field(
+        description="Clusters that were too many to be listed, at most."
+    )
+
+
 class FindingsDecided(BaseModel):
     """What came of it."""
 
@@ -158,6 +185,14 @@ class FindingsDecided(BaseModel):
         description="How many of those, by why: a sentence each."
     )
     left_in_test: int = Field(description="Test pictures left as they are.")
+    left: int = Field(
+        description=f"Findings about more than the {MAX_IMAGES:,} pictures that one "
+        "request decides about: the worst are decided, these are there the next time."
+    )
+    clusters: ClustersOut | None = Field(
+        description="Of `split` by duplicates: which pictures are held together."
+    )
+    notes: list[str] = Field(description="What did not fit, in sentences.")
     images: dict[str, int] = Field(description="Pictures, by what becomes of them.")
     job_id: int | None = Field(description="Makes the next version; null for none.")
 
@@ -185,7 +220,8 @@ class PromiseOut(BaseModel):
     made_at: int
     delivered_accuracy: float | None
     delivered_seconds: float | None = Field(
-        description="Null where it took more than one attempt."
+        description="Null where it took more than one attempt, or ran on another "
+        "worker than was timed."
     )
     delivered_at: int | None
 

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from shared import finding_decision_store, forecast_store, training_promise_store
 from shared.artifacts import Storage
+from shared.forecast_tables import Forecast
 from shared.tables import DatasetVersion
 from shared.training_promise_store import Kept
 from web.api.blueprint import IdempotencyHeader, blueprint, current_account
@@ -28,7 +29,7 @@ from web.api.jobs import describe
 from web.api.problems import describe_body, refuse_invalid_request
 from web.api.schemas import DatasetPath, PageQuery
 from web.api.version_schemas import PICTURE
-from web.datasets import findings, forecast_view
+from web.datasets import findings, forecast_choices, forecast_view
 from web.datasets.finding_choices import Wishes, decide_findings
 from web.datasets.finding_plan import Choice
 from web.datasets.findings import Finding, Wanted
@@ -125,6 +126,9 @@ def decide_about_findings(
         "passed_over": sum(outcome.passed_over.values()),
         "passed_over_because": outcome.passed_over,
         "left_in_test": outcome.left_in_test,
+        "left": outcome.left,
+        "clusters": outcome.clusters.count() if outcome.clusters else None,
+        "notes": outcome.notes,
         "images": outcome.images,
         "job_id": added.job_id if added else None,
     }
@@ -188,7 +192,17 @@ def _describe(
         "created": False,
         "created_at": state.forecast.created_at if state.forecast else None,
         "forecast": state.forecast.summary if state.forecast else None,
+        "compared": _describe_compared(session, state.forecast),
     }
+
+
+def _describe_compared(
+    session: Session, forecast: Forecast | None
+) -> dict[str, Any] | None:
+    if forecast is None:
+        return None
+    offered = forecast_choices.list_offered(session)
+    return asdict(forecast_choices.count_compared(offered, forecast.summary))
 
 
 def _describe_findings(

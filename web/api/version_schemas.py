@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from web.api.schemas import DatasetPath, RowNumber, Strict, Text
+from web.api.schemas import DatasetAdded, DatasetPath, RowNumber, Strict, Text
+from web.datasets.decision import MAX_IMAGES
 
 Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -126,6 +127,14 @@ class DecisionsRequest(Strict):
         default=None,
         max_length=500,
         description="All that lie in quarantine for this reason, in its exact words, "
-        "are used again, but for those that `decisions` name. The first 20,000.",
+        "are used again, but for those that `decisions` name. The first "
+        f"{MAX_IMAGES:,}; `left` says how many stay there.",
     )
     split: SplitRequest | None = Field(default=None, description="How to deal them.")
+
+
+class DatasetDecided(DatasetAdded):
+    """The next version of a dataset, which is being made."""
+
+    left: int = Field(description="Pictures of `restore` that stay in quarantine.")
+    notes: list[str] = Field(description="What did not fit, in sentences.")

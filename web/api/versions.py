@@ -6,9 +6,11 @@ from flask import Response, send_file
 
 from shared import dataset_store
 from web.api.blueprint import IdempotencyHeader, blueprint, current_account
-from web.api.schemas import DatasetAdded, DatasetPath
+from web.api.problems import describe
+from web.api.schemas import DatasetPath
 from web.api.version_schemas import (
     PICTURE,
+    DatasetDecided,
     DatasetDiff,
     DatasetVersionOut,
     DatasetVersionPath,
@@ -17,6 +19,7 @@ from web.api.version_schemas import (
 )
 from web.datasets.decision import Decision, Decisions
 from web.datasets.decisions import decide
+from web.datasets.left_over import tell_restored
 from web.datasets.report import find_thumbnail
 from web.datasets.versions import describe_version, read_diff
 from web.installation import get_database, get_installation
@@ -38,7 +41,7 @@ def get_dataset_version(path: DatasetVersionPath) -> dict[str, Any]:
 
 @blueprint.get(
     "/datasets/<int:dataset_id>/versions/<int:version>/diff",
-    responses={"200": DatasetDiff},
+    responses={"200": DatasetDiff, **describe(503)},
 )
 def get_dataset_diff(path: DatasetVersionPath) -> dict[str, Any]:
     """What a version changed against the one that it was made from.
@@ -71,7 +74,7 @@ def get_version_thumbnail(path: VersionThumbnailPath) -> Response:
 
 @blueprint.post(
     "/datasets/<int:dataset_id>/decisions",
-    responses={"202": DatasetAdded, "200": DatasetAdded},
+    responses={"202": DatasetDecided, "200": DatasetDecided},
 )
 def decide_about_dataset(
     path: DatasetPath, header: IdempotencyHeader, body: DecisionsRequest
@@ -86,7 +89,12 @@ def decide_about_dataset(
         key=header.idempotency_key,
     )
     added = decide(get_installation(), current_account(), wanted)
-    out = DatasetAdded(
-        id=added.dataset_id, name=added.name, job_id=added.job_id, created=added.created
+    out = DatasetDecided(
+        id=added.dataset_id,
+        name=added.name,
+        job_id=added.job_id,
+        created=added.created,
+        left=added.left,
+        notes=tell_restored(added.left),
     )
     return out.model_dump(mode="json"), 202 if added.created else 200

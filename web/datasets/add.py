@@ -52,12 +52,14 @@ class Added:
         job_id: The ingest job that reads it.
         name: What it is called.
         created: False when the same request had already been answered.
+        left: How many pictures in quarantine were meant, too, and did not fit.
     """
 
     dataset_id: int
     job_id: int
     name: str
     created: bool
+    left: int = 0
 
 
 @dataclass(frozen=True)

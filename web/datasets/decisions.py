@@ -8,7 +8,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -67,34 +67,27 @@ def decide(
             session, dataset.id, wanted.version
         )
         _refuse_column(version, wanted.split)
-    wanted = add_restored(here.storage, version, wanted, most=MAX_IMAGES)
+    wanted, left = add_restored(here.storage, version, wanted, most=MAX_IMAGES)
     _refuse_amount(wanted)
     asked = _describe(wanted)
     key = wanted.key or secrets.token_urlsafe(16)
     earlier = find_earlier(here, account, key)
     if earlier:
-        return repeat(earlier, asked)
+        return replace(repeat(earlier, asked), left=left)
     with here.database.reading() as session:
         _refuse_late(session, wanted)  # before all that is about that very version
     refuse_hopeless(here.storage, version, wanted)
-    spec: dict[str, Any] = {
-        "sources": [],
-        "mode": ADD,
-        "edits": [asdict(one) for one in wanted.decisions],
-        "asked": asked,
-    }
-    spec |= {"split": wanted.split} if wanted.split else {}
-    spec |= {"form": wanted.form} if wanted.form else {}
-    return record_ingest(
+    added = record_ingest(
         here,
         account,
         Wish(dataset_id=dataset.id),
-        spec,
+        _make_spec(wanted, asked),
         key,
         alone=True,
         allow=lambda session: _refuse_late(session, wanted),
         also=also,
     )
+    return replace(added, left=left)
 
 
 def find_making(session: Session, dataset_id: int) -> Job | None:
@@ -167,6 +160,17 @@ def _refuse_amount(wanted: Decisions) -> None:
             f"Received: {images:,}.",
             field="decisions",
         )
+
+
+def _make_spec(wanted: Decisions, asked: dict[str, Any]) -> dict[str, Any]:
+    spec: dict[str, Any] = {
+        "sources": [],
+        "mode": ADD,
+        "edits": [asdict(one) for one in wanted.decisions],
+        "asked": asked,
+    }
+    spec |= {"split": wanted.split} if wanted.split else {}
+    return spec | ({"form": wanted.form} if wanted.form else {})
 
 
 def _describe(wanted: Decisions) -> dict[str, Any]:

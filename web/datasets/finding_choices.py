@@ -17,11 +17,13 @@ from shared.forecast_tables import Forecast
 from web.auth.datastore import Account
 from web.datasets import accepted_findings, findings
 from web.datasets.add import Added
+from web.datasets.clusters import BY_DUPLICATES, Clusters, find_clusters
 from web.datasets.decision import MAX_IMAGES, Decision, Decisions
 from web.datasets.decisions import decide
 from web.datasets.finding_plan import KEEP_TEST, Choice, Plan, gather, make_plan
 from web.datasets.findings import FindingKind
 from web.datasets.forecast_view import find_state
+from web.datasets.left_over import tell_clusters, tell_findings
 from web.installation import Installation
 from web.permissions import require_change
 
@@ -64,6 +66,8 @@ class Outcome:
         left_in_test: How many test pictures a choice for many has left as they are.
         images: How many pictures each action is about, in the version that is made.
         added: The job that makes it; None when nothing but accepting was chosen.
+        left: How many findings did not fit: they are there the next time.
+        clusters: What is held together where the splits are dealt anew by likeness.
     """
 
     accepted: int
@@ -71,13 +75,21 @@ class Outcome:
     left_in_test: int
     images: dict[str, int]
     added: Added | None
+    left: int = 0
+    clusters: Clusters | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """What did not fit, in sentences."""
+        return [*tell_findings(self.left), *tell_clusters(self.clusters)]
 
 
 def decide_findings(here: Installation, account: Account, wishes: Wishes) -> Outcome:
     """Accepts what is to be accepted, and has one version made of all the rest.
 
     Both at once, or neither. Of findings that are accepted already nothing is said
-    again.
+    again. Of more pictures than one job carries the worst findings that fit are decided
+    about, after those that were chosen one by one.
 
     Raises:
         UserError: When nothing is chosen, one picture is to get two labels, or no
@@ -96,15 +108,17 @@ def decide_findings(here: Installation, account: Account, wishes: Wishes) -> Out
     choices = _list_choices(here, forecast, accepted, wishes)
     classes = list(state.version.report.get("classes") or []) if state.version else []
     found = findings.resolve(here.storage, forecast, choices)
-    plan = make_plan(found, choices, wishes.keep, classes)
+    found.sort(key=lambda one: one.key not in wishes.choices)  # else as they were
+    plan = make_plan(found, choices, wishes.keep, classes, most=MAX_IMAGES)
     if not plan.accepted and _is_accepted_whole(here, forecast, wishes, choices):
         return Outcome(0, {}, 0, {}, None)  # the same form, sent twice
     _refuse_nothing(plan, wishes)
     decisions = gather(plan)
-    split = wishes.split
-    if split:
+    split, clusters = wishes.split, None
+    if split and split.get("by") == BY_DUPLICATES:
         fine = accepted | set(plan.accepted)
-        split = _add_clusters(here, forecast, split, fine)
+        clusters = find_clusters(here.storage, forecast, fine, most=MAX_IMAGES)
+        split = {**split, "alike": clusters.held}
     kinds = {one.key: one.kind for one in found}
     done, added = _record(
         here, account, {key: kinds[key] for key in plan.accepted},
@@ -119,6 +133,8 @@ def decide_findings(here: Installation, account: Account, wishes: Wishes) -> Out
         left_in_test=len(plan.left_in_test - plan.fates.keys()),
         images=_count(decisions),
         added=added,
+        left=plan.left,
+        clusters=clusters,
     )
 
 
@@ -165,22 +181,15 @@ def _record(
     return accepted_findings.record(here, account, wanted.dataset_id, fine), None
 
 
-def _add_clusters(
-    here: Installation,
-    forecast: Forecast,
-    split: dict[str, Any],
-    accepted: set[str],
-) -> dict[str, Any]:
-    """Has copies that were found held together, beside those that ingest finds."""
-    if split.get("by") != "duplicates":
-        return split
-    alike = findings.list_clusters(here.storage, forecast, accepted, most=MAX_IMAGES)
-    return {**split, "alike": alike}
-
-
 def _refuse_nothing(plan: Plan, wishes: Wishes) -> None:
     if plan.accepted or plan.fates or wishes.split:
         return
+    if plan.left:
+        raise UserError(
+            f"What you chose is about more than {MAX_IMAGES:,} pictures, and one "
+            "version is decided about no more. Choose for fewer pictures at a time.",
+            field="action",
+        )
     if plan.left_in_test:
         raise UserError(
             "What you chose is about pictures of the test split alone, and what is "

@@ -11,6 +11,7 @@ from werkzeug.datastructures import MultiDict
 
 from shared.edit_actions import ACCEPT, RELABEL
 from shared.errors import UserError
+from web.datasets.clusters import BY_DUPLICATES
 from web.datasets.finding_choices import Wishes
 from web.datasets.finding_plan import ACTIONS, KEEP_FIRST, KEEP_NONE, KEEP_TEST, Choice
 from web.datasets.findings import FindingKind
@@ -20,7 +21,7 @@ from web.row_numbers import read_number
 
 BY_COLUMN, BY_FOLDER = "column", "folder"
 DEALS = {
-    "duplicates": "pictures that look alike stay together",
+    BY_DUPLICATES: "pictures that look alike stay together",
     BY_FOLDER: "each folder stays together",
     BY_COLUMN: "what has the same value in a column of the table stays together",
 }

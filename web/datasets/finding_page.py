@@ -30,7 +30,7 @@ from web.datasets.view import count_classes
 from web.installation import Installation
 from web.jobs.view import make_row
 from web.paging import Pager
-from web.ranges import dig, read_figure
+from web.ranges import dig
 
 PAGE_SIZE = 24
 SHOWN_AT_ONCE = 4  # pictures of one card; the others unfold
@@ -183,13 +183,10 @@ def _find_column(state: ForecastState) -> str | None:
 
 def _count_unlisted(summary: dict[str, Any], wanted: Filter) -> int:
     """Returns how many of what is shown were found and are too many to be listed."""
-    most = read_figure(dig(summary, "findings", "most_listed"))
-    counts = dig(summary, "findings", "counts")
-    if most is None or not isinstance(counts, dict) or wanted.accepted:
+    if wanted.accepted:
         return 0
     kinds = [wanted.kind] if wanted.kind else list(FindingKind)
-    found = [read_figure(counts.get(kind.value)) or 0 for kind in kinds]
-    return sum(max(0, round(number - most)) for number in found)
+    return sum(findings.count_unlisted(summary, kind) for kind in kinds)
 
 
 def make_panel(here: Installation, state: ForecastState) -> dict[str, Any]:

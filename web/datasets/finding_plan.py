@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from shared.edit_actions import ACCEPT, EXCLUDE, QUARANTINE, RELABEL
 from shared.errors import UserError
@@ -73,13 +73,23 @@ class Plan:
         accepted: Keys of findings that are fine.
         passed_over: How many findings cannot have what was chosen for them, by why.
         left_in_test: Test pictures that a choice for many has left as they are.
+        left: How many findings did not fit, and are left for another time.
         fates: By picture.
     """
 
     accepted: list[str] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
     left_in_test: set[str] = field(default_factory=set)
+    left: int = 0
     fates: dict[str, Decision] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Going:
+    """Of one finding the pictures that an action is about, and those it leaves."""
+
+    images: list[str]
+    left_in_test: set[str]
 
 
 def list_actions(kind: str, pictures: int) -> tuple[str, ...]:
@@ -99,16 +109,22 @@ def list_actions(kind: str, pictures: int) -> tuple[str, ...]:
 
 
 def make_plan(
-    found: Iterable[Resolved], choices: dict[str, Choice], keep: str, classes: list[str]
+    found: Iterable[Resolved],
+    choices: dict[str, Choice],
+    keep: str,
+    classes: list[str],
+    *,
+    most: int,
 ) -> Plan:
     """Returns what becomes of which picture.
 
     Args:
-        found: The findings that something was chosen for.
+        found: The findings that something was chosen for, the most important first.
         choices: By the key of the finding.
         keep: Which of several copies stays: one of `KEEP_TEST`, `KEEP_FIRST` and
             `KEEP_NONE`.
         classes: All of the version.
+        most: Pictures in all. A finding is planned whole or left for another time.
 
     Raises:
         UserError: When one picture is to get two labels, or one that is no class.
@@ -124,13 +140,13 @@ def make_plan(
             plan.passed_over[obstacle] += 1
         elif choice.action != RELABEL or label is None:
             reason = WORDS[FindingKind(finding.kind)]
-            for image in _list_going(plan, finding, choice, keep):
-                _add_fate(plan, Decision(choice.action, [image], reason=reason), "")
+            fate = Decision(choice.action, [], reason=reason)
+            _add(plan, finding, fate, _list_going(finding, choice, keep), most)
         else:
             _refuse_unknown(label, [*classes, *finding.labels])
-            names = dict(zip(finding.images, finding.names, strict=False))
-            for image in _leave_test(plan, finding, choice, finding.images):
-                _add_fate(plan, Decision(RELABEL, [image], label=label), names[image])
+            fate = Decision(RELABEL, [], label=label)
+            going = _leave_test(finding, choice, finding.images)
+            _add(plan, finding, fate, going, most)
     return plan
 
 
@@ -156,7 +172,7 @@ def _find_obstacle(finding: Resolved, action: str, label: str | None) -> str | N
     return ONLY_OUT if finding.kind in COPIES else IS_ASIDE
 
 
-def _list_going(plan: Plan, finding: Resolved, choice: Choice, keep: str) -> list[str]:
+def _list_going(finding: Resolved, choice: Choice, keep: str) -> _Going:
     """Returns the pictures that an action takes out: of copies, all but one.
 
     Of copies one of which a choice for many leaves in the test split, that one is the
@@ -168,26 +184,39 @@ def _list_going(plan: Plan, finding: Resolved, choice: Choice, keep: str) -> lis
         is_test_kept = keep == KEEP_TEST and kept
         staying = finding.splits.index(kept[0]) if is_test_kept else 0
         going = [image for at, image in enumerate(finding.images) if at != staying]
-    going = _leave_test(plan, finding, choice, going)
+    found = _leave_test(finding, choice, going)
     if finding.kind in COPIES and choice.is_bulk and TEST in finding.splits:
-        return _list_outside_test(finding)
-    return going
+        return _Going(_list_outside_test(finding), found.left_in_test)
+    return found
 
 
-def _leave_test(
-    plan: Plan, finding: Resolved, choice: Choice, images: list[str]
-) -> list[str]:
+def _leave_test(finding: Resolved, choice: Choice, images: list[str]) -> _Going:
     """Returns `images`; of a choice for many findings, those outside the test split."""
     if not choice.is_bulk:
-        return images
+        return _Going(images, set())
     outside = set(_list_outside_test(finding))
-    plan.left_in_test |= set(images) - outside
-    return [image for image in images if image in outside]
+    return _Going(
+        [image for image in images if image in outside], set(images) - outside
+    )
 
 
 def _list_outside_test(finding: Resolved) -> list[str]:
     split_of = dict(zip(finding.images, finding.splits, strict=False))
     return [image for image in finding.images if split_of.get(image) != TEST]
+
+
+def _add(
+    plan: Plan, finding: Resolved, fate: Decision, going: _Going, most: int
+) -> None:
+    """Plans a finding if all its pictures fit, else leaves it for another time."""
+    fresh = sum(image not in plan.fates for image in going.images)
+    if len(plan.fates) + fresh > most:
+        plan.left += 1
+        return
+    plan.left_in_test |= going.left_in_test
+    names = dict(zip(finding.images, finding.names, strict=False))
+    for image in going.images:
+        _add_fate(plan, replace(fate, images=[image]), names.get(image, ""))
 
 
 def _add_fate(plan: Plan, fate: Decision, name: str) -> None:

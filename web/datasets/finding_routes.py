@@ -169,6 +169,8 @@ def _tell(outcome: Outcome) -> None:
         )
     for why, number in outcome.passed_over.items():
         flash(_count(number, f"passed over: {why}"), "warning")
+    for note in outcome.notes:
+        flash(note, "warning")
     if outcome.added is None and not outcome.accepted:
         flash("All of it has been accepted already.", "success")
 

@@ -1,10 +1,10 @@
 """Findings of a forecast, read from shared storage a page at a time."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import accumulate, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from shared.artifacts import Storage
 from shared.errors import ConflictError, NotFoundError, UserError
 from shared.forecast_tables import Forecast
 from shared.pages import Page, cut_page
+from web.ranges import dig, read_figure
 
 FILE = "findings.parquet"
 MOST_PICTURES = 24  # of one finding that a page shows
@@ -35,12 +36,6 @@ class FindingKind(StrEnum):
     IMBALANCE = "imbalance"
     GROUP_LEAK = "group_leak"
     UNREADABLE = "unreadable"
-
-
-# Their pictures show the same.
-_ALIKE = frozenset(
-    {FindingKind.LABEL_CONFLICT, FindingKind.SPLIT_LEAK, FindingKind.NEAR_DUPLICATE}
-)
 
 
 @dataclass(frozen=True)
@@ -209,18 +204,7 @@ def resolve(
             field="findings",
         )
     numbers = [number for number, (key, _) in enumerate(index) if key in wanted]
-    return [
-        Resolved(
-            key=row["key"],
-            kind=row["kind"],
-            images=list(row["images"] or []),
-            names=list(row["names"] or []),
-            splits=list(row["splits"] or []),
-            labels=_list_labels(row),
-            suggested_label=row["suggested_label"],
-        )
-        for row in _read_rows(folder, numbers)
-    ]
+    return [_make_resolved(row) for row in _read_rows(folder, numbers)]
 
 
 def list_keys(
@@ -238,16 +222,10 @@ def list_keys(
     return list(islice(found, MOST_KEYS))
 
 
-def list_clusters(
-    storage: Storage, forecast: Forecast, accepted: set[str], most: int
-) -> list[list[str]]:
-    """Returns the pictures of each finding of copies that is not accepted.
-
-    Args:
-        storage: Shared storage.
-        forecast: Whose findings.
-        accepted: Keys of findings that users have accepted.
-        most: Pictures in all; further findings are left out.
+def list_open(
+    storage: Storage, forecast: Forecast, accepted: set[str], kinds: Collection[str]
+) -> list[Resolved]:
+    """Returns the findings of these kinds that are not accepted, in their file's order.
 
     Raises:
         NotFoundError: When the file of the findings is gone.
@@ -256,15 +234,16 @@ def list_clusters(
     numbers = [
         number
         for number, (key, kind) in enumerate(_read_index(folder))
-        if kind in _ALIKE and key not in accepted
+        if kind in kinds and key not in accepted
     ]
-    clusters = [list(row["images"] or []) for row in _read_rows(folder, numbers)]
-    sizes = accumulate(map(len, clusters))
-    return [
-        cluster
-        for cluster, size in zip(clusters, sizes, strict=True)
-        if size <= most and len(cluster) > 1
-    ]
+    return [_make_resolved(row) for row in _read_rows(folder, numbers)]
+
+
+def count_unlisted(summary: dict[str, Any], kind: FindingKind) -> int:
+    """Returns how many of a kind a forecast has found beyond those that it lists."""
+    most = read_figure(dig(summary, "findings", "most_listed"))
+    found = read_figure(dig(summary, "findings", "counts", kind.value))
+    return 0 if most is None or found is None else max(0, round(found - most))
 
 
 def _read_index(folder: Path) -> Iterator[tuple[str, str]]:
@@ -306,6 +285,18 @@ def _list_thumbnails(folder: Path) -> set[str]:
         return {path.name for path in (folder / "thumbnails").iterdir()}
     except FileNotFoundError:
         return set()
+
+
+def _make_resolved(row: dict[str, Any]) -> Resolved:
+    return Resolved(
+        key=row["key"],
+        kind=row["kind"],
+        images=list(row["images"] or []),
+        names=list(row["names"] or []),
+        splits=list(row["splits"] or []),
+        labels=_list_labels(row),
+        suggested_label=row["suggested_label"],
+    )
 
 
 def _make_finding(row: dict[str, Any], accepted: set[str], shown: set[str]) -> Finding:

@@ -5,12 +5,14 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from shared import forecast_store, training_promise_store
+from shared.forecast_base_models import DEFAULT
 from shared.forecast_tables import Forecast, TrainingPromise
 from shared.job_status import JobStatus
 from shared.job_submit_store import FIRST_PRIORITY
 from shared.tables import DatasetVersion
 from web.bokeh_assets import BOKEH_VERSION
 from web.datasets.forecast_bases import list_left_out, make_base_models, tell_winner
+from web.datasets.forecast_choices import count_compared, list_offered
 from web.datasets.forecast_curve import make_curve
 from web.datasets.forecast_difficulty import make_difficulty, name_thumbnails
 from web.datasets.forecast_presets import make_presets, name_worker
@@ -38,6 +40,9 @@ def make_state(
         "exists": state.forecast is not None,
         "created_at": state.forecast.created_at if state.forecast else None,
         "automatic": here.settings.forecast_on_add,
+        "always": DEFAULT,
+        "offered": list_offered(session),
+        "most_named": here.settings.forecast_base_models - 1,
     }
 
 
@@ -56,8 +61,9 @@ def make_section(
     summary = forecast.summary if forecast else {}
     thumbnails = _list_thumbnails(here, forecast, summary)
     base_models = make_base_models(summary)
+    shown = make_state(session, here, state)
     return {
-        **make_state(session, here, state),
+        **shown,
         "shown_version": version.version if version else None,
         "shown_job": forecast.job_id if forecast else None,
         "base_model": dig(summary, "base_model"),
@@ -68,6 +74,7 @@ def make_section(
         "curve": make_curve(summary),
         "base_models": base_models,
         "winner": tell_winner(base_models),
+        "compared": count_compared(shown["offered"], summary).sentence,
         "left_out": list_left_out(summary),
         "findings": _read_total(summary),
         "delivered": _list_promises(session, jobs),

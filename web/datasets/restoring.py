@@ -34,22 +34,23 @@ def count_reasons(storage: Storage, version: DatasetVersion) -> dict[str, int]:
 
 def add_restored(
     storage: Storage, version: DatasetVersion, wanted: Decisions, *, most: int
-) -> Decisions:
+) -> tuple[Decisions, int]:
     """Returns the decisions with the pictures that `wanted.restore` is about.
+
+    And how many of those did not fit: they come back with another request.
 
     Args:
         storage: Where the version lies.
         version: The one that is decided about.
         wanted: What was asked for.
-        most: Pictures that one request may decide about: the first ones come back, and
-            the others with another request.
+        most: Pictures that one request may decide about: the first ones come back.
 
     Raises:
         UserError: Nothing lies there for that reason; names the reasons there are.
         NotFoundError: The version's table is out of reach.
     """
     if wanted.restore is None:
-        return wanted
+        return wanted, 0
     reason = wanted.restore.strip()
     own = [image for one in wanted.decisions for image in one.images]
     try:
@@ -68,9 +69,11 @@ def add_restored(
             field="restore",
         )
     decided = set(own)
-    back = [image for image in there if image not in decided][: most - len(own)]
+    meant = [image for image in there if image not in decided]
+    back = meant[: max(0, most - len(own))]
     before = [Decision(RESTORE, back)] if back else []
-    return replace(wanted, decisions=[*before, *wanted.decisions])
+    whole = replace(wanted, decisions=[*before, *wanted.decisions])
+    return whole, len(meant) - len(back)
 
 
 @lru_cache(maxsize=_REMEMBERED)

@@ -159,16 +159,20 @@ def live_forecast(dataset_id: int) -> Response:
 
 
 @blueprint.post("/<int:dataset_id>/forecast")
-def ask_forecast(dataset_id: int) -> AnyResponse:
-    """Has a version forecast."""
+def ask_forecast(dataset_id: int) -> AnyResponse | tuple[str, int]:
+    """Has a version forecast, with the base models that were chosen, if any."""
     version = read_number(request.form.get("version", ""))
-    forecast_view.ask(
-        get_installation(),
-        current_account(),
-        dataset_id,
-        version,
-        again="again" in request.form,
-    )
+    try:
+        forecast_view.ask(
+            get_installation(),
+            current_account(),
+            dataset_id,
+            version,
+            again="again" in request.form,
+            base_models=request.form.getlist("base_model") or None,
+        )
+    except UserError as error:
+        return show_refused(dataset_id, version, error)
     page = url_for("datasets.show", dataset_id=dataset_id, version=version)
     return redirect(f"{page}#forecast")
 
@@ -214,6 +218,21 @@ def delete(dataset_id: int) -> str | AnyResponse:
 def show_page(dataset_id: int, wanted: int | None) -> str:
     """Returns the page of a dataset and of its version `wanted`, else its newest."""
     return render_template("datasets/show.html", **_make_page(dataset_id, wanted))
+
+
+def show_refused(
+    dataset_id: int, version: int | None, error: UserError
+) -> tuple[str, int]:
+    """Returns the page with what cannot be done, where all that was chosen stands.
+
+    Raises:
+        UserError: `error`, when there is no such page, or not for who asks.
+    """
+    status = status_of(error)
+    if status not in {400, 409}:
+        raise error
+    flash(str(error), "error")
+    return show_page(dataset_id, version), status
 
 
 def _make_table() -> dict[str, Any]:

@@ -13,8 +13,8 @@ from web.datasets import versions
 from web.datasets.decision import Decision, Decisions
 from web.datasets.decisions import decide
 from web.datasets.kept_form import keep_form
-from web.datasets.routes import blueprint, show_page
-from web.error_pages import status_of
+from web.datasets.left_over import tell_restored
+from web.datasets.routes import blueprint, show_refused
 from web.form_key import form_key
 from web.installation import get_installation
 from web.paging import asked_page, cut_page
@@ -68,13 +68,11 @@ def decide_quarantine(dataset_id: int, version: int) -> AnyResponse | tuple[str,
         form=keep_form(request.form, place),
     )
     try:
-        decide(get_installation(), current_account(), wanted)
+        added = decide(get_installation(), current_account(), wanted)
     except UserError as error:
-        status = status_of(error)
-        if status not in {400, 409}:
-            raise
-        flash(str(error), "error")
-        return show_page(dataset_id, version), status
+        return show_refused(dataset_id, version, error)
+    for note in tell_restored(added.left):
+        flash(note, "warning")
     return redirect(url_for("datasets.show", dataset_id=dataset_id))
 
 

@@ -7,7 +7,8 @@ from sqlalchemy.orm import Session
 
 from shared import dataset_store
 from shared.artifacts import Storage
-from shared.errors import NotFoundError
+from shared.errors import NotFoundError, RetryableError
+from shared.file_locks import is_gone
 from shared.tables import DatasetVersion
 from web.datasets.decision import MAX_IMAGES
 from web.datasets.report import list_thumbnails
@@ -15,6 +16,7 @@ from web.datasets.restoring import count_reasons
 from web.paging import cut_page
 
 KINDS = ("added", "removed", "relabelled", "moved", "quarantined", "restored")
+DIFF = "diff.json"
 DIFF_TABLE = "diff.parquet"  # every change; diff.json lists the first of each kind
 PAGE_SIZE = 50
 QUARANTINE_PAGE_SIZE = 24
@@ -40,16 +42,32 @@ def read_diff(storage: Storage, version: DatasetVersion) -> dict[str, Any]:
     """Returns diff.json of a version.
 
     Raises:
-        NotFoundError: When it was made from no other, or shared storage is away.
+        NotFoundError: When it was made from no other version, or the file is damaged or
+            lost; names that.
+        RetryableError: When shared storage is away.
     """
-    path = storage.resolve(version.rel_path) / "diff.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    if version.parent_id is None:
         raise NotFoundError(
             f"Version {version.version} was made from no other version, so there is "
             "nothing to compare it with."
+        )
+    path = storage.resolve(version.rel_path) / DIFF
+    try:
+        diff = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _lost(version, "is damaged") from error
+    except OSError as error:
+        # Of a version that is there only its file can be missing; where nothing of it
+        # is there, the whole storage is.
+        if is_gone(error) and path.parent.is_dir():
+            raise _lost(version, "is missing") from error
+        raise RetryableError(
+            f"What version {version.version} changed cannot be read: shared storage is "
+            "away."
         ) from error
+    if not isinstance(diff, dict):
+        raise _lost(version, "is damaged")
+    return diff
 
 
 def page_quarantine(
@@ -77,6 +95,14 @@ def page_quarantine(
         "reasons": count_reasons(storage, version) if version and total else {},
         "most": MAX_IMAGES,
     }
+
+
+def _lost(version: DatasetVersion, what: str) -> NotFoundError:
+    return NotFoundError(
+        f"What version {version.version} changed cannot be told: "
+        f"{version.rel_path}/{DIFF} on shared storage {what}. Restore that file from a "
+        "backup; its pictures are not concerned."
+    )
 
 
 def _name(row: dict[str, Any], there: set[str]) -> str | None:

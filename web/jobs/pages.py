@@ -1,5 +1,6 @@
 """Gathers what the pages of jobs show, each in one short read of the database."""
 
+from dataclasses import replace
 from typing import Any
 
 from flask import request, url_for
@@ -120,7 +121,12 @@ def make_live(job_id: int) -> dict[str, Any]:
 
 def _find_promise(session: Session, job_id: int) -> PromiseRow | None:
     found = training_promise_store.find_promise(session, job_id)
-    return make_promise(found) if found else None
+    if found is None:
+        return None
+    elsewhere = None
+    if found.seconds is not None:
+        elsewhere = training_promise_store.find_elsewhere(session, job_id)
+    return replace(make_promise(found), elsewhere=elsewhere)
 
 
 def _expect(job: Job) -> tuple[float | None, float | None]:

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from shared import job_read_store, training_promise_store
 from shared.forecast_tables import TrainingPromise
+from shared.training_promise_store import Elsewhere
 from web.paging import Pager, asked_page
 from web.ranges import Span, say_share, say_shares, say_times
 
@@ -26,9 +27,11 @@ class PromiseRow:
         accuracy: As promised.
         seconds: As promised.
         delivered_accuracy: On the test split.
-        delivered_seconds: That it ran, where it was one attempt.
+        delivered_seconds: That it ran, where it was one attempt, on the worker that
+            was timed.
         delivered: Whether it has delivered anything.
         job_exists: Whether the job has a page: promises outlive it.
+        elsewhere: What it took on another worker than was timed.
     """
 
     job_id: int
@@ -41,6 +44,7 @@ class PromiseRow:
     delivered_seconds: float | None
     delivered: bool
     job_exists: bool = True
+    elsewhere: Elsewhere | None = None
 
     @property
     def accuracy_kept(self) -> bool | None:
@@ -61,10 +65,12 @@ class PromiseRow:
         times = []
         if self.seconds:
             times.append(f"promised {say_times(self.seconds.low, self.seconds.high)}")
-        if self.delivered_seconds is not None:
-            took = say_times(self.delivered_seconds, self.delivered_seconds)
+        seconds = self.elsewhere.seconds if self.elsewhere else self.delivered_seconds
+        if seconds is not None:
+            took = say_times(seconds, seconds)
             times.append(f"took {took.removeprefix('about ')}")
-        return "; ".join(", ".join(words) for words in (parts, times) if words) + "."
+        whole = "; ".join(", ".join(words) for words in (parts, times) if words) + "."
+        return f"{whole} {_tell_elsewhere(self.elsewhere)}" if self.elsewhere else whole
 
 
 def make_promise(row: TrainingPromise) -> PromiseRow:
@@ -148,6 +154,13 @@ def _list_minutes(rows: list[PromiseRow]) -> dict[str, list[Any]]:
 def _minutes(seconds: float) -> float:
     """A logarithmic axis has no zero: less than a second counts as one."""
     return max(1.0, seconds) / MINUTE
+
+
+def _tell_elsewhere(elsewhere: Elsewhere) -> str:
+    why = "Which worker was timed is not known"
+    if elsewhere.timed_on:
+        why = f"It ran on another worker than {elsewhere.timed_on}, which was timed"
+    return f"{why}, so the time does not count in the record."
 
 
 def _is_within(span: Span | None, value: float | None) -> bool | None:

@@ -7,13 +7,14 @@ https://tus.io/protocols/resumable-upload
 
 import base64
 import binascii
+from contextlib import suppress
 from email.utils import formatdate
 from typing import Any
 
 from flask import Response, jsonify, request
 from werkzeug.exceptions import MethodNotAllowed
 
-from shared.errors import ConflictError, UserError
+from shared.errors import ConflictError, NotFoundError, UserError
 from web.auth.datastore import Account
 from web.datasets.upload import CHUNK_BYTES, too_large
 from web.installation import Installation
@@ -136,11 +137,13 @@ def override(here: Installation, account: Account, upload_id: str) -> Response:
 def list_open(here: Installation, account: Account) -> list[dict[str, Any]]:
     """Describes this user's uploads that belong to no job, the oldest first."""
     uses = read_uses(here, account)
-    return [
-        describe(upload, uses.let_go.get(upload.id))
-        for upload in store.list_of(here.storage, account.id, uses.let_go)
-        if upload.id not in uses.taken
-    ]
+    found = []
+    for upload in store.list_of(here.storage, account.id, uses.let_go):
+        if upload.id in uses.taken:
+            continue
+        with suppress(NotFoundError):  # removed since it was found
+            found.append(describe(upload, uses.let_go.get(upload.id)))
+    return found
 
 
 def describe(upload: Upload, had_by: int | None) -> dict[str, Any]:
@@ -149,6 +152,9 @@ def describe(upload: Upload, had_by: int | None) -> dict[str, Any]:
     Args:
         upload: That one.
         had_by: The job that had it, and failed or was cancelled.
+
+    Raises:
+        NotFoundError: When the upload has been removed.
     """
     expires_at = None if had_by else int(store.expires_at(upload) * 1000)
     return {

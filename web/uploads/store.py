@@ -17,7 +17,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -127,11 +127,7 @@ def create(
     upload_id = secrets.token_hex(16)
     folder = storage.upload(upload_id)
     require_room(folder, Limits(most, length))
-    if len(list_of(storage, owner_id)) >= MAX_PER_USER:
-        raise UserError(
-            f"You have {MAX_PER_USER} uploads here already. Make datasets of them, or "
-            f"delete some."
-        )
+    _refuse_too_many(storage, owner_id)
     info = Info(
         owner_id=owner_id,
         filename=shown_name(filename),
@@ -186,17 +182,22 @@ def list_of(
 ) -> list[Upload]:
     """Returns the uploads of one user that have not expired, the oldest first.
 
+    A worker removes an upload without its lock once a dataset is made of it: what
+    vanishes meanwhile is skipped.
+
     Args:
         storage: Shared storage.
         owner_id: Whose.
         kept: Ids of those that do not expire.
     """
-    found = []
-    for path in (storage.root / "uploads").glob(f"*/{INFO}"):
-        upload = _find(storage, path.parent.name)
-        if upload and upload.info.owner_id == owner_id:
-            found.append(upload)
-    live = [one for one in found if one.id in kept or time.time() <= expires_at(one)]
+    live = []
+    for folder in _list_folders(storage):
+        upload = _find(storage, folder)
+        if upload is None or upload.info.owner_id != owner_id:
+            continue
+        with suppress(NotFoundError):
+            if upload.id in kept or time.time() <= expires_at(upload):
+                live.append(upload)
     return sorted(live, key=lambda upload: upload.info.created_at)
 
 
@@ -214,11 +215,13 @@ def measure(upload: Upload) -> int:
 
 
 def expires_at(upload: Upload) -> float:
-    """Returns when the upload is given up unless it grows: seconds since 1970."""
-    try:
+    """Returns when the upload is given up unless it grows: seconds since 1970.
+
+    Raises:
+        NotFoundError: When the upload has been removed.
+    """
+    with _found():
         return upload.data.stat().st_mtime + YOUNG_SECONDS
-    except FileNotFoundError as error:
-        raise _missing() from error
 
 
 def append(upload: Upload, offset: int, piece: bytes) -> int:
@@ -339,6 +342,20 @@ def _write(descriptor: int, offset: int, piece: bytes) -> None:
         if error.errno in refusals.NO_ROOM:
             raise refusals.disk_full_while_growing() from error
         raise
+
+
+def _refuse_too_many(storage: Storage, owner_id: int) -> None:
+    # Counting folders is cheap; whose each one is must be read from every one of them.
+    is_possible = len(_list_folders(storage)) >= MAX_PER_USER
+    if is_possible and len(list_of(storage, owner_id)) >= MAX_PER_USER:
+        raise UserError(
+            f"You have {MAX_PER_USER} uploads here already. Make datasets of them, or "
+            f"delete some."
+        )
+
+
+def _list_folders(storage: Storage) -> list[str]:
+    return [path.name for path in (storage.root / "uploads").glob("*")]
 
 
 def _stored_name(filename: str) -> str:

@@ -69,7 +69,8 @@ def _spread(ready: list[str]) -> list[str]:
     others = [BASE_MODELS[name] for name in BASE_MODELS.keys() & {*ready} - {DEFAULT}]
     taken = Counter([default.family.name])
     ranked = []
-    for far, name in sorted((_distance(model, default), model.name) for model in others):
+    distances = sorted((_distance(model, default), model.name) for model in others)
+    for far, name in distances:
         family = BASE_MODELS[name].family.name
         ranked.append((taken[family], far, name))
         taken[family] += 1

@@ -1,9 +1,10 @@
 """Brings the sources of an upload together: files on disk, each with its label."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 
 from shared.errors import UserError
 from shared.picture_folders import SPLIT_ALIASES
@@ -38,6 +39,7 @@ from worker.ingest.unpack import Unpacked, list_folder, unpack_archive
 _NAMED_EMPTY_FOLDERS = 20
 _MOST_SOURCE_NOTES = 50
 Report = Callable[[int, int], None]
+_NO_CREDENTIALS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -66,6 +68,7 @@ def collect(
     report_fetched: Tell = lambda _done, _total, _unit, _come_bytes: None,
     *,
     report_listed: Callable[[int], None] = lambda _count: None,
+    credentials: Mapping[str, str] = _NO_CREDENTIALS,
 ) -> Collected:
     """Fetches, unpacks and labels every source.
 
@@ -81,6 +84,7 @@ def collect(
         report: Called with the bytes of archives that were read, and all of them.
         report_fetched: Called with what has come from addresses.
         report_listed: Called with how many files of a folder were found so far.
+        credentials: Of object storage, for sources that lie there.
 
     Raises:
         UserError: The upload as a whole cannot be used.
@@ -93,6 +97,7 @@ def collect(
         limits=request.limits,
         basket=basket,
         tell=report_fetched,
+        credentials=credentials,
     )
     brought = [bring(source, courier) for source in request.sources]
     beside, sources = _tables_beside(request.sources, brought)

@@ -16,10 +16,11 @@ import itertools
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from shared.artifacts import PROOFS, SCRATCH, list_scratch, remove_tree
+from shared.child_environment import take_store_credentials
 from shared.errors import UserError
 from worker import events
 from worker.ingest.assemble import Version, assemble, open_parent
@@ -67,12 +68,14 @@ def ingest(request: Request, workdir: Path) -> None:
         UserError: The upload holds no dataset; says why and what would help.
         OSError: The disk is full or a source cannot be read.
     """
+    # Before any process starts: those that decode strangers' files inherit the rest.
+    credentials = take_store_credentials()
     _clear(workdir)
     if request.sources:
         # The server of the proving processes imports TensorFlow beside the unpacking.
         start_server(PROVER)
     try:
-        version = _make_version(request, workdir)
+        version = _make_version(request, workdir, credentials)
         events.phase("write")
         final, manifest_sha, report = write_version(
             version, workdir, _reporter("write", "images")
@@ -97,7 +100,9 @@ def ingest(request: Request, workdir: Path) -> None:
     remove_tree(workdir / PROOFS)
 
 
-def _make_version(request: Request, workdir: Path) -> Version:
+def _make_version(
+    request: Request, workdir: Path, credentials: Mapping[str, str]
+) -> Version:
     """Unpacks, labels, proves and splits: everything but the writing."""
     parent = open_parent(request, _reporter("verify", "images"))
     skips = SkipList(before=parent.skipped if parent else ())
@@ -110,6 +115,7 @@ def _make_version(request: Request, workdir: Path) -> Version:
         _reporter("unpack", "bytes"),
         _fetch_reporter(),
         report_listed=lambda count: events.progress("unpack", count, 0, "files"),
+        credentials=credentials,
     )
     events.phase("verify")
     pictures, remarks = _verify(request, collected.files, workdir, skips)

@@ -32,6 +32,7 @@ def make_courier(tmp_path, server, limits=None, tell=lambda *_: None, **rules):
         limits=limits,
         basket=Basket(tmp_path / "basket", limits),
         tell=tell,
+        credentials={},
     )
 
 

@@ -7,7 +7,11 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from shared.child_environment import STORE_CREDENTIALS
+from shared.child_environment import (
+    STORE_CREDENTIALS,
+    store_credentials,
+    take_store_credentials,
+)
 from shared.errors import OutageError, UserError
 from shared.source_addresses import parse_address
 from tests.worker.ingest.ingest_process import Ingest
@@ -64,6 +68,7 @@ def make_courier(tmp_path, endpoint, **more):
         limits=Limits(),
         basket=Basket(tmp_path / "basket", Limits()),
         tell=lambda *_: None,
+        credentials=store_credentials(),
     )
 
 
@@ -163,13 +168,13 @@ def test_a_storage_that_is_down_may_come_back(tmp_path, put):
         read(tmp_path, "http://127.0.0.1:9", f"s3://{BUCKET}/sets/a.zip")
 
 
-def test_credentials_leave_the_environment_before_anything_else_is_started(
-    tmp_path, endpoint, put
-):
-    os.environ["AWS_ENDPOINT_URL"] = "http://elsewhere.example.org"
+def test_all_of_object_storage_leaves_the_environment(put, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://elsewhere.example.org")
 
-    make_courier(tmp_path, endpoint)
+    taken = take_store_credentials()
 
+    assert taken["AWS_SECRET_ACCESS_KEY"] == SECRET
+    assert "AWS_ENDPOINT_URL" not in taken
     assert not {name for name in os.environ if name.startswith("AWS_")}
 
 

@@ -2,12 +2,11 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.child_environment import take_store_credentials
 from shared.errors import OutageError, UserError
 from shared.progress_words import say_size
 from shared.source_addresses import Address, require_allowed
@@ -61,9 +60,9 @@ class Courier:
         limits: What it may cost.
         basket: Counts them over all sources.
         tell: Hears how far it is.
-
-    Credentials of storages are taken out of this process's environment, so that none
-    that it starts later has them.
+        credentials: Of object storage, by the usual names of environment variables. In
+            the environment itself they must not be any more: other processes inherit
+            that.
     """
 
     def __init__(
@@ -74,6 +73,7 @@ class Courier:
         limits: Limits,
         basket: Basket,
         tell: Tell,
+        credentials: Mapping[str, str],
     ) -> None:
         self.rules = rules
         self.notes: list[str] = []
@@ -82,7 +82,7 @@ class Courier:
         self._basket = basket
         self._tell = tell
         self._web = WebOpener(rules)
-        self.stores = StoreOpener(rules, take_store_credentials())
+        self.stores = StoreOpener(rules, credentials)
         self._lock = threading.Lock()
         self._made = 0
 

@@ -16,6 +16,7 @@ from worker.ingest.found import (
     SkipList,
     join_names,
     list_first,
+    plain_name,
     quote,
 )
 from worker.ingest.label_rows import RowBudget, TooManyRowsError
@@ -226,7 +227,7 @@ def _label_together(opener: _Opener, beside: list[Source]) -> Labelled:
         with opener.skips.of_source(opener.shown(source)):
             found = opener.open(source)
         for file in found.files:
-            file.name = join_names(opener.shown(source), file.name)
+            file.put_below(opener.shown(source))
         files += found.files
     fetched = fetch_rows(tables, None, opener.courier, opener.skips)
     return label_by_tables(files, tables, opener.skips, fetched)
@@ -241,7 +242,7 @@ def _label_each(opener: _Opener) -> Labelled:
             found = opener.open(source)
             part = _label(source, found, opener, split)
         for entry in chain(part.files, part.contested):
-            entry.file.name = join_names(shown, entry.file.name)
+            entry.file.put_below(shown)
         labelled.extend(part)
     return labelled
 
@@ -279,7 +280,7 @@ def _find_tables(
         return [opener.load(source, source.path, source.name)], rest
     if source.labels and Path(source.labels).is_absolute():
         path = Path(source.labels)
-        table = opener.load(source, path, path.name)
+        table = opener.load(source, path, plain_name(path.name))
         return [table], [file for file in files if file.path != path]
     if source.labels:
         wanted = _find_named(files, source.labels, source.name)

@@ -190,4 +190,6 @@ def _content_row(picture: AnyPicture) -> dict[str, Any]:
 
 
 def _write_json(path: Path, facts: dict[str, Any]) -> None:
-    path.write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8")
+    text = json.dumps(facts, ensure_ascii=False, indent=1)
+    # Names were made such as can be written; one that was not must not cost the rest.
+    path.write_text(text, encoding="utf-8", errors="replace")

@@ -1,10 +1,9 @@
 """Brings the sources of an upload together: files on disk, each with its label."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from types import MappingProxyType
 
 from shared.errors import UserError
 from shared.picture_folders import SPLIT_ALIASES
@@ -32,7 +31,8 @@ from worker.ingest.labels import (
     note_similar_labels,
 )
 from worker.ingest.limits import Basket
-from worker.ingest.remote.courier import Courier, Tell
+from worker.ingest.remote.courier import Courier, Means
+from worker.ingest.remote.kept_files import KeptFiles
 from worker.ingest.remote.sources import bring, fetch_rows, open_folder
 from worker.ingest.request import ADDRESS, ARCHIVE, FOLDER, TABLE, Request, Source
 from worker.ingest.unpack import Unpacked, list_folder, unpack_archive
@@ -40,7 +40,6 @@ from worker.ingest.unpack import Unpacked, list_folder, unpack_archive
 _NAMED_EMPTY_FOLDERS = 20
 _MOST_SOURCE_NOTES = 50
 Report = Callable[[int, int], None]
-_NO_CREDENTIALS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -66,10 +65,9 @@ def collect(
     folder: Path,
     skips: SkipList,
     report: Report,
-    report_fetched: Tell = lambda _done, _total, _unit, _come_bytes: None,
+    means: Means | None = None,
     *,
     report_listed: Callable[[int], None] = lambda _count: None,
-    credentials: Mapping[str, str] = _NO_CREDENTIALS,
 ) -> Collected:
     """Fetches, unpacks and labels every source.
 
@@ -83,9 +81,8 @@ def collect(
         folder: Where archives are unpacked.
         skips: Receives what is left out.
         report: Called with the bytes of archives that were read, and all of them.
-        report_fetched: Called with what has come from addresses.
+        means: What addresses are fetched with. Defaults to a place below `folder`.
         report_listed: Called with how many files of a folder were found so far.
-        credentials: Of object storage, for sources that lie there.
 
     Raises:
         UserError: The upload as a whole cannot be used.
@@ -94,11 +91,9 @@ def collect(
     basket = Basket(folder, request.limits)
     courier = Courier(
         request.addresses,
-        folder=folder,
+        means or Means(KeptFiles(folder)),
         limits=request.limits,
         basket=basket,
-        tell=report_fetched,
-        credentials=credentials,
     )
     brought = [bring(source, courier) for source in request.sources]
     beside, sources = _tables_beside(request.sources, brought)

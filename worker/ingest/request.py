@@ -58,7 +58,8 @@ class Request:
         mode: With a parent: `add` joins the sources to it, `replace` takes them alone.
         edits: What is done to the parent's pictures.
         addresses: What may be fetched.
-        earlier: Folders of earlier attempts, which may hold proofs of pictures.
+        earlier: Folders of earlier attempts, which may hold proofs of pictures, and
+            files that were fetched.
     """
 
     sources: list[Source]

@@ -65,7 +65,12 @@ class SegmentWriter:
         """Hands over what has gathered, if it is much or the last time is long ago."""
         is_due = time.monotonic() >= self._next_at
         if is_due or len(self._lines) >= _MOST_IN_SEGMENT:
-            self._flush()
+            self._hand_over()
+
+    def flush(self) -> None:
+        """Returns when all that has gathered is durable."""
+        self._hand_over()
+        self._await_writer()
 
     def close(self, *, keep_rest: bool) -> None:
         """Returns when all is written.
@@ -75,10 +80,9 @@ class SegmentWriter:
         """
         with self._writer:
             if keep_rest:
-                self._flush()
-                self._await_writer()
+                self.flush()
 
-    def _flush(self) -> None:
+    def _hand_over(self) -> None:
         """Hands over what has gathered; waits for the segment before it."""
         self._await_writer()
         self._next_at = time.monotonic() + _SEGMENT_SECONDS

@@ -20,7 +20,8 @@ from tests.worker.ingest.uploads import class_folders, png, write_zip
 from worker.ingest.found import SkipList
 from worker.ingest.limits import Basket, Limits
 from worker.ingest.remote.answers import FetchError
-from worker.ingest.remote.courier import Courier
+from worker.ingest.remote.courier import Courier, Means
+from worker.ingest.remote.kept_files import KeptFiles
 from worker.ingest.remote.rules import parse_rules
 from worker.ingest.remote.sources import open_folder
 from worker.ingest.request import ADDRESS, Source
@@ -69,11 +70,9 @@ def rules(endpoint, **more):
 def make_courier(tmp_path, endpoint, **more):
     return Courier(
         parse_rules(rules(endpoint, **more)),
-        folder=tmp_path,
+        Means(KeptFiles(tmp_path), store_credentials()),
         limits=Limits(),
         basket=Basket(tmp_path / "basket", Limits()),
-        tell=lambda *_: None,
-        credentials=store_credentials(),
     )
 
 

@@ -14,6 +14,7 @@ from worker.ingest.disk import Reserve
 from worker.ingest.limits import Basket, Limits
 from worker.ingest.remote.answers import FetchError, Opener
 from worker.ingest.remote.download import Fetched, Terms, download
+from worker.ingest.remote.gates import GatedOpener, Gates
 from worker.ingest.remote.hosts import Hosts, outage
 from worker.ingest.remote.kept_files import KeptFiles
 from worker.ingest.remote.rules import AddressRules
@@ -89,6 +90,7 @@ class Courier:
         self._tell = means.tell
         self._web = WebOpener(rules)
         self.stores = StoreOpener(rules, means.credentials)
+        self._gates = Gates(rules.parallel)
         self._lock = threading.Lock()
 
     def fetch_whole(self, address: Address) -> Path:
@@ -195,7 +197,8 @@ class Courier:
         if silent is not None:
             raise FetchError(silent.reason, passes=True)
         opener: Opener = self.stores if address.is_store else self._web
-        return download(opener, address, path, terms)
+        gated = GatedOpener(opener, self._gates, terms.ended)
+        return download(gated, address, path, terms)
 
     def _count_file(self) -> None:
         with self._lock:

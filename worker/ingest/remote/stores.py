@@ -20,7 +20,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 from shared.public_addresses import is_allowed, look_up
 from shared.source_addresses import Address, parse_address
 from worker.ingest.found import plain_name, shorten
-from worker.ingest.remote.answers import Answer, FetchError
+from worker.ingest.remote.answers import BUSY, Answer, FetchError
 from worker.ingest.remote.rules import AddressRules
 
 _PIECE_BYTES = 1 << 20
@@ -209,4 +209,8 @@ def _explain(error: Exception) -> FetchError:
     passes = status[1].startswith("5") or status[1] in {"408", "429"}
     if status[1] in {"401", "403"}:
         return FetchError(_NO_ENTRY)
-    return FetchError(f"Its storage answers {status[1]}{word}.", passes=passes)
+    return FetchError(
+        f"Its storage answers {status[1]}{word}.",
+        passes=passes,
+        is_busy=int(status[1]) in BUSY,
+    )

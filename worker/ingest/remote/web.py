@@ -18,7 +18,7 @@ from shared.source_addresses import (
     parse_address,
     require_allowed,
 )
-from worker.ingest.remote.answers import Answer, FetchError
+from worker.ingest.remote.answers import BUSY, Answer, FetchError
 from worker.ingest.remote.rules import AddressRules
 
 _MOST_REDIRECTS = 5
@@ -162,6 +162,7 @@ def _require_success(status: int, headers: dict[str, str], offset: int) -> None:
         # what stands in front of a server has numbers of its own, such as 522.
         passes=status in _PASSING or status // 100 == 5,  # noqa: PLR2004
         wait_seconds=_read_wait(headers.get("retry-after", "")),
+        is_busy=status in BUSY,
     )
 
 

@@ -136,7 +136,8 @@ def join_address(root: Address, path: str) -> Address:
 
     Args:
         root: A folder.
-        path: Names of folders and a file as they are, without %XX.
+        path: Names of folders and a file as they are, without %XX. Bytes that are no
+            UTF-8 may be spelled as Python does it, with halves of characters.
 
     Raises:
         UserError: When the path leads out of the folder or is none.
@@ -146,10 +147,18 @@ def join_address(root: Address, path: str) -> Address:
         path = path[2:]
     if path.startswith("/"):
         raise _odd(path, "it must be relative to the folder, without a / in front")
-    whole = f"{root.path.rstrip('/')}/{path if root.is_store else quote(path)}"
+    below = path if root.is_store else _quote_name(path)
+    whole = f"{root.path.rstrip('/')}/{below}"
     whole = whole.lstrip("/") if root.is_store else whole
     _refuse_hidden_folders(whole, path, is_encoded=not root.is_store)
     return Address(root.scheme, root.host, root.port, whole)
+
+
+def _quote_name(path: str) -> str:
+    try:
+        return quote(path, errors="surrogateescape")
+    except UnicodeEncodeError as error:
+        raise _odd(path, "it holds half of a character") from error
 
 
 def folder_of(address: Address) -> Address:

@@ -12,8 +12,9 @@ class FileServer:
         files: What lies where.
 
     `faults` holds, by path, what is done to the next requests instead, in turn: a
-    status, `cut` (half of the rest, then the end), `slow` (a byte in a while), `long`
-    (announces more than there is), `mute` (no answer), or an address to redirect to.
+    status, one with headers, `cut` (half of the rest, then the end), `slow` (a byte in
+    a while), `long` (announces more than there is), `mute` (no answer), or an address
+    to redirect to.
     """
 
     def __init__(self, files, *, ranges=True):
@@ -53,6 +54,10 @@ class FileServer:
             return
         if fault == "mute":
             self.ended.wait(30)
+            return
+        if isinstance(fault, tuple):
+            status, headers = fault
+            self._head(handler, status, 0, **headers)
             return
         body = self.files.get(handler.path.partition("?")[0])
         if isinstance(fault, int) or body is None:

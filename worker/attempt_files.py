@@ -6,6 +6,7 @@ jobs/<job_id>/attempts/<fence>-<uuid8>/
     stdout.log  stderr.log  whatever it printed
     ckpt/       final/      written by the child
     scratch/    proofs/     of an ingest: what it works with, and what it has proved
+                            and fetched
 """
 
 import json

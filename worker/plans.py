@@ -143,7 +143,7 @@ def _locate(source: dict[str, Any], storage: Storage) -> dict[str, Any]:
 
 
 def _list_earlier(session: Session, claim: Claim, storage: Storage) -> list[str]:
-    """Folders of the job's earlier attempts that hold proofs of pictures."""
+    """Folders of the job's earlier attempts that hold proofs, or what was fetched."""
     folders = [
         storage.attempt(claim.job_id, attempt.fence, attempt.uuid)
         for attempt in job_read_store.list_attempts(session, claim.job_id)

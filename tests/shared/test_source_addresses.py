@@ -202,6 +202,18 @@ def test_a_relative_path_is_a_name_as_it_is():
     assert str(join_address(store, "x/#1?.png")) == "s3://bucket/x/#1?.png"
 
 
+def test_a_name_of_bytes_that_are_no_utf8_is_asked_for_by_them():
+    root = parse_address("https://h/sets/")
+    store = parse_address("s3://bucket/sets")
+    named = "caf\udce9.png"  # as Python lists the byte E9
+
+    assert join_address(root, named).path == "/sets/caf%E9.png"
+    for folder, name in ((root, "\ud83d.png"), (store, named)):
+        with pytest.raises(UserError, match="cannot be used") as caught:
+            join_address(folder, name)
+        assert str(caught.value).isprintable()
+
+
 @pytest.mark.parametrize(
     "address",
     [

@@ -15,6 +15,7 @@ from worker.ingest.found import (
     SkipList,
     join_names,
     list_first,
+    plain_name,
     quote,
 )
 from worker.ingest.label_rows import RowBudget, TooManyRowsError
@@ -30,7 +31,8 @@ from worker.ingest.labels import (
     note_similar_labels,
 )
 from worker.ingest.limits import Basket
-from worker.ingest.remote.courier import Courier, Tell
+from worker.ingest.remote.courier import Courier, Means
+from worker.ingest.remote.kept_files import KeptFiles
 from worker.ingest.remote.sources import bring, fetch_rows, open_folder
 from worker.ingest.request import ADDRESS, ARCHIVE, FOLDER, TABLE, Request, Source
 from worker.ingest.unpack import Unpacked, list_folder, unpack_archive
@@ -63,7 +65,7 @@ def collect(
     folder: Path,
     skips: SkipList,
     report: Report,
-    report_fetched: Tell = lambda _done, _total, _unit, _come_bytes: None,
+    means: Means | None = None,
     *,
     report_listed: Callable[[int], None] = lambda _count: None,
 ) -> Collected:
@@ -79,7 +81,7 @@ def collect(
         folder: Where archives are unpacked.
         skips: Receives what is left out.
         report: Called with the bytes of archives that were read, and all of them.
-        report_fetched: Called with what has come from addresses.
+        means: What addresses are fetched with. Defaults to a place below `folder`.
         report_listed: Called with how many files of a folder were found so far.
 
     Raises:
@@ -89,10 +91,9 @@ def collect(
     basket = Basket(folder, request.limits)
     courier = Courier(
         request.addresses,
-        folder=folder,
+        means or Means(KeptFiles(folder)),
         limits=request.limits,
         basket=basket,
-        tell=report_fetched,
     )
     brought = [bring(source, courier) for source in request.sources]
     beside, sources = _tables_beside(request.sources, brought)
@@ -221,7 +222,7 @@ def _label_together(opener: _Opener, beside: list[Source]) -> Labelled:
         with opener.skips.of_source(opener.shown(source)):
             found = opener.open(source)
         for file in found.files:
-            file.name = join_names(opener.shown(source), file.name)
+            file.put_below(opener.shown(source))
         files += found.files
     fetched = fetch_rows(tables, None, opener.courier, opener.skips)
     return label_by_tables(files, tables, opener.skips, fetched)
@@ -236,7 +237,7 @@ def _label_each(opener: _Opener) -> Labelled:
             found = opener.open(source)
             part = _label(source, found, opener, split)
         for entry in chain(part.files, part.contested):
-            entry.file.name = join_names(shown, entry.file.name)
+            entry.file.put_below(shown)
         labelled.extend(part)
     return labelled
 
@@ -274,7 +275,7 @@ def _find_tables(
         return [opener.load(source, source.path, source.name)], rest
     if source.labels and Path(source.labels).is_absolute():
         path = Path(source.labels)
-        table = opener.load(source, path, path.name)
+        table = opener.load(source, path, plain_name(path.name))
         return [table], [file for file in files if file.path != path]
     if source.labels:
         wanted = _find_named(files, source.labels, source.name)

@@ -19,8 +19,12 @@ PICTURE_SUFFIXES = frozenset(
 # Codes of files that show the same as a picture which is kept: under its label, under
 # another one, and one that an earlier version has. The last is no fault.
 COPY, CONFLICT, AGAIN = "copy", "conflict", "again"
+# Halves of characters, which no file or database takes. Python spells bytes so that are
+# no UTF-8, and JSON may hold any.
+_HALVES = "\ud800-\udfff"
+_HALF = re.compile(f"[{_HALVES}]")
 # What steers a terminal, and what turns the order of letters round on a page.
-_STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_UNSEEN = re.compile(f"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069{_HALVES}]")
 _JUNK_FOLDERS = frozenset({"__macosx", "$recycle.bin", "system volume information"})
 _JUNK_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
 
@@ -35,15 +39,19 @@ class FoundFile:
         path: Where its bytes lie now.
         name: The user's name for it, folders separated by `/`.
         sha256: Digest of its bytes where they are known, as of what was unpacked.
+
+    `spelling` is the name as Python spells bytes that are no UTF-8, with halves of
+    characters: a table may name the file so. None where they are UTF-8.
     """
 
-    __slots__ = ("_file", "_folder", "name", "sha256")
+    __slots__ = ("_file", "_folder", "name", "sha256", "spelling")
 
     def __init__(self, path: Path, name: str, sha256: bytes | None = None) -> None:
         folder, _, self._file = str(path).rpartition("/")
         self._folder = sys.intern(folder)
         self.name = name
         self.sha256 = sha256
+        self.spelling: str | None = None
 
     @property
     def path(self) -> Path:
@@ -59,6 +67,12 @@ class FoundFile:
     def looks_like_picture(self) -> bool:
         """Whether the name ends like a picture's."""
         return os.path.splitext(self.name)[1].lower() in PICTURE_SUFFIXES  # noqa: PTH122 - a name, ten times as fast
+
+    def put_below(self, source: str) -> None:
+        """Names it as a file of one source among several."""
+        self.name = join_names(source, self.name)
+        if self.spelling is not None:
+            self.spelling = join_names(source, self.spelling)
 
 
 @dataclass(slots=True)
@@ -99,7 +113,12 @@ class Skip:
 
 def plain_name(name: str) -> str:
     """Returns a file's name with a sign that all see for each that nobody does."""
-    return _STEERING.sub("\ufffd", name)
+    return _UNSEEN.sub("\ufffd", name)
+
+
+def has_halves(name: str) -> bool:
+    """Whether a name holds half of a character, so that it cannot be written down."""
+    return _HALF.search(name) is not None
 
 
 MOST_SHOWN_CHARACTERS = 500

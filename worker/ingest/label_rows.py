@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 from shared.class_names import clean_label
 from shared.errors import UserError
 from shared.picture_folders import SPLIT_ALIASES
+from worker.ingest.found import plain_name
 from worker.ingest.label_columns import GROUP, ORDER, choose_columns, find_columns
 from worker.ingest.limits import Limits
 from worker.ingest.name_encoding import open_text
@@ -144,7 +145,10 @@ class RowMaker:
         )
 
     def _keep(self, word: str) -> str:
-        return self._words.setdefault(word, word)
+        known = self._words.get(word)
+        if known is None:
+            known = self._words[word] = plain_name(word)
+        return known
 
 
 def show_cell(value: Any) -> str | None:

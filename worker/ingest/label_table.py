@@ -5,6 +5,7 @@ without its file, a file without a line, two splits for one file) is reported li
 line and never guessed; a file with several labels is kept until the user decides.
 """
 
+import functools
 import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from worker.ingest.found import (
     FoundFile,
     LabelledFile,
     SkipList,
+    has_halves,
     name_some,
     plain_name,
     quote,
@@ -170,7 +172,8 @@ class FileIndex:
 
     Tables name files in many ways: from the table's own folder, from the top of the
     archive, from some folder in between, or without the ending. A name that fits two
-    files is refused rather than guessed.
+    files is refused rather than guessed. One that is spelled with halves of characters
+    stands for its bytes, however the names of the upload were read.
     """
 
     def __init__(
@@ -178,10 +181,12 @@ class FileIndex:
     ) -> None:
         self.files = [*files, *fetched.values()]
         self._fetched = {name: len(files) + at for at, name in enumerate(fetched)}
-        self._names = [file.name for file in files]
-        self._exact = {name: at for at, name in enumerate(self._names)}
-        self._deepest = max((name.count("/") for name in self._names), default=0) + 1
-        self._by_tail: dict[int, _Tails] = {}
+        self._files = files
+        self._names = _Names([file.name for file in files])
+
+    @functools.cached_property
+    def _spellings(self) -> "_Names":
+        return _Names([file.spelling or "" for file in self._files])
 
     def find(
         self, filename: str, table: PurePosixPath
@@ -189,23 +194,40 @@ class FileIndex:
         """Returns the position of the file meant, or the sentence why there is none."""
         if filename in self._fetched:
             return self._fetched[filename], None
-        wanted = plain_name(filename.replace("\\", "/"))
-        for candidate in (str(table.parent / wanted), wanted):
-            at = self._exact.get(posixpath.normpath(candidate))
-            if at is not None:
-                return at, None
-        tail = posixpath.normpath(wanted).casefold().lstrip("./")
-        parts = tail.count("/") + 1
-        if parts > self._deepest:
-            return None, f"There is no file “{filename}”."
-        if parts not in self._by_tail:
-            self._by_tail[parts] = _Tails(self._names, parts)
-        at, count = self._by_tail[parts].find(tail)
+        wanted = filename.replace("\\", "/")
+        if has_halves(wanted):
+            at, count = self._spellings.find(wanted, table.parent)
+        else:
+            at, count = self._names.find(plain_name(wanted), table.parent)
         if at is not None and count == 1:
             return at, None
         if count:
             return None, f"“{filename}” fits {count} files; name its folder too."
         return None, f"There is no file “{filename}”."
+
+
+class _Names:
+    """Files by their names."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        self._exact = {name: at for at, name in enumerate(names)}
+        self._deepest = max((name.count("/") for name in names), default=0) + 1
+        self._by_tail: dict[int, _Tails] = {}
+
+    def find(self, wanted: str, folder: PurePosixPath) -> tuple[int | None, int]:
+        """Returns the first file meant by a table in `folder`, and how many are."""
+        for candidate in (str(folder / wanted), wanted):
+            at = self._exact.get(posixpath.normpath(candidate))
+            if at is not None:
+                return at, 1
+        tail = posixpath.normpath(wanted).casefold().lstrip("./")
+        parts = tail.count("/") + 1
+        if parts > self._deepest:
+            return None, 0
+        if parts not in self._by_tail:
+            self._by_tail[parts] = _Tails(self._names, parts)
+        return self._by_tail[parts].find(tail)
 
 
 class _Tails:

@@ -1,14 +1,14 @@
 """What is known of pictures, kept durable so that no later attempt proves it again.
 
 WORKDIR/proofs/<run>/
-    00000001.jsonl              digest, what the proofs depend on, one picture a line
+    00000001.jsonl              one picture a line (`worker/ingest/segments.py`)
     rewritten/00000/00000012.png
 
 1. Children prove pictures and write their upright PNGs below `rewritten/`.
 2. Every two seconds the PNGs written since are made durable, and then a segment that
-   tells of them: a new file, synced and renamed. A crash costs what came after it.
+   tells of them.
 3. A later attempt reads the segments of earlier ones, and nothing else of theirs: an
-   earlier host may only be frozen. A segment is whole or it is ignored.
+   earlier host may only be frozen.
 
 A proof is about bytes. It is taken over for a file with the same SHA-256, or, where the
 file lies on the server and was not unpacked, for the same path with the same size and
@@ -19,31 +19,24 @@ bytes have the digest that the segment names.
 import functools
 import hashlib
 import json
-import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
-from shared.artifacts import PROOFS, sha256_file
-from shared.durable_files import (
-    fsync_file,
-    fsync_folder,
-    link_or_copy,
-    write_atomically,
-)
-from worker.ingest.disk import is_unreadable
+from shared.artifacts import PROOFS
 from worker.ingest.found import LabelledFile
+from worker.ingest.segments import (
+    SegmentWriter,
+    list_segments,
+    read_segment,
+    take_file,
+)
 
-# A crash costs this much work at most; a segment costs two flushes of the disk.
-_SEGMENT_SECONDS = 2.0
-_MOST_IN_SEGMENT = 20_000
 _FILES_PER_FOLDER = 1000
-_SYNCERS = 8
 # Another try, in a calmer moment or on a larger machine, may end otherwise.
 _PASSING_FAULTS = frozenset({"timeout", "out_of_memory", "unreadable"})
 _DECIDING_SOURCES = ("../decode.py", "file_kinds.py", "plain_decode.py", "prove.py")
@@ -79,15 +72,11 @@ class Journal:
         on_durable: Callable[[int], None] = lambda _count: None,
     ) -> None:
         self._folder = workdir / PROOFS / uuid.uuid4().hex[:8]
-        self._header = _build_header(max_pixels)
         self._on_durable = on_durable
         self.taken = 0
-        self._lines: list[str] = []
-        self._rewritten: list[Path] = []
-        self._segments = self._durable = 0
-        self._next_at = time.monotonic() + _SEGMENT_SECONDS
-        self._writer = ThreadPoolExecutor(1)
-        self._writing: tuple[Future[None], int] | None = None
+        self._segments = SegmentWriter(
+            self._folder, _build_header(max_pixels), self._tell
+        )
         self._folder.mkdir(parents=True)
 
     def __enter__(self) -> Self:
@@ -96,10 +85,7 @@ class Journal:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Makes the last proofs durable, unless something failed."""
-        with self._writer:
-            if kind is None:
-                self._flush()
-                self._await_writer()
+        self._segments.close(keep_rest=kind is None)
 
     def rewritten_path(self, number: int) -> Path:
         """Where the upright PNG of the file `number` goes; its folder is there."""
@@ -112,35 +98,14 @@ class Journal:
         line = _build_line(file, known)
         if line is None:
             return
+        png = None
         if known.proof and known.proof["rewritten"]:
-            path = self.rewritten_path(number)
-            line["png"] = path.relative_to(self._folder).as_posix()
-            self._rewritten.append(path)
-        self._lines.append(json.dumps(line, separators=(",", ":")))
-        is_due = time.monotonic() >= self._next_at
-        if is_due or len(self._lines) >= _MOST_IN_SEGMENT:
-            self._flush()
+            png = self.rewritten_path(number)
+            line["png"] = png.relative_to(self._folder).as_posix()
+        self._segments.add(line, png)
 
-    def _flush(self) -> None:
-        """Hands over what has gathered; waits for the segment before it."""
-        self._await_writer()
-        self._next_at = time.monotonic() + _SEGMENT_SECONDS
-        if not self._lines:
-            return
-        self._segments += 1
-        path = self._folder / f"{self._segments:08d}.jsonl"
-        body = "\n".join([self._header, *self._lines, ""])
-        write = self._writer.submit(_write_segment, path, body, self._rewritten)
-        self._writing = write, len(self._lines)
-        self._lines, self._rewritten = [], []
-
-    def _await_writer(self) -> None:
-        if self._writing is None:
-            return
-        (written, count), self._writing = self._writing, None
-        written.result()
-        self._durable += count
-        self._on_durable(self.taken + self._durable)
+    def _tell(self, durable: int) -> None:
+        self._on_durable(self.taken + durable)
 
 
 def take_over(
@@ -160,10 +125,11 @@ def take_over(
     Yields:
         (position in `files`, what became of it).
     """
-    segments = [path for folder in workdirs for path in _list_segments(folder)]
+    segments = [path for one in workdirs for path in list_segments(one / PROOFS)]
     positions = _index(files) if segments else {}
+    header = _build_header(max_pixels)
     for segment in segments:
-        for line in _read_segment(segment, max_pixels):
+        for line in read_segment(segment, header):
             for position in _find(line, positions):
                 if _take_png(line, segment, journal, position):
                     journal.taken += 1
@@ -224,50 +190,7 @@ def _take_png(
     if "png" not in line:
         return True
     path, target = segment.parent / line["png"], journal.rewritten_path(position)
-    try:
-        target.unlink(missing_ok=True)
-        link_or_copy(path, target)
-        if sha256_file(target) == line["proof"]["rewritten_sha256"]:
-            return True
-    except OSError as error:
-        if not is_unreadable(error):  # our own disk is full, for example
-            raise
-    # A new one must not be written through the link into the earlier folder.
-    target.unlink(missing_ok=True)
-    return False
-
-
-def _list_segments(workdir: Path) -> list[Path]:
-    try:
-        return sorted((workdir / PROOFS).glob("*/[0-9]*.jsonl"))
-    except OSError:
-        return []
-
-
-def _read_segment(path: Path, max_pixels: int) -> Iterator[dict[str, Any]]:
-    """Yields the lines of a segment that was made under today's rules and is whole."""
-    try:
-        digest, _, body = path.read_text(encoding="utf-8").partition("\n")
-    except (OSError, UnicodeDecodeError):
-        return
-    if digest != _digest(body):
-        return
-    header, *lines = body.splitlines()
-    if header == _build_header(max_pixels):
-        yield from map(json.loads, lines)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _write_segment(path: Path, body: str, rewritten: list[Path]) -> None:
-    with ThreadPoolExecutor(_SYNCERS) as syncers:
-        list(syncers.map(fsync_file, rewritten))
-    for folder in {file.parent for file in rewritten}:
-        fsync_folder(folder)
-    with write_atomically(path) as temporary:
-        temporary.write_text(f"{_digest(body)}\n{body}", encoding="utf-8")
+    return take_file(path, target, line["proof"]["rewritten_sha256"])
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from shared.source_addresses import parse_address
 from worker.ingest.dealing import Dealing, parse_dealing
 from worker.ingest.disk import is_unreadable, refuse_source
 from worker.ingest.edits import Edit, parse_edits
+from worker.ingest.found import plain_name
 from worker.ingest.grouping import find_column
 from worker.ingest.limits import Limits, parse_limits
 from worker.ingest.remote.rules import AddressRules, parse_rules
@@ -57,7 +58,8 @@ class Request:
         mode: With a parent: `add` joins the sources to it, `replace` takes them alone.
         edits: What is done to the parent's pictures.
         addresses: What may be fetched.
-        earlier: Folders of earlier attempts, which may hold proofs of pictures.
+        earlier: Folders of earlier attempts, which may hold proofs of pictures, and
+            files that were fetched.
     """
 
     sources: list[Source]
@@ -150,7 +152,7 @@ def _parse_source(entry: Any, column: str | None) -> Source:
             field="sources",
         )
     path = Path(entry["path"])
-    name = entry.get("name") or path.name
+    name = plain_name(entry.get("name") or path.name)
     _require_there(path, name)
     number = entry.get("version")
     return Source(
@@ -182,7 +184,7 @@ def _parse_address(entry: dict[str, Any], column: str | None) -> Source:
     return Source(
         ADDRESS,
         Path(),
-        entry.get("name") or address.name,
+        plain_name(entry.get("name") or address.name),
         entry.get("labels"),
         group_column=column,
         root=entry.get("root"),

@@ -4,7 +4,8 @@ The child process of an ingest job, and runnable by hand. It knows no database a
 broker: SPEC.json goes in, events come out (`worker/events.py`), and `WORKDIR/final`
 holds the version. What it proves of pictures is durable within seconds
 (`worker/ingest/proofs.py`): after a kill at any moment the next attempt is told this
-one's folder in `earlier` and proves only what is left. It unpacks and writes again,
+one's folder in `earlier` and proves only what is left, nor does it fetch again what one
+has fetched whole (`worker/ingest/remote/kept_files.py`). It unpacks and writes again,
 which is cheaper than trusting half of what was done.
 
 Exit codes: 0 done; 75 stopped as asked; 64 the spec or the data cannot be used; 70 an
@@ -16,17 +17,20 @@ import itertools
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from shared.artifacts import PROOFS, SCRATCH, list_scratch, remove_tree
+from shared.child_environment import take_store_credentials
 from shared.errors import UserError
 from worker import events
 from worker.ingest.assemble import Version, assemble, open_parent
 from worker.ingest.child_pool import start_server
-from worker.ingest.collect import collect
+from worker.ingest.collect import Collected, collect
 from worker.ingest.found import LabelledFile, SkipList
 from worker.ingest.proofs import Journal
+from worker.ingest.remote.courier import Means
+from worker.ingest.remote.kept_files import KeptFiles
 from worker.ingest.request import Request, load_request
 from worker.ingest.verify import PROVER, Picture, verify
 from worker.ingest.write import write_version
@@ -67,12 +71,14 @@ def ingest(request: Request, workdir: Path) -> None:
         UserError: The upload holds no dataset; says why and what would help.
         OSError: The disk is full or a source cannot be read.
     """
+    # Before any process starts: those that decode strangers' files inherit the rest.
+    credentials = take_store_credentials()
     _clear(workdir)
     if request.sources:
         # The server of the proving processes imports TensorFlow beside the unpacking.
         start_server(PROVER)
     try:
-        version = _make_version(request, workdir)
+        version = _make_version(request, workdir, credentials)
         events.phase("write")
         final, manifest_sha, report = write_version(
             version, workdir, _reporter("write", "images")
@@ -97,20 +103,14 @@ def ingest(request: Request, workdir: Path) -> None:
     remove_tree(workdir / PROOFS)
 
 
-def _make_version(request: Request, workdir: Path) -> Version:
+def _make_version(
+    request: Request, workdir: Path, credentials: Mapping[str, str]
+) -> Version:
     """Unpacks, labels, proves and splits: everything but the writing."""
     parent = open_parent(request, _reporter("verify", "images"))
     skips = SkipList(before=parent.skipped if parent else ())
     events.phase("unpack")
-    unpacked = workdir / SCRATCH / "unpacked"
-    collected = collect(
-        request,
-        unpacked,
-        skips,
-        _reporter("unpack", "bytes"),
-        _fetch_reporter(),
-        report_listed=lambda count: events.progress("unpack", count, 0, "files"),
-    )
+    collected = _collect(request, workdir, skips, credentials)
     events.phase("verify")
     pictures, remarks = _verify(request, collected.files, workdir, skips)
     collected.files = []  # a picture has what is needed of its file
@@ -130,12 +130,36 @@ def _make_version(request: Request, workdir: Path) -> Version:
         raise UserError(f"{error}{_left_out(skips)}", field=error.field) from error
 
 
+def _collect(
+    request: Request, workdir: Path, skips: SkipList, credentials: Mapping[str, str]
+) -> Collected:
+    def tell_durable(count: int) -> None:
+        events.emit("durable", what="fetched", done=count, total=0)
+
+    with KeptFiles(workdir, _list_earlier(request, workdir), tell_durable) as kept:
+        collected = collect(
+            request,
+            workdir / SCRATCH / "unpacked",
+            skips,
+            _reporter("unpack", "bytes"),
+            Means(kept, credentials, _fetch_reporter()),
+            report_listed=lambda count: events.progress("unpack", count, 0, "files"),
+        )
+    if kept.taken:
+        events.note("info", f"{kept.taken:,} files were fetched by an earlier attempt.")
+    return collected
+
+
+def _list_earlier(request: Request, workdir: Path) -> list[Path]:
+    """Folders of earlier attempts."""
+    # One that was killed in this very folder, when somebody runs it by hand.
+    return [*request.earlier, workdir]
+
+
 def _verify(
     request: Request, files: list[LabelledFile], workdir: Path, skips: SkipList
 ) -> tuple[list[Picture], list[str]]:
     limits = request.limits
-    # One that was killed in this very folder, when somebody runs it by hand.
-    earlier = [*request.earlier, workdir]
 
     def tell_durable(count: int) -> None:
         events.emit("durable", what=PROOFS, done=count, total=len(files))
@@ -147,7 +171,7 @@ def _verify(
             limits,
             skips,
             _reporter("verify", "images"),
-            earlier=earlier,
+            earlier=_list_earlier(request, workdir),
         )
     if journal.taken:
         events.note(

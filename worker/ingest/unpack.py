@@ -14,7 +14,13 @@ from pathlib import Path
 
 from shared.source_kinds import ARCHIVES_IN_WORDS
 from worker.ingest.disk import is_unreadable, refuse_source, unreadable_reason
-from worker.ingest.found import FoundFile, SkipList, junk_reason, plain_name
+from worker.ingest.found import (
+    FoundFile,
+    SkipList,
+    has_halves,
+    junk_reason,
+    plain_name,
+)
 from worker.ingest.limits import Basket, MemberFaultError
 from worker.ingest.name_encoding import decode_names
 from worker.ingest.tar_members import NoTarError, read_tar
@@ -141,7 +147,7 @@ def list_folder(
         if len(members) % _TOLD_EVERY == 0:
             report(len(members))
     report(len(members))
-    _name_members(members, unpacked, skips, path.name)
+    _name_members(members, unpacked, skips, plain_name(path.name))
     return unpacked
 
 
@@ -272,6 +278,7 @@ def _name_members(
             unpacked.folders.append(name)
         elif member.file is not None and name:
             member.file.name = name
+            member.file.spelling = _find_spelling(member.name)
             unpacked.files.append(member.file)
 
 
@@ -310,11 +317,20 @@ def _decode(members: list[Member]) -> tuple[list[str], str]:
     )
 
 
+def _find_spelling(raw: bytes) -> str | None:
+    """How Python's own listings spell bytes that are no UTF-8; None where they are."""
+    spelling = raw.decode("utf-8", "surrogateescape")
+    return _tidy(spelling) if has_halves(spelling) else None
+
+
 def _clean(raw: str) -> str:
     """One spelling of a name: `/` between parts, no empty parts, no control signs."""
+    return plain_name(_tidy(raw))
+
+
+def _tidy(raw: str) -> str:
     parts = raw.replace("\\", "/").split("/")
-    kept = [part for part in parts if part not in ("", ".")]
-    return plain_name("/".join(kept))
+    return "/".join(part for part in parts if part not in ("", "."))
 
 
 def _unsafe_reason(raw: str, name: str) -> str | None:

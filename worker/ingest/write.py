@@ -13,7 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from shared.artifacts import map_in_blocks, publish_folder, sha256_file, write_manifest
+from shared.artifacts import (
+    PROOFS,
+    map_in_blocks,
+    publish_folder,
+    sha256_file,
+    write_manifest,
+)
 from shared.durable_files import fsync_file, link_or_copy
 from shared.errors import UserError
 from worker.ingest.assemble import Version
@@ -122,10 +128,14 @@ def _move(picture: Picture, workdir: Path, folder: Path, reserve: Reserve) -> No
     """Puts a new picture where it stays; the original is kept untouched."""
     path, original = _paths(picture)
     if picture.rewritten is not None:
-        # Not moved: should this attempt be killed, the next takes the proof over.
+        # Not moved: should this attempt be killed, the next takes the proof over. So it
+        # does with what was fetched.
         link_or_copy(picture.rewritten, folder / path)
         fsync_file(folder / path)
-    if picture.path.is_relative_to(workdir):
+    if picture.path.is_relative_to(workdir / PROOFS):
+        reserve.count(picture.size_bytes)  # where the file system has no links
+        link_or_copy(picture.path, folder / original)
+    elif picture.path.is_relative_to(workdir):
         picture.path.replace(folder / original)
     else:
         reserve.count(picture.size_bytes)
@@ -190,4 +200,6 @@ def _content_row(picture: AnyPicture) -> dict[str, Any]:
 
 
 def _write_json(path: Path, facts: dict[str, Any]) -> None:
-    path.write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8")
+    text = json.dumps(facts, ensure_ascii=False, indent=1)
+    # Names were made such as can be written; one that was not must not cost the rest.
+    path.write_text(text, encoding="utf-8", errors="replace")

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -24,7 +25,7 @@ from tests.worker.ingest.uploads import (
     write_tar,
     write_zip,
 )
-from tests.worker.processes import ROOT
+from tests.worker.processes import ROOT, wait_until
 from worker.ingest.content import fingerprint_rows
 
 GOOD = class_folders(each=20)
@@ -236,6 +237,31 @@ def test_the_wish_to_finish_early_changes_nothing(tmp_path):
     ingest.process.send_signal(signal.SIGUSR2)
 
     assert ingest.wait() == 0
+
+
+def test_no_process_that_decodes_pictures_has_the_keys_of_a_storage(
+    tmp_path, monkeypatch
+):
+    keys = {"AWS_SECRET_ACCESS_KEY", "GOOGLE_SERVICE_ACCOUNT_KEY", "AZURE_OWN"}
+    for key in keys:
+        monkeypatch.setenv(key, "very secret")
+    child = Ingest(tmp_path, write_zip(tmp_path / "pets.zip", GOOD))
+    child.wait_for(event="phase", phase="unpack")
+
+    server = wait_until(lambda: find_server(child.process.pid), what="the server")
+    assert not keys & set(server.environ())
+    prover = wait_until(server.children, 120, "a process that decodes")[0]
+    assert not keys & set(prover.environ())
+
+    assert child.wait() == 0, child.stderr[-20:]
+
+
+def find_server(pid):
+    """The process that forks those which decode, once it runs its own program."""
+    for child in psutil.Process(pid).children():
+        if any("forkserver" in argument for argument in child.cmdline()):
+            return child
+    return None
 
 
 def test_a_disk_that_is_full_while_unpacking_is_said_and_given_back(tmp_path):

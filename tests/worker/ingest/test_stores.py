@@ -2,19 +2,29 @@
 
 import json
 import os
+from pathlib import Path
 
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from shared.child_environment import STORE_CREDENTIALS
+from shared.child_environment import (
+    STORE_CREDENTIALS,
+    store_credentials,
+    take_store_credentials,
+)
 from shared.errors import OutageError, UserError
 from shared.source_addresses import parse_address
 from tests.worker.ingest.ingest_process import Ingest
 from tests.worker.ingest.uploads import class_folders, png, write_zip
+from worker.ingest.found import SkipList
 from worker.ingest.limits import Basket, Limits
-from worker.ingest.remote.courier import Courier
+from worker.ingest.remote.answers import FetchError
+from worker.ingest.remote.courier import Courier, Means
+from worker.ingest.remote.kept_files import KeptFiles
 from worker.ingest.remote.rules import parse_rules
+from worker.ingest.remote.sources import open_folder
+from worker.ingest.request import ADDRESS, Source
 
 # In one process, so that what its tests share is made once.
 pytestmark = pytest.mark.xdist_group("stores")
@@ -60,10 +70,9 @@ def rules(endpoint, **more):
 def make_courier(tmp_path, endpoint, **more):
     return Courier(
         parse_rules(rules(endpoint, **more)),
-        folder=tmp_path,
+        Means(KeptFiles(tmp_path), store_credentials()),
         limits=Limits(),
         basket=Basket(tmp_path / "basket", Limits()),
-        tell=lambda *_: None,
     )
 
 
@@ -139,13 +148,31 @@ def test_what_is_not_there_or_not_allowed_is_said(
         read(tmp_path, endpoint, address)
 
 
-def test_a_key_that_leads_out_of_its_folder_is_refused(tmp_path, endpoint, put):
-    put({"sets/pets/cat/1.png": png(1), "sets/pets/../../etc/passwd": b"x"})
-    courier = make_courier(tmp_path, endpoint)
-    folder = parse_address(f"s3://{BUCKET}/sets/pets")
+@pytest.mark.parametrize("key", ["sets/pets/../../passwd", "sets/pets//2.png"])
+def test_an_object_whose_name_is_no_path_is_named_with_what_to_do(
+    tmp_path, endpoint, put, key
+):
+    """The list that it stands in cannot be read at all, so no other comes either."""
+    put({"sets/pets/cat/1.png": png(1), key: b"x"})
+    address = f"s3://{BUCKET}/sets/pets"
+    source = Source(ADDRESS, Path(), "pets", address=address)
 
-    with pytest.raises(Exception, match="leads out of its folder"):
-        list(courier.stores.list_below(folder))
+    with pytest.raises(UserError) as caught:
+        open_folder(source, make_courier(tmp_path, endpoint), SkipList())
+
+    assert str(caught.value).startswith(f"{address} could not be fetched.")
+    assert f"“{key}”" in str(caught.value)
+    assert "Rename or delete it in the storage" in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["s3://pictures/sets//a.zip", "s3://nowhere//a/"])
+def test_an_address_that_no_object_can_be_asked_by_is_no_outage(tmp_path, put, address):
+    courier = make_courier(tmp_path, "http://127.0.0.1:9")
+
+    with pytest.raises(UserError, match="“//”"):
+        courier.fetch_whole(parse_address(address))
+    with pytest.raises(FetchError, match="“//”"):
+        list(courier.stores.list_below(parse_address(address)))
 
 
 def test_an_endpoint_in_a_private_network_needs_the_second_setting(
@@ -163,13 +190,13 @@ def test_a_storage_that_is_down_may_come_back(tmp_path, put):
         read(tmp_path, "http://127.0.0.1:9", f"s3://{BUCKET}/sets/a.zip")
 
 
-def test_credentials_leave_the_environment_before_anything_else_is_started(
-    tmp_path, endpoint, put
-):
-    os.environ["AWS_ENDPOINT_URL"] = "http://elsewhere.example.org"
+def test_all_of_object_storage_leaves_the_environment(put, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://elsewhere.example.org")
 
-    make_courier(tmp_path, endpoint)
+    taken = take_store_credentials()
 
+    assert taken["AWS_SECRET_ACCESS_KEY"] == SECRET
+    assert "AWS_ENDPOINT_URL" not in taken
     assert not {name for name in os.environ if name.startswith("AWS_")}
 
 

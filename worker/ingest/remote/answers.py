@@ -7,6 +7,9 @@ from typing import Protocol
 
 from shared.source_addresses import Address
 
+# Statuses of a server of which too much is asked.
+BUSY = frozenset({429, 503})
+
 
 class FetchError(Exception):
     """A file could not be fetched.
@@ -16,6 +19,7 @@ class FetchError(Exception):
         passes: Whether it may well work a little later.
         restart: Whether what has come so far is worth nothing.
         wait_seconds: How long the server asks to wait.
+        is_busy: Whether the server says that too much is asked of it.
     """
 
     def __init__(
@@ -25,12 +29,14 @@ class FetchError(Exception):
         passes: bool = False,
         restart: bool = False,
         wait_seconds: float = 0,
+        is_busy: bool = False,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.passes = passes
         self.restart = restart
         self.wait_seconds = wait_seconds
+        self.is_busy = is_busy
 
 
 @dataclass(slots=True)

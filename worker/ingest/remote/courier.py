@@ -2,12 +2,11 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from shared.child_environment import take_store_credentials
 from shared.errors import OutageError, UserError
 from shared.progress_words import say_size
 from shared.source_addresses import Address, require_allowed
@@ -15,17 +14,35 @@ from worker.ingest.disk import Reserve
 from worker.ingest.limits import Basket, Limits
 from worker.ingest.remote.answers import FetchError, Opener
 from worker.ingest.remote.download import Fetched, Terms, download
+from worker.ingest.remote.gates import GatedOpener, Gates
 from worker.ingest.remote.hosts import Hosts, outage
+from worker.ingest.remote.kept_files import KeptFiles
 from worker.ingest.remote.rules import AddressRules
 from worker.ingest.remote.stores import StoreOpener
 from worker.ingest.remote.web import WebOpener
 
-_FILES_PER_FOLDER = 1000
 _AHEAD = 4  # files waiting for each one that is fetched
 _TELL_SECONDS = 0.5
 # Called with what is done, of how much (0 when nobody knows), in which unit, and with
 # the bytes that have come: a large file may take longer than a stalled job is given.
 Tell = Callable[[int, int, str, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What an attempt brings to the fetching.
+
+    Args:
+        kept: Where files come to lie, and what earlier attempts have fetched.
+        credentials: Of object storage, by the usual names of environment variables. In
+            the environment itself they must not be any more: other processes inherit
+            that.
+        tell: Hears how far it is.
+    """
+
+    kept: KeptFiles
+    credentials: Mapping[str, str] = field(default_factory=dict)
+    tell: Tell = lambda _done, _total, _unit, _come_bytes: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,34 +74,24 @@ class Courier:
 
     Args:
         rules: What may be fetched.
-        folder: Where files are put, under names of ours.
+        means: Of the attempt.
         limits: What it may cost.
-        basket: Counts them over all sources.
-        tell: Hears how far it is.
-
-    Credentials of storages are taken out of this process's environment, so that none
-    that it starts later has them.
+        basket: Counts files over all sources.
     """
 
     def __init__(
-        self,
-        rules: AddressRules,
-        *,
-        folder: Path,
-        limits: Limits,
-        basket: Basket,
-        tell: Tell,
+        self, rules: AddressRules, means: Means, *, limits: Limits, basket: Basket
     ) -> None:
         self.rules = rules
         self.notes: list[str] = []
         self._limits = limits
-        self._folder = folder / "fetched"
+        self._kept = means.kept
         self._basket = basket
-        self._tell = tell
+        self._tell = means.tell
         self._web = WebOpener(rules)
-        self.stores = StoreOpener(rules, take_store_credentials())
+        self.stores = StoreOpener(rules, means.credentials)
+        self._gates = Gates(rules.parallel)
         self._lock = threading.Lock()
-        self._made = 0
 
     def fetch_whole(self, address: Address) -> Path:
         """Fetches an archive or a table, without which there is nothing.
@@ -96,19 +103,21 @@ class Courier:
         """
         require_allowed(address, self.rules.allowed)
         most = self._limits.max_unpacked_bytes
-        got = _Incoming(Reserve(self._folder))
+        got = _Incoming(Reserve(self._kept.arriving))
         with ThreadPoolExecutor(1) as pool:
             ended = threading.Event()
             terms = Terms(self.rules, most, got.add, ended, got.expect)
-            future = pool.submit(self._download, address, self._new_path(), terms)
+            path = self._kept.new_path()
+            future = pool.submit(self._bring, address, path, terms)
             try:
                 while not wait([future], timeout=_TELL_SECONDS).done:
                     self._tell(got.total, got.expected, "bytes", got.total)
-                fetched = future.result()
+                fetched = self._kept.add(address, future.result())
             except FetchError as error:
                 raise explain(address, error) from error
             finally:
                 ended.set()
+        self._kept.flush()  # now: what is done with it may take long
         self.notes.append(
             f"Fetched {address}: {say_size(fetched.size_bytes)}, "
             f"SHA-256 {fetched.sha256}."
@@ -140,7 +149,7 @@ class Courier:
         try:
             for key, address in wanted:
                 self._count_file()
-                path = self._new_path()
+                path = self._kept.new_path()
                 future = pool.submit(self._fetch_one, address, path, terms, hosts)
                 waiting.append(_Errand(key, address, future))
                 if len(waiting) >= self.rules.parallel * _AHEAD:
@@ -157,6 +166,7 @@ class Courier:
     def _take(self, errand: _Errand, hosts: Hosts, done: int, total: int) -> Parcel:
         while not wait([errand.future], timeout=_TELL_SECONDS).done:
             self._tell(done, total, "files", self._basket.size_bytes)
+            self._kept.flush_if_due()
         try:
             fetched = errand.future.result()
         except FetchError as error:
@@ -164,7 +174,7 @@ class Courier:
             return Parcel(errand.key, fault=error.reason)
         hosts.gave(errand.address)
         self._tell(done + 1, total, "files", self._basket.size_bytes)
-        return Parcel(errand.key, fetched)
+        return Parcel(errand.key, self._kept.add(errand.address, fetched))
 
     def _fetch_one(
         self, address: Address, path: Path, terms: Terms, hosts: Hosts
@@ -173,20 +183,22 @@ class Courier:
             require_allowed(address, self.rules.allowed)
         except UserError as error:
             raise FetchError(str(error)) from error
-        silent = hosts.find_silent(address)
+        return self._bring(address, path, terms, hosts)
+
+    def _bring(
+        self, address: Address, path: Path, terms: Terms, hosts: Hosts | None = None
+    ) -> Fetched:
+        """Takes what an earlier attempt has fetched, or fetches."""
+        known = self._kept.find(address, path, terms.most_bytes)
+        if known is not None:
+            terms.count(known.size_bytes)
+            return known
+        silent = hosts.find_silent(address) if hosts else None
         if silent is not None:
             raise FetchError(silent.reason, passes=True)
-        return self._download(address, path, terms)
-
-    def _download(self, address: Address, path: Path, terms: Terms) -> Fetched:
         opener: Opener = self.stores if address.is_store else self._web
-        return download(opener, address, path, terms)
-
-    def _new_path(self) -> Path:
-        self._made += 1
-        place = self._folder / f"{self._made // _FILES_PER_FOLDER:05d}"
-        place.mkdir(parents=True, exist_ok=True)
-        return place / f"{self._made:08d}"
+        gated = GatedOpener(opener, self._gates, terms.ended)
+        return download(gated, address, path, terms)
 
     def _count_file(self) -> None:
         with self._lock:

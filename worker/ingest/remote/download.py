@@ -23,11 +23,13 @@ class Fetched:
         path: Where it lies.
         size_bytes: Its size.
         sha256: Of its bytes.
+        is_known: Whether an earlier attempt has fetched it.
     """
 
     path: Path
     size_bytes: int
     sha256: str
+    is_known: bool = False
 
 
 @dataclass(frozen=True, slots=True)

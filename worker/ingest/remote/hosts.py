@@ -6,7 +6,7 @@ from shared.errors import OutageError
 from shared.source_addresses import Address
 from worker.ingest.remote.answers import FetchError
 
-_Host = tuple[str, str, int]
+Host = tuple[str, str, int]
 
 
 class Hosts:
@@ -22,14 +22,14 @@ class Hosts:
 
     def __init__(self, patience: int) -> None:
         self._patience = patience
-        self._given: Counter[_Host] = Counter()
-        self._failed_in_row: Counter[_Host] = Counter()
-        self._silent: dict[_Host, FetchError] = {}
+        self._given: Counter[Host] = Counter()
+        self._failed_in_row: Counter[Host] = Counter()
+        self._silent: dict[Host, FetchError] = {}
         self._first: tuple[Address, FetchError] | None = None
 
     def gave(self, address: Address) -> None:
         """Hears that a file came from there."""
-        host = _host(address)
+        host = host_of(address)
         self._given[host] += 1
         self._failed_in_row.pop(host, None)
         self._silent.pop(host, None)
@@ -40,7 +40,7 @@ class Hosts:
         Raises:
             OutageError: When a server that gave files has fallen silent.
         """
-        host = _host(address)
+        host = host_of(address)
         if not error.passes:  # it answers, and that is all it gives
             self._failed_in_row.pop(host, None)
             return
@@ -54,7 +54,7 @@ class Hosts:
 
     def find_silent(self, address: Address) -> FetchError | None:
         """Returns why nothing is asked of this server any more; None while it is."""
-        return self._silent.get(_host(address))
+        return self._silent.get(host_of(address))
 
     def require_any(self) -> None:
         """Returns when some file came, or no server was out of reach.
@@ -71,5 +71,6 @@ def outage(address: Address, error: FetchError) -> OutageError:
     return OutageError(f"{address} could not be fetched. {error.reason}")
 
 
-def _host(address: Address) -> _Host:
+def host_of(address: Address) -> Host:
+    """Returns what stands for an address's server."""
     return address.scheme, address.host, address.port

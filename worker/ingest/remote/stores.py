@@ -19,7 +19,8 @@ from obstore.store import AzureStore, GCSStore, S3Store
 
 from shared.public_addresses import is_allowed, look_up
 from shared.source_addresses import Address, parse_address
-from worker.ingest.remote.answers import Answer, FetchError
+from worker.ingest.found import plain_name, shorten
+from worker.ingest.remote.answers import BUSY, Answer, FetchError
 from worker.ingest.remote.rules import AddressRules
 
 _PIECE_BYTES = 1 << 20
@@ -28,6 +29,7 @@ _DAY_SECONDS = 86_400
 _LIST_TRIES = 5
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
+_NAMED_PATH = re.compile(r'[Pp]ath "(.*?)"(?:: Encountered| contained)', re.DOTALL)
 _NO_ENTRY = (
     "Its storage refuses access; the credentials are those in the environment of the "
     "worker."
@@ -53,6 +55,7 @@ class StoreOpener:
         self, address: Address, *, offset: int, tag: str | None
     ) -> Iterator[Answer]:
         """Opens one object; see `Opener`."""
+        _require_path(address.path)
         options: Any = {"range": {"offset": offset}} if offset else {}
         if tag:
             options["if_match"] = tag
@@ -68,9 +71,11 @@ class StoreOpener:
         """Yields every object below a prefix, with its size in bytes.
 
         Raises:
-            FetchError: When it cannot be listed.
+            FetchError: When it cannot be listed: obstore reads a thousand names at a
+                time, and none of them where one is no path.
         """
         prefix = folder.path.rstrip("/")
+        _require_path(prefix)
         with _translated():
             store = self._store(folder, tries=_LIST_TRIES)
             for found in obstore.list(store, prefix, chunk_size=_LIST_AT_ONCE):
@@ -149,6 +154,15 @@ class StoreOpener:
             )
 
 
+def _require_path(key: str) -> None:
+    """Refuses a key that obstore asks for by another one, or not at all."""
+    if "//" in f"/{key}":
+        raise FetchError(
+            "Its name holds “//”, by which nothing can be asked for. Rename it in the "
+            "storage."
+        )
+
+
 def _read_pieces(found: Any) -> Iterator[bytes]:
     with _translated():
         for piece in found.stream(min_chunk_size=_PIECE_BYTES):
@@ -171,9 +185,20 @@ def _translated() -> Iterator[None]:
     except PreconditionError as error:
         raise FetchError("It changed meanwhile.", passes=True, restart=True) from error
     except InvalidPathError as error:
-        raise FetchError("An object's name there leads out of its folder.") from error
+        raise FetchError(_explain_path(error)) from error
     except (BaseError, ValueError, OSError) as error:
         raise _explain(error) from error
+
+
+def _explain_path(error: Exception) -> str:
+    """Names the object: of the words of obstore its name alone."""
+    found = _NAMED_PATH.search(str(error))
+    name = f" “{shorten(plain_name(found[1]))}”" if found else ""
+    return (
+        f"The name of an object there{name} is no path: it holds “//”, “.” or “..” "
+        "between two “/”, or a sign that cannot be seen. Rename or delete it in the "
+        "storage, then add the dataset again."
+    )
 
 
 def _explain(error: Exception) -> FetchError:
@@ -184,4 +209,8 @@ def _explain(error: Exception) -> FetchError:
     passes = status[1].startswith("5") or status[1] in {"408", "429"}
     if status[1] in {"401", "403"}:
         return FetchError(_NO_ENTRY)
-    return FetchError(f"Its storage answers {status[1]}{word}.", passes=passes)
+    return FetchError(
+        f"Its storage answers {status[1]}{word}.",
+        passes=passes,
+        is_busy=int(status[1]) in BUSY,
+    )

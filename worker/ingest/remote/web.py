@@ -18,7 +18,7 @@ from shared.source_addresses import (
     parse_address,
     require_allowed,
 )
-from worker.ingest.remote.answers import Answer, FetchError
+from worker.ingest.remote.answers import BUSY, Answer, FetchError
 from worker.ingest.remote.rules import AddressRules
 
 _MOST_REDIRECTS = 5
@@ -156,14 +156,21 @@ def _require_success(status: int, headers: dict[str, str], offset: int) -> None:
         return
     if status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and offset:
         raise FetchError("It changed meanwhile.", passes=True, restart=True)
-    with contextlib.suppress(ValueError):
-        phrase = f" ({http.HTTPStatus(status).phrase})"
-        raise FetchError(
-            f"Its server answers {status}{phrase}.",
-            passes=status in _PASSING or status >= 500,  # noqa: PLR2004 - its own fault
-            wait_seconds=_read_wait(headers.get("retry-after", "")),
-        )
-    raise FetchError(f"Its server answers {status}.")
+    raise FetchError(
+        f"Its server answers {_name_status(status)}.",
+        # What begins with a 5 is the server's own fault, whether it has a name or not:
+        # what stands in front of a server has numbers of its own, such as 522.
+        passes=status in _PASSING or status // 100 == 5,  # noqa: PLR2004
+        wait_seconds=_read_wait(headers.get("retry-after", "")),
+        is_busy=status in BUSY,
+    )
+
+
+def _name_status(status: int) -> str:
+    try:
+        return f"{status} ({http.HTTPStatus(status).phrase})"
+    except ValueError:  # nobody has registered it
+        return str(status)
 
 
 def _read_wait(text: str) -> float:

@@ -139,7 +139,7 @@ def _refuse_both(choices: list[dict[str, Any]], other: str | None) -> None:
 def _tell(outcome: dict[str, Any]) -> None:
     if "images" in outcome:
         _tell_findings(outcome)
-    for note in outcome["notes"]:
+    for note in outcome.get("notes", []):
         out.print(note)
     if outcome["job_id"]:
         out.print(f"Job {outcome['job_id']} makes the next version.")

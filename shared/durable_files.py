@@ -62,6 +62,20 @@ def link_or_copy(source: Path, target: Path) -> None:
     Raises:
         FileExistsError: When something else lies at `target`.
     """
+    if not link_if_possible(source, target):
+        shutil.copyfile(source, target)
+
+
+def link_if_possible(source: Path, target: Path) -> bool:
+    """Gives a file a second name; False where the file system has no links.
+
+    Args:
+        source: An immutable file.
+        target: Its new name; not there yet.
+
+    Raises:
+        FileExistsError: When something else lies at `target`.
+    """
     try:
         target.hardlink_to(source)
     except FileExistsError:
@@ -71,7 +85,8 @@ def link_or_copy(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_LINK_HERE:
             raise
-        shutil.copyfile(source, target)
+        return False
+    return True
 
 
 def fsync_file(path: Path) -> None:

@@ -34,7 +34,7 @@ def tell_clusters(clusters: Clusters | None) -> list[str]:
     if clusters and clusters.cut:
         sentences.append(
             f"Of {_count(clusters.cut)} only the first {MOST_NAMED} pictures are held "
-            "together: what there is beyond them may be parted."
+            "together: what there may be beyond them is not."
         )
     if clusters and clusters.unlisted:
         sentences.append(

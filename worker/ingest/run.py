@@ -146,7 +146,8 @@ def _collect(
             report_listed=lambda count: events.progress("unpack", count, 0, "files"),
         )
     if kept.taken:
-        events.note("info", f"{kept.taken:,} files were fetched by an earlier attempt.")
+        files = "file was" if kept.taken == 1 else "files were"
+        events.note("info", f"{kept.taken:,} {files} fetched by an earlier attempt.")
     return collected
 
 

@@ -9,6 +9,7 @@ FOLDER/<run>/00000001.jsonl     digest, a header, one JSON object a line
    and so it is under another header: that is what its lines depend on.
 """
 
+import contextlib
 import hashlib
 import json
 import time
@@ -17,11 +18,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from shared.artifacts import sha256_file
 from shared.durable_files import (
     fsync_file,
     fsync_folder,
-    link_or_copy,
+    link_if_possible,
     write_atomically,
 )
 from worker.ingest.disk import is_unreadable
@@ -30,6 +30,7 @@ from worker.ingest.disk import is_unreadable
 _SEGMENT_SECONDS = 2.0
 _MOST_IN_SEGMENT = 20_000
 _SYNCERS = 8
+_PIECE_BYTES = 2**20
 
 
 class SegmentWriter:
@@ -125,28 +126,54 @@ def read_segment(path: Path, header: str) -> Iterator[dict[str, Any]]:
         yield from map(json.loads, lines)
 
 
-def take_file(path: Path, target: Path, sha256: str) -> bool:
+def take_file(
+    path: Path,
+    target: Path,
+    sha256: str,
+    count: Callable[[int], None] = lambda _size_bytes: None,
+) -> bool:
     """Links a file of an earlier run to `target`; False when it is not to be had.
 
     Args:
         path: Where it was; nobody changes it.
         target: Its new name; what lies there is removed.
         sha256: Of its bytes.
+        count: Called with the bytes of each piece that was looked at; below zero when
+            they are given back. May raise to end everything.
 
     Raises:
         OSError: Our own disk is full, for example.
     """
+    looked_at = 0
+    digest = hashlib.sha256()
     try:
         target.unlink(missing_ok=True)
-        link_or_copy(path, target)
-        if sha256_file(target) == sha256:
+        for piece in _read_and_take(path, target):
+            digest.update(piece)
+            looked_at += len(piece)
+            count(len(piece))
+        if digest.hexdigest() == sha256:
             return True
     except OSError as error:
         if not is_unreadable(error):
             raise
+    count(-looked_at)
     # A new one must not be written through the link into the earlier folder.
     target.unlink(missing_ok=True)
     return False
+
+
+def _read_and_take(path: Path, target: Path) -> Iterator[bytes]:
+    """Links the file, or copies it where that fails; yields its bytes meanwhile."""
+    with contextlib.ExitStack() as files:
+        copy = None
+        if not link_if_possible(path, target):
+            copy = files.enter_context(target.open("xb"))
+        source = files.enter_context(path.open("rb"))
+        while piece := source.read(_PIECE_BYTES):
+            if copy:
+                copy.write(piece)
+            yield piece
 
 
 def _write_segment(path: Path, body: str, files: list[Path]) -> None:

@@ -5,13 +5,14 @@ import time
 
 import pytest
 
+from shared.errors import OutageError
 from shared.source_addresses import parse_address
 from tests.worker.ingest.test_remote import make_courier
 from tests.worker.ingest.uploads import png
 from worker.ingest.remote.answers import FetchError
 from worker.ingest.remote.gates import Gate
 
-PARALLEL = 8
+PARALLEL, LONG = 8, 1000
 WANTED = threading.Event()
 
 
@@ -72,7 +73,7 @@ def be_busy(gate, meanwhile=lambda: None):
 
 
 def test_what_was_asked_together_halves_once_and_one_is_always_let_through():
-    gate, rooms = Gate(PARALLEL), []
+    gate, rooms = Gate(PARALLEL, LONG), []
     be_busy(gate, meanwhile=lambda: be_busy(gate))
     rooms.append(gate.room)
     for _ in range(3):
@@ -83,7 +84,7 @@ def test_what_was_asked_together_halves_once_and_one_is_always_let_through():
 
 
 def test_it_grows_by_one_after_twenty_files_and_never_above_the_most():
-    gate, rooms = Gate(2), []
+    gate, rooms = Gate(2, LONG), []
     be_busy(gate)
     for _ in range(3):
         rooms.append(gate.room)
@@ -94,8 +95,50 @@ def test_it_grows_by_one_after_twenty_files_and_never_above_the_most():
     assert rooms == [1, 2, 2]
 
 
+def test_a_server_that_is_busy_for_long_is_not_waited_for(tmp_path, serve):
+    server = serve({})
+    busy = (429, {"retry-after": "1"})
+    server.faults = {f"/{at}.png": [busy] * 9 for at in range(30)}
+    courier = make_courier(tmp_path, server, parallel=4, tries=9, busy_seconds=0.5)
+    wanted = [(at, parse_address(f"{server.url}/{at}.png")) for at in range(30)]
+
+    with pytest.raises(OutageError, match="answers 429"):
+        list(courier.fetch_all(wanted, len(wanted)))
+
+    # All together twice at most; the rest hears of that.
+    assert len(server.got) <= 2 * 4
+
+
+def test_who_waits_hears_that_a_server_is_busy_for_long_and_a_file_heals_it():
+    gate, heard = Gate(1, 0.0), []
+
+    def wait_for_a_turn():
+        try:
+            with gate.turn(WANTED):
+                pass
+        except FetchError as error:
+            heard.append(error)
+
+    be_busy(gate)
+    waiting = threading.Thread(target=wait_for_a_turn)
+
+    def start_waiting():
+        waiting.start()
+        time.sleep(0.05)
+
+    be_busy(gate, meanwhile=start_waiting)
+    waiting.join(20)
+    wait_for_a_turn()
+
+    (error,) = heard
+    assert (error.passes, error.is_final) == (True, True)
+    be_busy(gate)
+    wait_for_a_turn()
+    assert heard == [error]
+
+
 def test_another_fault_is_no_reason_to_ask_for_less():
-    gate = Gate(PARALLEL)
+    gate = Gate(PARALLEL, LONG)
 
     with pytest.raises(FetchError), gate.turn(WANTED):
         raise FetchError("It changed meanwhile.", passes=True)
@@ -104,7 +147,7 @@ def test_another_fault_is_no_reason_to_ask_for_less():
 
 
 def test_nobody_waits_for_a_turn_when_nothing_is_wanted_any_more():
-    gate, ended = Gate(1), threading.Event()
+    gate, ended = Gate(1, LONG), threading.Event()
     ended.set()
 
     with gate.turn(ended), gate.turn(ended):

@@ -1,12 +1,15 @@
 """What one attempt has fetched whole, the next one does not fetch again."""
 
+import errno
 import json
 import signal
 from collections import Counter
+from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from shared.artifacts import PROOFS, SCRATCH
+from shared.artifacts import PROOFS, SCRATCH, sha256_file
 from shared.errors import OutageError, UserError
 from shared.source_addresses import parse_address
 from tests.worker.ingest.ingest_process import Ingest, run_apart
@@ -20,6 +23,7 @@ from tests.worker.ingest.test_remote import (
 )
 from tests.worker.ingest.uploads import png
 from worker.ingest.remote.kept_files import KeptFiles
+from worker.ingest.segments import take_file
 
 EAGER = "tests.worker.ingest.eager_ingest"
 COUNT = 40
@@ -73,6 +77,57 @@ def test_what_came_before_an_outage_is_kept_at_once(tmp_path, serve):
     assert all(parcel.fetched for parcel in came.values())
     asked = Counter(path for path, _ in server.got)
     assert [asked[path] for path in paths[:4]] == [1, 1, 1, 1]
+
+
+def test_what_came_behind_the_file_that_ends_the_attempt_is_kept(tmp_path, serve):
+    server = serve({f"/{at}.png": png(at) for at in range(6)})
+    server.faults["/1.png"] = ["mute"]
+    wanted = [(at, parse_address(f"{server.url}/{at}.png")) for at in range(6)]
+    with KeptFiles(tmp_path / "1") as kept:
+        courier = make_courier(
+            tmp_path, server, kept=kept, outage=1, tries=1, parallel=2
+        )
+        with pytest.raises(OutageError):
+            list(courier.fetch_all(wanted, len(wanted)))
+
+    assert len(list_kept(tmp_path / "1")) == 5
+
+
+def test_what_was_kept_of_a_server_that_is_dead_now_does_not_end_the_attempt(
+    tmp_path, serve
+):
+    server = serve({f"/{at}.png": png(at) for at in range(9)})
+    paths = list(server.files)
+    bring(tmp_path / "1", server, *paths[:3])
+    fail_all(server, range(3, 9))
+
+    came = bring(tmp_path / "2", server, *paths, earlier=[tmp_path / "1"])
+
+    assert [path for path, one in came.items() if one.fetched] == paths[:3]
+
+
+def test_a_large_kept_file_is_told_of_while_it_is_looked_at(tmp_path):
+    path, told = tmp_path / "large", []
+    path.write_bytes(bytes(5 * 2**20))
+
+    assert take_file(path, tmp_path / "taken", sha256_file(path), told.append)
+    assert told == [2**20] * 5
+    assert not take_file(path, tmp_path / "other", "0" * 64, told.append)
+    assert sum(told) == 5 * 2**20
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_kept_file_is_taken_with_links_and_without(tmp_path, monkeypatch, links):
+    path, target = tmp_path / "kept", tmp_path / "taken"
+    path.write_bytes(BODY)
+    if not links:
+        refuse = OSError(errno.EPERM, "no links here")
+        monkeypatch.setattr(Path, "hardlink_to", mock.Mock(side_effect=refuse))
+
+    assert take_file(path, target, sha256_file(path))
+    assert target.read_bytes() == BODY
+    assert target.samefile(path) is links
 
 
 @pytest.mark.parametrize("content", [None, b"", b"other"])

@@ -20,6 +20,7 @@ class FetchError(Exception):
         restart: Whether what has come so far is worth nothing.
         wait_seconds: How long the server asks to wait.
         is_busy: Whether the server says that too much is asked of it.
+        is_final: Whether nothing is gained by trying this file again soon.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class FetchError(Exception):
         restart: bool = False,
         wait_seconds: float = 0,
         is_busy: bool = False,
+        is_final: bool = False,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -37,6 +39,7 @@ class FetchError(Exception):
         self.restart = restart
         self.wait_seconds = wait_seconds
         self.is_busy = is_busy
+        self.is_final = is_final
 
 
 @dataclass(slots=True)

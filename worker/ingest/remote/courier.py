@@ -1,5 +1,6 @@
 """Fetches the files of one ingest: several at once, counted, in the order asked."""
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -90,7 +91,7 @@ class Courier:
         self._tell = means.tell
         self._web = WebOpener(rules)
         self.stores = StoreOpener(rules, means.credentials)
-        self._gates = Gates(rules.parallel)
+        self._gates = Gates(rules.parallel, rules.busy_seconds)
         self._lock = threading.Lock()
 
     def fetch_whole(self, address: Address) -> Path:
@@ -162,6 +163,7 @@ class Courier:
         finally:
             ended.set()
             pool.shutdown(cancel_futures=True)
+            self._keep_rest(waiting)
 
     def _take(self, errand: _Errand, hosts: Hosts, done: int, total: int) -> Parcel:
         while not wait([errand.future], timeout=_TELL_SECONDS).done:
@@ -172,9 +174,17 @@ class Courier:
         except FetchError as error:
             hosts.failed(errand.address, error)
             return Parcel(errand.key, fault=error.reason)
-        hosts.gave(errand.address)
+        hosts.gave(errand.address, is_known=fetched.is_known)
         self._tell(done + 1, total, "files", self._basket.size_bytes)
         return Parcel(errand.key, self._kept.add(errand.address, fetched))
+
+    def _keep_rest(self, errands: Iterable[_Errand]) -> None:
+        """Keeps what has come behind the file for which the attempt ends."""
+        with contextlib.suppress(OSError):  # on a full disk nothing is kept
+            for errand in errands:
+                future = errand.future
+                if not future.cancelled() and future.exception() is None:
+                    self._kept.add(errand.address, future.result())
 
     def _fetch_one(
         self, address: Address, path: Path, terms: Terms, hosts: Hosts
@@ -189,9 +199,8 @@ class Courier:
         self, address: Address, path: Path, terms: Terms, hosts: Hosts | None = None
     ) -> Fetched:
         """Takes what an earlier attempt has fetched, or fetches."""
-        known = self._kept.find(address, path, terms.most_bytes)
+        known = self._kept.find(address, path, terms)
         if known is not None:
-            terms.count(known.size_bytes)
             return known
         silent = hosts.find_silent(address) if hosts else None
         if silent is not None:

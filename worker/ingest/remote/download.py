@@ -73,7 +73,7 @@ def download(opener: Opener, address: Address, path: Path, terms: Terms) -> Fetc
                 tries = 1 if got_further else tries + 1
                 if error.restart:
                     transfer.forget()
-                if not error.passes or tries >= terms.rules.tries:
+                if not error.passes or error.is_final or tries >= terms.rules.tries:
                     raise
                 _wait(tries, error.wait_seconds, terms)
         return Fetched(path, transfer.size_bytes, transfer.digest.hexdigest())

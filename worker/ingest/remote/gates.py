@@ -19,17 +19,23 @@ class Gate:
     """Lets so many requests to one server through at once.
 
     The number is halved when the server is busy, once for all that were under way, and
-    nobody gets through while it asks to wait.
+    nobody gets through while it asks to wait. One that is busy for long and gives
+    nothing is not waited for any more: whoever stands before the gate hears that it is,
+    so that the attempt can end and its slot is free until the server gives files again.
 
     Args:
         most: Requests at once, at first and at most.
+        busy_seconds: So long it may be busy on end.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, busy_seconds: float) -> None:
         self._most = most
+        self._busy_seconds = busy_seconds
         self._room = float(most)
         self._under_way = self._halved = 0
         self._opens_at = 0.0
+        self._busy_since: float | None = None
+        self._last: FetchError | None = None
         self._changed = threading.Condition()
 
     @property
@@ -43,6 +49,9 @@ class Gate:
 
         Args:
             ended: Set when nobody wants the file any more: then nothing is waited for.
+
+        Raises:
+            FetchError: When the server has been busy for too long.
         """
         halved = self._enter(ended)
         busy = None
@@ -57,27 +66,43 @@ class Gate:
 
     def _enter(self, ended: threading.Event) -> int:
         with self._changed:
-            while not ended.is_set() and not self._is_open():
+            came_at = self._halved
+            while not ended.is_set():
+                if self._last and (self._is_closed() or self._halved > came_at):
+                    raise FetchError(
+                        self._last.reason, passes=True, is_busy=True, is_final=True
+                    )
+                if self._is_open():
+                    break
                 self._changed.wait(_LOOK_SECONDS)
             self._under_way += 1
             return self._halved
 
     def _is_open(self) -> bool:
-        return self._under_way < self.room and time.monotonic() >= self._opens_at
+        return self._under_way < self.room and not self._is_closed()
+
+    def _is_closed(self) -> bool:
+        return time.monotonic() < self._opens_at
 
     def _grow(self) -> None:
         with self._changed:
             self._room = min(self._most, self._room + 1 / _FILES_TO_GROW)
+            self._busy_since = self._last = None
 
     def _leave(self, busy: FetchError | None, halved: int) -> None:
         with self._changed:
             self._under_way -= 1
             if busy is not None:
-                until = time.monotonic() + busy.wait_seconds
-                self._opens_at = max(self._opens_at, until)
+                now = time.monotonic()
+                self._opens_at = max(self._opens_at, now + busy.wait_seconds)
                 if halved == self._halved:
                     self._halved += 1
                     self._room = max(1.0, self._room // 2)
+                if self._busy_since is None:
+                    self._busy_since = now
+                elif now - self._busy_since >= self._busy_seconds:
+                    self._last = busy
+                    busy.is_final = True
             self._changed.notify_all()
 
 
@@ -86,17 +111,22 @@ class Gates:
 
     Args:
         most: Requests to one server at once.
+        busy_seconds: So long it may be busy on end.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, busy_seconds: float) -> None:
         self._most = most
+        self._busy_seconds = busy_seconds
         self._lock = threading.Lock()
         self._gates: dict[Host, Gate] = {}
 
     def of(self, address: Address) -> Gate:
         """Returns the gate of an address's server."""
         with self._lock:
-            return self._gates.setdefault(host_of(address), Gate(self._most))
+            host = host_of(address)
+            if host not in self._gates:
+                self._gates[host] = Gate(self._most, self._busy_seconds)
+            return self._gates[host]
 
 
 class GatedOpener:

@@ -26,9 +26,19 @@ class Hosts:
         self._failed_in_row: Counter[Host] = Counter()
         self._silent: dict[Host, FetchError] = {}
         self._first: tuple[Address, FetchError] | None = None
+        self._any_came = False
 
-    def gave(self, address: Address) -> None:
-        """Hears that a file came from there."""
+    def gave(self, address: Address, *, is_known: bool = False) -> None:
+        """Hears that a file came from there.
+
+        Args:
+            address: Of the file.
+            is_known: Whether an earlier attempt has fetched it: that says nothing of
+                how the server is now.
+        """
+        self._any_came = True
+        if is_known:
+            return
         host = host_of(address)
         self._given[host] += 1
         self._failed_in_row.pop(host, None)
@@ -62,7 +72,7 @@ class Hosts:
         Raises:
             OutageError: When nothing came, and another time something may.
         """
-        if self._first and not self._given:
+        if self._first and not self._any_came:
             raise outage(*self._first)
 
 

@@ -20,7 +20,7 @@ from typing import NamedTuple, Self
 from shared.artifacts import PROOFS, SCRATCH
 from shared.source_addresses import Address
 from worker.ingest.disk import writing
-from worker.ingest.remote.download import Fetched
+from worker.ingest.remote.download import Fetched, Terms
 from worker.ingest.segments import (
     SegmentWriter,
     list_segments,
@@ -38,7 +38,8 @@ class KeptFiles:
 
     Args:
         workdir: The attempt's folder.
-        earlier: Folders of earlier attempts; what is missing or torn is ignored.
+        earlier: Folders of earlier attempts, the newest first; what is missing or torn
+            is ignored.
         on_durable: Called with how many files are durable, those taken over included.
     """
 
@@ -75,22 +76,23 @@ class KeptFiles:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def find(self, address: Address, path: Path, most_bytes: int) -> Fetched | None:
+    def find(self, address: Address, path: Path, terms: Terms) -> Fetched | None:
         """Puts what an earlier attempt has fetched to `path`; several threads may ask.
 
         Args:
             address: Where it is from.
             path: As `new_path` gave it.
-            most_bytes: Larger files do not count.
+            terms: Of the file; its bytes are counted as they are looked at, which of a
+                large one takes long.
 
         Raises:
             OSError: The disk is full.
         """
         known = self._known.pop(_digest(address), None)
-        if known is None or known.size_bytes > most_bytes:
+        if known is None or known.size_bytes > terms.most_bytes:
             return None
         sha256 = known.sha256.hex()
-        if not take_file(known.folder / known.name, path, sha256):
+        if not take_file(known.folder / known.name, path, sha256, terms.count):
             return None
         return Fetched(path, known.size_bytes, sha256, is_known=True)
 
@@ -137,17 +139,19 @@ class _Known(NamedTuple):
 
 
 def _index(workdirs: Iterable[Path]) -> dict[bytes, _Known]:
+    """What is kept in these folders; the first one that has a file counts."""
     known: dict[bytes, _Known] = {}
     for workdir in workdirs:
         for segment in list_segments(workdir / PROOFS / _FETCHED):
             folder = segment.parent
             for line in read_segment(segment, _HEADER):
-                known[bytes.fromhex(line["address"])] = _Known(
+                file = _Known(
                     folder,
                     line["file"],
                     line["size_bytes"],
                     bytes.fromhex(line["sha256"]),
                 )
+                known.setdefault(bytes.fromhex(line["address"]), file)
     return known
 
 

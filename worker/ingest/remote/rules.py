@@ -22,6 +22,9 @@ class AddressRules:
         backoff_seconds: Wait before the second try; doubles, up to 30 seconds.
         connect_seconds: Time to connect.
         stall_seconds: Time in which at least a kilobyte must come.
+        busy_seconds: Time for which a server may be busy and give nothing; after that
+            its files fail without being asked for as often. Well below the time in
+            which an attempt must get further.
         outage: Files in a row that one server did not give, after which it is left
             alone: a server that is down is not asked a million times.
     """
@@ -34,6 +37,7 @@ class AddressRules:
     backoff_seconds: float = 0.5
     connect_seconds: float = 10
     stall_seconds: float = 60
+    busy_seconds: float = 240
     outage: int = 24
 
 

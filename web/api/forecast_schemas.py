@@ -33,7 +33,8 @@ class ForecastRequest(VersionQuery):
         max_length=20,
         description="Base models to compare, beside the default one. Others than those "
         "of the newest forecast are asking again. Defaults to some that the worker "
-        "has: one of each family before a second of any, of like cost first.",
+        "has: one of each family before a second of any, first those that cost about "
+        "as much.",
     )
 
 

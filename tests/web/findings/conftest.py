@@ -21,3 +21,15 @@ def decide(ana, dataset):
         return person.send(f"{page}/decide{query}", page, version=version, **values)
 
     return send
+
+
+@pytest.fixture
+def ask(api, ana, dataset):
+    """Sends decisions to the API."""
+    client = api(ana.user_id)
+
+    def send(**body):
+        path = f"/datasets/{dataset}/findings/decisions"
+        return client("POST", path, json={"version": 1, **body})
+
+    return send

@@ -53,3 +53,8 @@ def add_version(rows, owner_id, dataset_id):
             s, job.job_id, claim.fence, rel_path=version.rel_path, fingerprint="2" * 64,
             images=1, size_bytes=1, report=version.report,
         )  # fmt: skip
+
+
+def suspects(*numbers):
+    """The pictures of these doubtful labels."""
+    return [picture_of("suspect_label", number) for number in numbers]

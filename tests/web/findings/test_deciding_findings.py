@@ -14,7 +14,7 @@ from tests.web.findings.decided import (
     list_accepted,
     list_edits,
     list_ingests,
-    picture_of,
+    suspects,
 )
 from tests.web.forecast_example import make_findings
 from tests.web.rows import Rows
@@ -32,22 +32,6 @@ def doubted(ana, rows, dataset):
         row["splits"] = ["test"]
     rows.forecast(ana.user_id, dataset, found)
     return [row["key"] for row in found]
-
-
-@pytest.fixture
-def ask(api, ana, dataset):
-    """Sends decisions to the API."""
-    client = api(ana.user_id)
-
-    def send(**body):
-        path = f"/datasets/{dataset}/findings/decisions"
-        return client("POST", path, json={"version": 1, **body})
-
-    return send
-
-
-def suspects(*numbers):
-    return [picture_of("suspect_label", number) for number in numbers]
 
 
 class TestTestPictures:

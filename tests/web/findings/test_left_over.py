@@ -7,6 +7,7 @@ from tests.web.findings.decided import (
     list_edits,
     list_ingests,
     picture_of,
+    suspects,
 )
 from tests.web.forecast_example import digest_of, make_findings
 from web.datasets.findings import FindingKind, count_unlisted
@@ -20,22 +21,6 @@ def few(monkeypatch):
         monkeypatch.setattr("web.datasets.finding_choices.MAX_IMAGES", most)
 
     return limit
-
-
-@pytest.fixture
-def ask(api, ana, dataset):
-    """Sends decisions to the API."""
-    client = api(ana.user_id)
-
-    def send(**body):
-        path = f"/datasets/{dataset}/findings/decisions"
-        return client("POST", path, json={"version": 1, **body})
-
-    return send
-
-
-def suspects(*numbers):
-    return [picture_of("suspect_label", number) for number in numbers]
 
 
 class TestFindings:

@@ -31,6 +31,15 @@ def submit(database, version_id, owner_id, preset="fast", **overrides):
     return job_id
 
 
+def require_accuracy_alone(database, job_id):
+    """An accuracy counts as delivered, and no time."""
+    row = find(database, job_id)
+    assert (row.delivered_accuracy, row.delivered_seconds) == (0.9, None)
+    with database.reading() as s:
+        record = training_promise_store.measure(s)
+    assert (record.accuracy.count, record.seconds) == (1, None)
+
+
 def find(database, job_id):
     with database.reading() as s:
         return training_promise_store.find_promise(s, job_id)
@@ -125,12 +134,7 @@ def test_a_training_of_several_attempts_delivers_its_accuracy_and_no_time(
         fence = factories.claim(s, kinds=["train"]).fence
         factories.complete(s, job_id, fence, evaluation={"accuracy": 0.9})
 
-    row = find(database, job_id)
-
-    assert (row.delivered_accuracy, row.delivered_seconds) == (0.9, None)
-    with database.reading() as s:
-        record = training_promise_store.measure(s)
-    assert (record.accuracy.count, record.seconds) == (1, None)
+    require_accuracy_alone(database, job_id)
 
 
 @pytest.mark.parametrize(
@@ -150,12 +154,7 @@ def test_time_on_another_worker_than_was_timed_does_not_count(
         fence = factories.claim(s, kinds=["train"], worker_id=ran_on).fence
         factories.complete(s, job_id, fence, evaluation={"accuracy": 0.9})
 
-    row = find(database, job_id)
-
-    assert (row.delivered_accuracy, row.delivered_seconds) == (0.9, None)
-    with database.reading() as s:
-        record = training_promise_store.measure(s)
-    assert (record.accuracy.count, record.seconds) == (1, None)
+    require_accuracy_alone(database, job_id)
     told = find_elsewhere(database, job_id)
     assert told.seconds >= 0
     assert told.timed_on == ("gpu" if timer and timer["name"] else None)

@@ -4,8 +4,8 @@
 2. pull the base images, else make stand-ins of the system's packages;
 3. build the images of web and worker, and look into them;
 4. bring the stack up, and look at what its containers may do;
-5. two datasets at once, a training of each, the worker's container killed half-way,
-   both models downloaded and tried;
+5. two datasets at once, a forecast and a training of each, the worker's container
+   killed half-way, both models downloaded and tried;
 6. take everything down again.
 
 Where no engine can run it says why in a sentence and ends with 0.
@@ -71,6 +71,7 @@ def _walk(stack, journal, folder):
     confinement.check_broker(stack, journal)
     client = main_job.enter(stack, journal)
     datasets = main_job.upload(client, journal, folder)
+    main_job.see_forecasts(client, datasets, journal)
     jobs = main_job.submit(client, datasets)
     saved = {}
     for kill in main_job.list_kills(stack):

@@ -90,6 +90,21 @@ def upload(client, journal, folder):
     return {name: added[name]["id"] for name in DATASETS}
 
 
+def see_forecasts(client, datasets, journal):
+    """Waits for the forecasts that the datasets started, and reads what they found."""
+    with journal.step("Forecasting both"):
+        asked = [client.ask_forecast(number) for number in datasets.values()]
+        for found in asked:
+            if found["job"]:
+                _wait(client, [found["job"]["id"]], "succeeds", _is_over)
+    for name, number in datasets.items():
+        forecast = client.get_forecast(number)["forecast"]
+        findings = client.list_findings(number)
+        assert len(findings) == forecast["findings"]["total"], forecast["findings"]
+        seconds = f"{forecast['seconds']['total']:.0f} s"
+        journal.note(f"forecast of {name}", f"{seconds}, {len(findings)} findings")
+
+
 def submit(client, datasets):
     """Submits one training for each dataset, in one request; returns the jobs."""
     numbers = list(datasets.values())

@@ -37,11 +37,15 @@ def time_presets(subject: Subject, folder: Path) -> dict[str, Timed]:
         subject.passer.open_pack(spec)
     if wanted:
         events.phase(_PHASE)
-    known = {key: _time(subject, spec, folder) for key, spec in wanted.items()}
+    known = {}
+    for number, (key, spec) in enumerate(wanted.items()):
+        known[key] = _time(subject, spec, folder, (number, len(wanted)))
     return {name: known[keys[name]] if name in keys else None for name in presets}
 
 
-def _time(subject: Subject, spec: TrainingSpec, folder: Path) -> Timed:
+def _time(
+    subject: Subject, spec: TrainingSpec, folder: Path, at: tuple[int, int]
+) -> Timed:
     request = subject.request
     asked = {
         "kind": "train",
@@ -54,8 +58,8 @@ def _time(subject: Subject, spec: TrainingSpec, folder: Path) -> Timed:
         "threads": subject.threads,
     }
 
-    def report(done: int, total: int) -> None:
-        events.progress(_PHASE, done, total, "seconds at most")
+    def report(seconds: int) -> None:
+        events.progress(_PHASE, *at, "kinds of training", step=seconds)
 
     try:
         with subject.booked("timing"):

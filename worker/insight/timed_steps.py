@@ -42,14 +42,14 @@ _CANNOT_ANSWER = os.EX_IOERR
 
 
 def time_apart(
-    spec: dict[str, Any], folder: Path, report: Callable[[int, int], None]
+    spec: dict[str, Any], folder: Path, report: Callable[[int], None]
 ) -> StepTiming:
     """Builds what `spec` trains and times some of its steps, or its predictions.
 
     Args:
         spec: SPEC.json of a training.
         folder: For the files that are spoken through; made if it is not there.
-        report: Called every few seconds with the seconds so far, and those it may take.
+        report: Called every few seconds with the seconds so far.
 
     Raises:
         CannotTime: It does not fit, fails, or does not end.
@@ -133,7 +133,7 @@ def _describe(error: Exception) -> dict[str, Any]:
     return {"failed": f"its first steps failed ({failure.message.rstrip('.')})"}
 
 
-def _wait(child: subprocess.Popen[bytes], report: Callable[[int, int], None]) -> int:
+def _wait(child: subprocess.Popen[bytes], report: Callable[[int], None]) -> int:
     """Returns the exit code."""
     began = time.monotonic()
     while True:
@@ -145,7 +145,7 @@ def _wait(child: subprocess.Popen[bytes], report: Callable[[int, int], None]) ->
                 child.kill()
                 child.wait()
                 raise CannotTime(_TOO_SLOW) from None
-            report(seconds, _MOST_SECONDS)
+            report(seconds)
 
 
 if __name__ == "__main__":

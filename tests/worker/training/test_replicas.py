@@ -4,18 +4,19 @@ In processes of their own, since a process divides its CPU into devices only onc
 """
 
 import json
-import subprocess
-import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.worker.training.engine_process import ROOT
+from tests.worker.training.engine_process import run_to_end
 from tests.worker.training.pictures import build_pack
 
 # In one process, so that what its tests share is made once.
 pytestmark = [pytest.mark.xdist_group("replicas"), pytest.mark.timeout(600)]
 
+STEPS = "tests.worker.training.replica_steps"
 SPEC = {
     "base_model": "MobileNet-0.25",
     "weights": None,
@@ -31,66 +32,6 @@ SPEC = {
     "weight_averaging": 0.9,
 }
 
-# Trains three steps of the real fine-tune phase, then two more, twice from a snapshot.
-CODE = """
-import json, sys
-from pathlib import Path
-folder, devices, spec = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
-from worker.training import determinism
-determinism.prepare_environment()
-import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_visible_devices([], "GPU")
-tf.config.set_logical_device_configuration(
-    cpu, [tf.config.LogicalDeviceConfiguration()] * devices
-)
-determinism.fix_randomness(threads=1, deterministic=True)
-import numpy as np
-from shared.training_spec import parse_training_spec
-from tests.worker.training.pictures import build_pack
-from worker.training import phase_setup, variables
-from worker.training.averaging import averaged
-from worker.training.best_weights import BestWeights
-from worker.training.training_state import TrainingState
-
-spec, state = parse_training_spec(spec), TrainingState()
-material = phase_setup.Material(spec, build_pack(folder), [], 1)
-phase = phase_setup.build_fine_tune(material, state, BestWeights(spec, state, []))
-phase.step.halve_to(int(sys.argv[4]))
-if sys.argv[5] == "starts":
-    phase.start()
-phase.train.start_epoch(0)
-rows, compute_loss = [0] * devices, phase.model.compute_loss
-def count(replica, images):
-    rows[int(replica)] += int(images)
-def counting(x, y, *rest, **more):
-    # A row that was filled in has no label.
-    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-    tf.numpy_function(count, [replica, tf.reduce_sum(y)], [])
-    return compute_loss(x, y, *rest, **more)
-phase.model.compute_loss = counting
-for number in range(3):
-    phase.step.train(phase.train[number % len(phase.train)])
-counted = list(rows)
-before = variables.read_all(phase.model)
-digests = []
-for _ in range(2):
-    variables.write_all(phase.model, before)
-    logs = [phase.step.train(phase.train[number % 2]) for number in range(2)]
-    after = variables.read_all(phase.model)
-    digests.append([a.value.tobytes() for group in after.values() for a in group])
-with averaged(phase.model):
-    judged = phase.validate()
-np.savez(folder / f"{devices}-{sys.argv[4]}.npz", **{
-    f"{group}/{n:04d}": a.value for group, items in after.items()
-    for n, a in enumerate(items)
-})
-print(json.dumps({
-    "exact": digests[0] == digests[1], "rows": counted, "logs": logs, "judged": judged,
-    "paths": [a.path for items in after.values() for a in items],
-}))
-"""
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -105,26 +46,12 @@ def one(folder):
 
 
 def train(folder, *, devices, halvings=0, starts=False, **changes):
-    spec = json.dumps(SPEC | changes)
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            CODE,
-            str(folder),
-            str(devices),
-            spec,
-            str(halvings),
-            "starts" if starts else "-",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout.splitlines()[-1])
-    with np.load(folder / f"{devices}-{halvings}.npz") as arrays:
+    work = Path(tempfile.mkdtemp(dir=folder))
+    asked = {"devices": devices, "halvings": halvings, "starts": starts}
+    spec = work / "SPEC.json"
+    spec.write_text(json.dumps(asked | {"training": SPEC | changes}))
+    (told,) = run_to_end(spec, work, module=STEPS).events
+    with np.load(work / "arrays.npz") as arrays:
         told["arrays"] = {name: arrays[name] for name in arrays.files}
     return told
 

@@ -4,6 +4,7 @@ KIBI = 1024
 MINUTE, HOUR, DAY = 60, 3600, 86400
 BYTES = "bytes"  # the one unit that is shown in larger ones
 FEW = 10  # a rate below it is shown with a decimal
+SLOW = 1  # a rate below it says less than the time that is left
 
 
 def say_progress(
@@ -21,7 +22,7 @@ def say_progress(
         return say_amount(done, unit) if done else ""
     words = [f"{_say_number(done, unit)} of {say_amount(total, unit)}"]
     rate = find_rate(done, total, eta_seconds)
-    if rate is not None:
+    if rate is not None and rate >= SLOW:
         words.append(say_rate(rate, unit))
     if eta_seconds is not None:
         words.append(f"about {say_duration(eta_seconds)} left")

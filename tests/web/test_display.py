@@ -21,6 +21,7 @@ from web.display import how_far
             "1,200 of 5,000 images · 95 images/s · about 40 s left",
         ),
         (1, 4, "images", 2.0, "1 of 4 images · 1.5 images/s · about 2 s left"),
+        (1, 4, "shards", 30.0, "1 of 4 shards · about 30 s left"),
         (5000, 5000, "images", 0.0, "5,000 of 5,000 images · about 0 s left"),
         (
             2**20,

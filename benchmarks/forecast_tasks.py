@@ -86,7 +86,12 @@ def task_of(data: Path) -> Task:
 
     It is named after all that lies there: two folders of one name, or one that has
     changed, are two tasks.
+
+    Raises:
+        SystemExit: It is not there.
     """
+    if not data.exists():
+        raise SystemExit(f"{data} is not there: name a folder or a zip of classes.")
     digest = hashlib.sha256(str(data.absolute()).encode())
     for path in sorted(data.rglob("*")) if data.is_dir() else [data]:
         facts = path.stat()

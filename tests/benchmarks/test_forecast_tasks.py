@@ -1,7 +1,7 @@
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.forecast_tasks import TRASHNET_SHARES, Task, open_task
+from benchmarks.forecast_tasks import TRASHNET_SHARES, Task, open_task, task_of
 from tests.worker.training.pictures import write_pictures
 
 
@@ -27,3 +27,8 @@ def test_labels_are_wrong_in_the_training_split_alone(tmp_path):
     train = [sha for sha in right if right[sha][1] == "train"]
     assert set(flipped) <= set(train)
     assert len(flipped) == round(0.25 * len(train))
+
+
+def test_pictures_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(SystemExit, match="gone is not there: name a folder or a zip"):
+        task_of(tmp_path / "gone")

@@ -5,6 +5,7 @@ A pass is the plain view of a training with the same base model, size and featur
 """
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +14,15 @@ import numpy as np
 from shared.base_models import resolve_image_size_px
 from shared.training_spec import TrainingSpec
 from worker import events
+from worker.ingest.disk import Reserve
 from worker.training import features
 from worker.training.feature_engines import Origin
 from worker.training.frozen_base import FrozenBase
 from worker.training.labelled_images import LabelledImages
-from worker.training.pack import Pack, open_or_build_pack
+from worker.training.pack import Pack, count_missing_bytes, open_or_build_pack
+
+# The widest features of the presets are a tenth of a picture of 224 px.
+_MORE_THAN_PACKS = 1.1
 
 
 @dataclass(frozen=True)
@@ -64,11 +69,29 @@ class Passer:
     download_weights: bool
     engines: Path
 
+    def require_room(self, specs: Iterable[TrainingSpec]) -> None:
+        """Returns when the disk holds what the passes of `specs` will write.
+
+        Packs and features are kept: those that fill the disk half-way would leave no
+        room for uploads and checkpoints either.
+
+        Raises:
+            OSError: When it does not; says what is free and what is needed.
+        """
+        kinds = {(_find_size(spec), spec.fit) for spec in specs}
+        packs = sum(
+            count_missing_bytes(
+                self.images, image_size_px=size, fit=fit, caches=self.caches
+            )
+            for size, fit in kinds
+        )
+        Reserve(self.caches).require(round(packs * _MORE_THAN_PACKS))
+
     def open_pack(self, spec: TrainingSpec) -> Pack:
         """Returns the pixels that `spec` trains on, decoded now unless they were."""
         return open_or_build_pack(
             self.images,
-            image_size_px=resolve_image_size_px(spec.base_model, spec.image_size_px),
+            image_size_px=_find_size(spec),
             fit=spec.fit,
             caches=self.caches,
             report=lambda done, total: events.durable("pack", done, total, "images"),
@@ -103,3 +126,7 @@ class Passer:
             seconds=time.monotonic() - began,
             was_found=computed.found[0],
         )
+
+
+def _find_size(spec: TrainingSpec) -> int:
+    return resolve_image_size_px(spec.base_model, spec.image_size_px)

@@ -105,23 +105,15 @@ def foresee(
     share = _share(middle)
     noise = _variance(probe, probe_images) + spread**2 + _variance(share, test_images)
     reach = Z_92 * math.sqrt(noise)
+    low, high = _share(middle - reach), _share(middle + reach)
+    # Log-odds never reach 0 or 1, and so many pictures have no share in between.
     return Expected(
-        _round_out(_share(middle - reach), test_images),
+        0.0 if low * test_images <= _EDGE else low,
         share,
-        _round_out(_share(middle + reach), test_images),
+        1.0 if (1 - high) * test_images <= _EDGE else high,
         len(finished),
         len(set(_name_datasets(finished))),
     )
-
-
-def _round_out(end: float, images: float) -> float:
-    """Returns 0 or 1 for an end of a range that is less than half a picture from it.
-
-    Log-odds never reach them, and so many pictures have no share in between.
-    """
-    if end * images <= _EDGE:
-        return 0.0
-    return 1.0 if (1 - end) * images <= _EDGE else end
 
 
 def _learn(preset: str, finished: Sequence[Experience]) -> tuple[float, float]:

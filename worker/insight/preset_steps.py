@@ -37,15 +37,11 @@ def time_presets(subject: Subject, folder: Path) -> dict[str, Timed]:
         subject.passer.open_pack(spec)
     if wanted:
         events.phase(_PHASE)
-    known = {}
-    for number, (key, spec) in enumerate(wanted.items()):
-        known[key] = _time(subject, spec, folder, (number, len(wanted)))
+    known = {key: _time(subject, spec, folder) for key, spec in wanted.items()}
     return {name: known[keys[name]] if name in keys else None for name in presets}
 
 
-def _time(
-    subject: Subject, spec: TrainingSpec, folder: Path, at: tuple[int, int]
-) -> Timed:
+def _time(subject: Subject, spec: TrainingSpec, folder: Path) -> Timed:
     request = subject.request
     asked = {
         "kind": "train",
@@ -59,7 +55,9 @@ def _time(
     }
 
     def report(seconds: int) -> None:
-        events.progress(_PHASE, *at, "kinds of training", step=seconds)
+        # Of how many nobody knows.
+        before = round(subject.seconds.get("timing", 0.0))
+        events.progress(_PHASE, before + seconds, 0, "s")
 
     try:
         with subject.booked("timing"):

@@ -44,6 +44,13 @@ class Request:
         """Returns the spec of every preset, as a job would have it."""
         return {name: build_training_spec(name) for name in PRESETS}
 
+    def comparisons(self) -> dict[str, TrainingSpec]:
+        """Returns the spec by which each base model is compared with the others."""
+        return {
+            name: build_training_spec("fast", {"base_model": name})
+            for name in self.base_models
+        }
+
 
 def load_request(spec_path: Path, workdir: Path) -> Request:
     """Reads and validates SPEC.json.

@@ -66,6 +66,8 @@ def forecast(request: Request, workdir: Path, started: float) -> None:
     imported = time.monotonic() - started
     subject = open_subject(request)
     subject.seconds["imports"] = imported
+    asked = [*request.presets().values(), *request.comparisons().values()]
+    subject.passer.require_room(asked)
     # Before any pass: what a training needs of a GPU's memory must still be free.
     timed = preset_steps.time_presets(subject, workdir / "timing")
     events.phase("features")

@@ -5,7 +5,6 @@ from typing import Any
 
 from shared.base_models import resolve_image_size_px
 from shared.errors import RetryableError, UserError
-from shared.presets import build_training_spec
 from worker import events
 from worker.insight import (
     class_gains,
@@ -98,8 +97,7 @@ def build_base_models(subject: Subject) -> dict[str, Any]:
     """
     entries: list[leaderboard.Entry] = []
     left_out = []
-    for name in subject.request.base_models:
-        spec = build_training_spec("fast", {"base_model": name})
+    for name, spec in subject.request.comparisons().items():
         try:
             view = subject.view(spec)
             with subject.booked("timing"):

@@ -228,6 +228,16 @@ def open_or_build_pack(
     return Pack(dataset, Pixels(_map_shards(plan)), image_size_px, fit, plan.folder)
 
 
+def count_missing_bytes(
+    dataset: LabelledImages, *, image_size_px: int, fit: Fit | str, caches: Path
+) -> int:
+    """Returns what `open_or_build_pack` will write: a pack less what is there of it."""
+    plan = _make_plan(dataset, image_size_px, Fit(fit), caches)
+    shards = map(plan.shard_path, range(plan.shard_count))
+    there = sum(path.stat().st_size for path in shards if path.exists())
+    return len(dataset) * image_size_px**2 * 3 - there
+
+
 def _map_shards(plan: _Plan) -> list[np.ndarray]:
     shape = (-1, plan.image_size_px, plan.image_size_px, 3)
     # Plain arrays over the maps: an index into np.memmap costs ten times as much.

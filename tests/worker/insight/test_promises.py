@@ -50,6 +50,13 @@ def test_the_more_trainings_agree_the_narrower_the_range():
     assert many.high - many.low < 0.1
 
 
+@pytest.mark.parametrize("test_images", [0.5, 1.0])
+def test_a_few_pictures_may_reach_anything_but_never_nothing(test_images):
+    found = _foresee(0.8, probe_images=3, test_images=test_images)
+
+    assert 0 == found.low < found.middle < found.high == 1
+
+
 def test_many_trainings_on_one_dataset_say_little_more_than_one():
     one = _foresee(finished=[_experience(0.8, 0.85, dataset=1)])
     many = _foresee(finished=[_experience(0.8, 0.85, dataset=1)] * 100)

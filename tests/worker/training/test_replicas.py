@@ -50,7 +50,7 @@ def train(folder, *, devices, halvings=0, starts=False, **changes):
     asked = {"devices": devices, "halvings": halvings, "starts": starts}
     spec = work / "SPEC.json"
     spec.write_text(json.dumps(asked | {"training": SPEC | changes}))
-    (told,) = run_to_end(spec, work, module=STEPS).events
+    told = run_to_end(spec, work, module=STEPS).events[-1]
     with np.load(work / "arrays.npz") as arrays:
         told["arrays"] = {name: arrays[name] for name in arrays.files}
     return told

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from worker import events
 from worker.ingest.picture_hash import find_pairs
 from worker.insight.doctor.comparison import compare_pairs
 from worker.insight.doctor.finding import NO_GROUP
@@ -103,6 +104,12 @@ def _list_candidates(hashes: np.ndarray, neighbours: Neighbours) -> np.ndarray:
     pairs = np.unique(np.concatenate([near.astype(np.int64), close]), axis=0)
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
     if len(pairs) > MOST_COMPARED:
+        events.note(
+            "warning",
+            f"{len(pairs):,} pairs of pictures may show the same; the "
+            f"{MOST_COMPARED:,} likest are compared. Leave out copies and forecast the "
+            "version that this makes to find the others.",
+        )
         left, right = hashes[:, pairs[:, 0]], hashes[:, pairs[:, 1]]
         apart = [
             np.bitwise_count(left[i] ^ right[j]) for i, j in ((0, 0), (0, 1), (1, 0))

@@ -1,5 +1,7 @@
 """Copies are found whatever was done to them, and what is merely alike is not."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from tests.worker.insight.doctor.made_pictures import (
     make_pictures,
     make_textures,
 )
+from worker.insight.doctor import duplicates
 from worker.insight.doctor.comparison import compare_pairs
 from worker.insight.doctor.examination import examine, find_likeness
 
@@ -53,6 +56,19 @@ def test_plain_pictures_are_no_copies_of_each_other():
     pixels = np.full((3, 96, 96, 3), 255, np.uint8)
 
     assert compare_pairs(pixels, np.array([[0, 1], [1, 2]])).tolist() == [0, 0]
+
+
+def test_pairs_that_are_too_many_to_be_compared_are_told(monkeypatch, capfd):
+    monkeypatch.setattr(duplicates, "MOST_COMPARED", 1)
+    pixels = make_textures(12)
+    pixels[3], pixels[5] = encode_again(pixels[7]), encode_again(pixels[9])
+
+    found = find_kinds(make_pictures(pixels))
+
+    assert len(found) == 1
+    told = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    (note,) = [event["message"] for event in told if event["event"] == "note"]
+    assert "2 pairs of pictures may show the same; the 1 likest are compared" in note
 
 
 def test_copies_in_one_split_are_near_duplicates():

@@ -124,7 +124,7 @@ def _print_base_models(rows: list[dict[str, Any]]) -> None:
             [
                 f"{row['name']} best" if row.get("is_winner") else row["name"],
                 _percent(row.get("accuracy")),
-                row.get("seconds_per_thousand"),
+                _one_decimal(row.get("seconds_per_thousand")),
                 f"{row['parameters'] / 1e6:.1f} M" if row.get("parameters") else None,
             ]
             for row in rows
@@ -152,6 +152,10 @@ def _say_kind(kind: str) -> str:
 
 def _percent(share: float | None) -> str | None:
     return None if share is None else f"{100 * share:.1f} %"
+
+
+def _one_decimal(value: float | None) -> str | None:
+    return None if value is None else f"{value:.1f}"
 
 
 def _duration(seconds: float | None) -> str | None:

@@ -88,6 +88,8 @@ def test_base_models_are_named_in_the_terminal(house):
     )
 
     assert "2 of 4 available base models were compared." in told
+    row = next(line for line in told.splitlines() if "EfficientNetLite0" in line)
+    assert row.split() == ["EfficientNetLite0", "87.5", "%", "4.1", "3.4", "M"]
     assert "forecasts it. Follow with `trainyard watch" in queued
     with rows.database.reading() as s:
         found = job_read_store.list_jobs(s, kind="forecast", dataset_id=dataset)

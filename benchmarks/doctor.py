@@ -21,7 +21,6 @@ when it is missed.
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -31,7 +30,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from benchmarks import accuracy, planted_faults
+from benchmarks import accuracy, engine_events, planted_faults
 from benchmarks.planted_faults import Faults
 from worker.insight.doctor.examination import examine, find_likeness, judge_labels
 from worker.insight.doctor.finding import Finding
@@ -76,14 +75,11 @@ def open_pictures(folder: Path, caches: Path) -> Pictures:
     """Returns a dataset version with the features of the base model."""
     # TensorFlow: only when there is something to compute.
     from shared.training_spec import TrainingSpec  # noqa: PLC0415
-    from worker import events  # noqa: PLC0415
     from worker.training import features  # noqa: PLC0415
     from worker.training.frozen_base import FrozenBase  # noqa: PLC0415
     from worker.training.pack import open_or_build_pack, read_dataset  # noqa: PLC0415
 
-    # The engine's events are for a supervisor; standard output is for the figures.
-    os.environ[events.FD_VARIABLE] = str(os.open(os.devnull, os.O_WRONLY))
-    events.take_over_stdout()
+    engine_events.silence()
     spec = TrainingSpec(base_model=BASE_MODEL, feature_views=1)
     base = FrozenBase(spec)
     pack = open_or_build_pack(

@@ -28,6 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from benchmarks import engine_events
 from benchmarks.pictures import open_pictures
 
 LEAST_RATIO_PREDICT, LEAST_FRACTION = 1.8, 0.75
@@ -59,12 +60,9 @@ def main() -> int:
 
 def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """Lets all take turns; returns every figure."""
-    from worker import events  # noqa: PLC0415 - not with --help
     from worker.training import determinism  # noqa: PLC0415 - frameworks take seconds
 
-    # The engine's events are for a supervisor; standard output is for the figures.
-    os.environ[events.FD_VARIABLE] = str(os.open(os.devnull, os.O_WRONLY))
-    events.take_over_stdout()
+    engine_events.silence()
     determinism.prepare_environment()
     cores = determinism.count_cores()
     determinism.fix_randomness(threads=cores, deterministic=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import engine_events
 from shared.presets import DEFAULT_PRESET, build_training_spec
 from worker.insight.request import Request
 from worker.training import determinism
@@ -23,6 +24,7 @@ def measure_half(version: Path, caches: Path) -> dict[str, Any]:
         version: The dataset version.
         caches: Where its features are, or will be.
     """
+    engine_events.silence()
     determinism.prepare_environment()
     from worker.insight import findings, learning_curve  # noqa: PLC0415 - frameworks
     from worker.insight.components import reduce_features  # noqa: PLC0415
